@@ -1,0 +1,34 @@
+"""What can go wrong, each kind of refusal under a name of its own.
+
+Every message says where, what was seen, what is required, what to do, and what state things are in.
+"""
+
+from __future__ import annotations
+
+
+class BnfixError(Exception):
+    """Base of all errors that bnfix raises on purpose.
+
+    Attributes:
+        path: Full path of the layer concerned (`"encoder/stage2/bn3"`), or None.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UnsupportedModelError(BnfixError):
+    """The object is not a model that the operation accepts."""
+
+
+class DataError(BnfixError):
+    """The data does not fit the model, or is empty, endless or not finite."""
+
+
+class StatisticsError(BnfixError):
+    """Statistics cannot be computed: too few values, or some that are not finite."""
+
+
+class VerificationError(BnfixError):
+    """A result failed its own proof and was withheld."""
