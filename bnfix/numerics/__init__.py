@@ -1,0 +1,1 @@
+"""Plain numbers: numpy only, no Keras."""

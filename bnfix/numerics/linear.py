@@ -1,0 +1,69 @@
+"""Fold a per-channel affine map into the linear layer before it.
+
+With y = scale * (W*x + b) + shift per output channel, and W*x linear in W:
+
+    y = (scale W)*x + (scale b + shift)
+
+so only one thing depends on the kind of layer: along which axes of the kernel its output channels lie.
+Jacob et al. 2018, arXiv:1712.05877, section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfix.numerics.moments import Floats
+
+#: For each kind of linear layer: the weight that carries the output channels, and their axes in it,
+#: slowest first.  A depthwise kernel ends in (input channel, multiplier): output = in * m + k.
+KERNEL_AXES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "Dense": ("kernel", (-1,)),
+    "Conv1D": ("kernel", (-1,)),
+    "Conv2D": ("kernel", (-1,)),
+    "Conv3D": ("kernel", (-1,)),
+    "DepthwiseConv1D": ("depthwise_kernel", (-2, -1)),
+    "DepthwiseConv2D": ("depthwise_kernel", (-2, -1)),
+    "SeparableConv1D": ("pointwise_kernel", (-1,)),
+    "SeparableConv2D": ("pointwise_kernel", (-1,)),
+    "Conv1DTranspose": ("kernel", (-2,)),
+    "Conv2DTranspose": ("kernel", (-2,)),
+    "Conv3DTranspose": ("kernel", (-2,)),
+}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The weights of a linear layer that an affine map of its output changes.
+
+    Attributes:
+        kind: A key of `KERNEL_AXES`.
+        kernel: The weight that carries the output channels, in Keras's own layout.
+        bias: (channels,), or None where the layer has none.
+    """
+
+    kind: str
+    kernel: npt.NDArray[np.floating]
+    bias: npt.NDArray[np.floating] | None
+
+    @property
+    def kernel_name(self) -> str:
+        return KERNEL_AXES[self.kind][0]
+
+    @property
+    def channels(self) -> int:
+        axes = KERNEL_AXES[self.kind][1]
+        return int(np.prod([self.kernel.shape[axis] for axis in axes]))
+
+
+def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
+    """The layer that computes `scale * linear(x) + shift`, in float64 (not yet rounded)."""
+    kernel = np.asarray(linear.kernel, np.float64)
+    axes = KERNEL_AXES[linear.kind][1]
+    spread = np.ones(kernel.ndim, int)
+    for axis in axes:
+        spread[axis] = kernel.shape[axis]
+    bias = shift if linear.bias is None else np.asarray(linear.bias, np.float64) * scale + shift
+    return replace(linear, kernel=kernel * scale.reshape(spread), bias=bias)

@@ -1,0 +1,48 @@
+"""A BatchNormalization layer at inference, as plain numbers.
+
+    y = (x - moving_mean) * gamma / sqrt(moving_variance + epsilon) + beta  =  scale * x + shift
+
+Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfix.numerics.moments import Floats
+
+
+@dataclass(frozen=True)
+class NormSpec:
+    """Everything that inference uses of one BatchNormalization layer.
+
+    Attributes:
+        axis: Channel axis as a non-negative index into the input's shape (batch is 0).
+        gamma: (channels,), or None where the layer has `scale=False`.
+        beta: (channels,), or None where the layer has `center=False`.
+        moving_mean: (channels,).
+        moving_variance: (channels,).
+        epsilon: Added to the variance.
+    """
+
+    axis: int
+    gamma: Floats | None
+    beta: Floats | None
+    moving_mean: Floats
+    moving_variance: Floats
+    epsilon: float
+
+    @property
+    def channels(self) -> int:
+        return self.moving_mean.size
+
+    def affine(self) -> tuple[Floats, Floats]:
+        """`(scale, shift)`, each (channels,) float64; not finite where the variance is negative."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = 1.0 / np.sqrt(self.moving_variance + self.epsilon)
+        if self.gamma is not None:
+            scale = scale * self.gamma
+        shift = -scale * self.moving_mean
+        return scale, shift if self.beta is None else shift + self.beta

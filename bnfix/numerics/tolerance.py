@@ -1,0 +1,28 @@
+"""How far two correct evaluations of the same network may lie apart.
+
+A value that went through `depth` layers carries about `depth` rounding errors.  They behave like
+independent steps of at most half a unit in the last place each (Higham & Mary 2019, "A new approach
+to probabilistic rounding error analysis": the constant grows with the square root of the number of
+operations), and every layer may amplify what it is given:
+
+    tolerance = SAFETY * sqrt(depth) * unit(dtype) * scale
+
+`scale` is the largest magnitude of the output.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Distance from 1 to the next number.
+UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+#: Room for amplification within a layer: dot products over up to ~4,096 terms, whose rounding
+#: errors add up like their square root.
+SAFETY = 64.0
+
+
+def rounding(dtype: str, depth: int, scale: float) -> float:
+    """Largest difference that rounding in `dtype` explains after `depth` layers."""
+    unit = UNIT.get(dtype, UNIT["float32"])
+    return SAFETY * math.sqrt(max(depth, 1)) * unit * scale
