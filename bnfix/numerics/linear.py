@@ -4,7 +4,7 @@ With y = scale * (W*x + b) + shift per output channel, and W*x linear in W:
 
     y = (scale W)*x + (scale b + shift)
 
-so only one thing depends on the kind of layer: along which axes of the kernel its output channels lie.
+so only one thing depends on the kind of layer: along which axes of its kernel the output channels lie.
 Jacob et al. 2018, arXiv:1712.05877, section 3.2.
 """
 
@@ -36,17 +36,25 @@ KERNEL_AXES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Linear:
-    """The weights of a linear layer that an affine map of its output changes.
+    """A linear layer as far as an affine map of its output is concerned.
 
     Attributes:
         kind: A key of `KERNEL_AXES`.
         kernel: The weight that carries the output channels, in Keras's own layout.
         bias: (channels,), or None where the layer has none.
+        axis: Channel axis of the output, as a non-negative index into its shape.
+        activation: Name of the activation inside the layer; "linear" for none.
+        dtype: Of the stored weights.
+        tied: Why the weights must not be changed ("has a kernel_constraint"), or None.
     """
 
     kind: str
     kernel: npt.NDArray[np.floating]
     bias: npt.NDArray[np.floating] | None
+    axis: int
+    activation: str = "linear"
+    dtype: str = "float32"
+    tied: str | None = None
 
     @property
     def kernel_name(self) -> str:

@@ -1,0 +1,43 @@
+"""What depends on the array library below Keras: compiling, and the ways of calling a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def compiled(backend: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`, compiled where `backend` compiles; PyTorch runs it as it is."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(fn, autograph=False, reduce_retracing=True)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(fn)
+    return fn
+
+
+def predict(model: Any) -> Callable[[Any], Any]:
+    """`model.predict` in a single batch of whatever length it is given, without a progress bar."""
+
+    def run(inputs: Any) -> Any:
+        return model.predict(inputs, batch_size=_rows(inputs), verbose=0)
+
+    return run
+
+
+def traced(backend: str, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+    """The compiled call that serving code uses, where the backend has one."""
+    if backend != "tensorflow":
+        return {}
+    import tensorflow as tf
+
+    return {"tf.function": tf.function(lambda inputs: model(inputs), autograph=False)}
+
+
+def _rows(inputs: Any) -> int:
+    while isinstance(inputs, (dict, list, tuple)):
+        inputs = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs[0]
+    return int(inputs.shape[0])

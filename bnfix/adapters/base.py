@@ -1,0 +1,248 @@
+"""What the rest of bnfix needs of a Keras, and the part of it that both Kerases share.
+
+Everything in which they differ is abstract here and lives in `keras3.py` or `keras2.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.cloning import clone
+from bnfix.graph.definition import TensorSpec
+from bnfix.numerics.moments import Floats
+
+
+@dataclass(frozen=True)
+class RawNode:
+    """One recorded call within a model, still made of Keras objects."""
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Any, ...]
+    is_input: bool
+
+
+class Adapter(ABC):
+    """One Keras, seen from the rest of bnfix.
+
+    Attributes:
+        keras: The module, `keras` or `tf_keras`.
+    """
+
+    name: str
+    #: Whether `predict`, which passes training=False, overrules a `training=True` in a call.
+    predict_overrules_training: bool
+
+    def __init__(self, keras: Any) -> None:
+        self.keras = keras
+
+    # --- what a model is made of -------------------------------------------------------------
+
+    @abstractmethod
+    def has_graph(self, model: Any) -> bool:
+        """Whether `model` is defined by its graph alone: Functional or Sequential, built, own call."""
+
+    @abstractmethod
+    def nodes(self, model: Any) -> Iterator[RawNode]:
+        """The calls recorded in `model`'s own graph, in the order in which Keras runs them."""
+
+    @abstractmethod
+    def is_symbolic(self, value: Any) -> bool:
+        """Whether `value` is a placeholder tensor of this Keras."""
+
+    @abstractmethod
+    def tensor_spec(self, tensor: Any) -> TensorSpec: ...
+
+    @abstractmethod
+    def is_operation(self, layer: Any) -> bool:
+        """Whether `layer` is a bare function on tensors (`x + 1`, `keras.ops.concatenate`)."""
+
+    @abstractmethod
+    def input_names(self, model: Any) -> list[str]:
+        """Names of the model's inputs, in order."""
+
+    @abstractmethod
+    def flatten(self, structure: Any) -> list[Any]:
+        """Leaves in the order in which this Keras flattens nested inputs."""
+
+    @abstractmethod
+    def pack(self, structure: Any, flat: list[Any]) -> Any:
+        """The inverse of `flatten`, shaped like `structure`."""
+
+    def is_sequential(self, model: Any) -> bool:
+        return isinstance(model, self.keras.Sequential)
+
+    def is_model(self, layer: Any) -> bool:
+        return isinstance(layer, self.keras.Model)
+
+    def is_layer(self, value: Any) -> bool:
+        return isinstance(value, self.keras.layers.Layer)
+
+    def is_batch_norm(self, layer: Any) -> bool:
+        """Subclasses and the base that tf_keras derives all its variants from included."""
+        return any(
+            cls.__name__ in ("BatchNormalization", "BatchNormalizationBase")
+            and cls.__module__.partition(".")[0] == self.keras.__name__
+            for cls in type(layer).__mro__
+        )
+
+    def is_own(self, layer: Any) -> bool:
+        """Whether the class of `layer` is Keras's own, not a subclass made elsewhere."""
+        return type(layer).__module__.partition(".")[0] == self.keras.__name__
+
+    def children(self, layer: Any) -> list[Any]:
+        """Layers directly inside `layer`, in lists and dicts too."""
+        if isinstance(layer, self.keras.Sequential):
+            return list(layer.layers)
+        return list(layer._flatten_layers(include_self=False, recursive=False))
+
+    def tree(self, layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Every layer below `layer`, once, with the path at which it is met first."""
+        yield from self._tree(layer, prefix, set())
+
+    def _tree(self, layer: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+        for child in self.children(layer):
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield prefix + child.name, child
+                yield from self._tree(child, f"{prefix}{child.name}/", seen)
+
+    def batch_norms(self, model: Any) -> list[tuple[str, Any]]:
+        """Path and layer of every BatchNormalization at any depth."""
+        return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
+
+    def accepts_training(self, layer: Any) -> bool:
+        if self.is_operation(layer):
+            return False
+        return "training" in inspect.signature(layer.call).parameters
+
+    # --- values ------------------------------------------------------------------------------
+
+    def variables(self, model: Any) -> list[Any]:
+        """Everything that `model` remembers: weights, statistics, random states, metrics."""
+        return list(model.variables)
+
+    @abstractmethod
+    def to_numpy(self, tensor: Any) -> Any:
+        """The values of a tensor or variable; bfloat16 comes as float32."""
+
+    @abstractmethod
+    def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
+        """`value` as a model's input: the dtype of `spec`, and a last axis of 1 added or dropped."""
+
+    @abstractmethod
+    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
+        """Count, mean and population variance per channel of what `mask` lets through.
+
+        In the dtype of `tensor`, float32 at least; mean and variance of an empty sample are 0.
+        """
+
+    def mask_of(self, tensor: Any) -> Any:
+        """The mask that travels with `tensor`, or None."""
+        return getattr(tensor, "_keras_mask", None)
+
+    def with_mask(self, tensor: Any, mask: Any) -> Any:
+        """`tensor`, with `mask` travelling along."""
+        if mask is not None:
+            tensor._keras_mask = mask
+        return tensor
+
+    @abstractmethod
+    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` compiled by the backend, if the backend compiles."""
+
+    @abstractmethod
+    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+        """The ways in which users call a model, by name, each from inputs to outputs."""
+
+    # --- layers ------------------------------------------------------------------------------
+
+    def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
+        return clone(self.keras, layer, changes)
+
+    def copy_state(self, source: Any, target: Any) -> None:
+        """Carry over what a preprocessing layer has learned and keeps outside its variables."""
+        for inner, fresh in zip(
+            [source, *(layer for _, layer in self.tree(source))],
+            [target, *(layer for _, layer in self.tree(target))],
+            strict=True,
+        ):
+            if hasattr(inner, "get_vocabulary") and hasattr(fresh, "set_vocabulary"):
+                _copy_vocabulary(inner, fresh)
+            elif hasattr(fresh, "finalize_state"):
+                fresh.finalize_state()
+
+    @abstractmethod
+    def copy_operation(self, operation: Any) -> Any:
+        """A fresh copy of a bare function on tensors, without its recorded calls."""
+
+    def normalizer(self, layer: Any, shape: tuple[int | None, ...], mean: Floats, var: Floats) -> Any:
+        """A copy of the BatchNormalization `layer` that normalizes by the given statistics."""
+        copy = self.clone_layer(layer)
+        copy.build(shape)
+        for ours, theirs in zip(copy.weights, layer.weights, strict=True):
+            ours.assign(theirs)
+        weights.write_statistics(copy, mean, var)
+        return copy
+
+    # --- models ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
+        """A model like `model` over the given symbolic tensors, and what could not be kept."""
+
+    def new_sequential(self, model: Any, layers: list[Any]) -> tuple[Any, str | None]:
+        """A Sequential like `model` of the given layers, and what could not be kept."""
+        if type(model) is self.keras.Sequential or takes(type(model), "layers", "name"):
+            return type(model)(layers=layers, name=model.name), None
+        lost = f"{model.name} is now a Sequential, no longer a {type(model).__name__}"
+        return self.keras.Sequential(layers, name=model.name), lost
+
+    @abstractmethod
+    def compile_config(self, model: Any) -> dict[str, Any] | None:
+        """How `model` is compiled, serialized; None if it is not."""
+
+    def copy_compilation(self, source: Any, target: Any) -> str | None:
+        """Compile `target` as `source` is compiled; says what could not be kept."""
+        try:
+            config = self.compile_config(source)
+            if config:
+                with self.keras.utils.custom_object_scope(self._compile_objects(source)):
+                    target.compile_from_config(config)
+        except (TypeError, ValueError, AttributeError) as error:
+            return f"{source.name} must be compiled again: {str(error).strip().splitlines()[0]}"
+        return None
+
+    def _compile_objects(self, model: Any) -> dict[str, Any]:
+        """Losses, metrics and optimizer classes that were made elsewhere, by name."""
+        held = self.flatten([model.loss, getattr(model, "metrics", []), model.optimizer])
+        named = [item if hasattr(item, "__name__") else type(item) for item in held]
+        return {item.__name__: item for item in named if not item.__module__ == "builtins"}
+
+    @abstractmethod
+    def forget_functions(self, model: Any) -> None:
+        """Drop compiled train, test and predict functions, which remember old flags."""
+
+
+def _copy_vocabulary(source: Any, target: Any) -> None:
+    learned = source.get_vocabulary(include_special_tokens=False)
+    if list(learned) != list(target.get_vocabulary(include_special_tokens=False)):
+        target.set_vocabulary(learned)
+
+
+def takes(cls: type, *names: str) -> bool:
+    """Whether the constructor of `cls` accepts all of `names` and needs nothing else."""
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    needed = {
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return needed <= set(names) and (any_keyword or set(names) <= {p.name for p in parameters})

@@ -1,0 +1,143 @@
+"""tf_keras, the Keras 2 that lives on beside Keras 3; it runs on TensorFlow alone.
+
+The recorded graph has no public interface; what is read of it stands in `nodes`, `has_graph` and
+`_is_tf_op` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bnfix.adapters import backends
+from bnfix.adapters.base import Adapter, RawNode, takes
+from bnfix.graph.definition import TensorSpec
+
+#: Layers that tf_keras records for operators and functions called on symbolic tensors.
+_OPERATION_LAYERS = (
+    "TFOpLambda",
+    "SlicingOpLambda",
+    "TensorFlowOpLayer",
+    "ClassMethod",
+    "InstanceMethod",
+    "InstanceProperty",
+)
+
+
+class Keras2(Adapter):
+    name = "tf_keras"
+    predict_overrules_training = False
+
+    # --- what a model is made of -------------------------------------------------------------
+
+    def has_graph(self, model: Any) -> bool:
+        if not getattr(model, "_is_graph_network", False):
+            return False
+        calls = {_functional().call, self.keras.Sequential.call}
+        return type(model).call in calls and bool(model.inputs)
+
+    def nodes(self, model: Any) -> Iterator[RawNode]:
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                yield RawNode(
+                    layer=node.layer,
+                    args=tuple(node.call_args),
+                    kwargs=dict(node.call_kwargs),
+                    outputs=tuple(tf.nest.flatten(node.outputs)),
+                    is_input=node.is_input,
+                )
+
+    def input_names(self, model: Any) -> list[str]:
+        return list(model.input_names)
+
+    def is_symbolic(self, value: Any) -> bool:
+        return self.keras.backend.is_keras_tensor(value) if tf.is_tensor(value) else False
+
+    def tensor_spec(self, tensor: Any) -> TensorSpec:
+        shape = tensor.shape
+        known = tuple(shape.as_list()) if shape.rank is not None else ()
+        return TensorSpec(known, tensor.dtype.name)
+
+    def is_operation(self, layer: Any) -> bool:
+        return type(layer).__name__ in _OPERATION_LAYERS and self.is_own(layer)
+
+    def flatten(self, structure: Any) -> list[Any]:
+        return tf.nest.flatten(structure)
+
+    def pack(self, structure: Any, flat: list[Any]) -> Any:
+        return tf.nest.pack_sequence_as(structure, flat)
+
+    # --- values ------------------------------------------------------------------------------
+
+    def to_numpy(self, tensor: Any) -> Any:
+        found = np.asarray(tf.convert_to_tensor(tensor))
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
+
+    def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
+        mask = self.mask_of(value)
+        tensor = tf.convert_to_tensor(value)
+        if tensor.dtype.name != spec.dtype:
+            tensor = tf.cast(tensor, spec.dtype)
+        rank, wanted = len(tensor.shape), len(spec.shape)
+        if rank == wanted + 1 and tensor.shape[-1] == 1:
+            tensor = tf.squeeze(tensor, axis=-1)
+        elif rank == wanted - 1 and spec.shape[-1] == 1:
+            tensor = tf.expand_dims(tensor, axis=-1)
+        return self.with_mask(tensor, mask)
+
+    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
+        if tensor.dtype in (tf.float16, tf.bfloat16):
+            tensor = tf.cast(tensor, tf.float32)
+        axes = [i for i in range(len(tensor.shape)) if i != axis]
+        if mask is None:
+            shape = tf.shape(tensor)
+            count = tf.reduce_prod(tf.gather(shape, axes))
+            mean = tf.reduce_mean(tensor, axes, keepdims=True)
+            variance = tf.reduce_mean(tf.math.squared_difference(tensor, mean), axes)
+            return count, tf.reshape(mean, (-1,)), variance
+        weight = tf.cast(tf.broadcast_to(tf.expand_dims(mask, -1), tf.shape(tensor)), tensor.dtype)
+        count = tf.reduce_sum(weight) / tensor.shape[axis]
+        total = tf.maximum(count, 1)
+        zero = tf.zeros_like(tensor)
+        mean = tf.reduce_sum(tf.where(weight > 0, tensor, zero), axes, keepdims=True) / total
+        apart = tf.where(weight > 0, tensor - mean, zero)
+        return count, tf.reshape(mean, (-1,)), tf.reduce_sum(tf.square(apart), axes) / total
+
+    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return backends.compiled("tensorflow", fn)
+
+    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+        points: dict[str, Callable[[Any], Any]] = {"predict": backends.predict(model), "call": model}
+        return {**points, **backends.traced("tensorflow", model)}
+
+    # --- layers ------------------------------------------------------------------------------
+
+    def copy_operation(self, operation: Any) -> Any:
+        return self.clone_layer(operation)
+
+    # --- models ------------------------------------------------------------------------------
+
+    def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
+        cls = type(model)
+        if cls in (self.keras.Model, _functional()) or takes(cls, "inputs", "outputs", "name"):
+            return cls(inputs=inputs, outputs=outputs, name=model.name), None
+        lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
+        return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
+
+    def compile_config(self, model: Any) -> dict[str, Any] | None:
+        return model.get_compile_config() if getattr(model, "_is_compiled", False) else None
+
+    def forget_functions(self, model: Any) -> None:
+        model.train_function = model.test_function = model.predict_function = None
+        # tf_keras remembers the unwrapped functions as well and would take them up again.
+        model.train_tf_function = None
+
+
+def _functional() -> Any:
+    """tf_keras's class of models defined by a graph; `Model` only stands for it when called."""
+    from tf_keras.src.engine.functional import Functional
+
+    return Functional

@@ -1,0 +1,130 @@
+"""Keras 3, through its public interface and `keras.ops`, on whatever backend it runs.
+
+The recorded graph has no public interface; what is read of it stands in `nodes` and `copy_operation`
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters import backends
+from bnfix.adapters.base import Adapter, RawNode, takes
+from bnfix.graph.definition import TensorSpec
+
+
+class Keras3(Adapter):
+    name = "Keras 3"
+    predict_overrules_training = True
+
+    # --- what a model is made of -------------------------------------------------------------
+
+    def has_graph(self, model: Any) -> bool:
+        own_call = type(model).call
+        if self.is_sequential(model):
+            return own_call is self.keras.Sequential.call and model._functional is not None
+        return isinstance(model, _functional()) and own_call is _functional().call
+
+    def nodes(self, model: Any) -> Iterator[RawNode]:
+        function = model._functional if self.is_sequential(model) else model
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                yield RawNode(
+                    layer=node.operation,
+                    args=tuple(node.arguments.args),
+                    kwargs=dict(node.arguments.kwargs),
+                    outputs=tuple(node.outputs),
+                    is_input=node.is_input,
+                )
+
+    def input_names(self, model: Any) -> list[str]:
+        return [tensor.name for tensor in model.inputs]
+
+    def is_symbolic(self, value: Any) -> bool:
+        return isinstance(value, self.keras.KerasTensor)
+
+    def tensor_spec(self, tensor: Any) -> TensorSpec:
+        return TensorSpec(tuple(tensor.shape), str(tensor.dtype))
+
+    def is_operation(self, layer: Any) -> bool:
+        return not self.is_layer(layer)
+
+    def flatten(self, structure: Any) -> list[Any]:
+        return self.keras.tree.flatten(structure)
+
+    def pack(self, structure: Any, flat: list[Any]) -> Any:
+        return self.keras.tree.pack_sequence_as(structure, flat)
+
+    # --- values ------------------------------------------------------------------------------
+
+    def to_numpy(self, tensor: Any) -> Any:
+        found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
+
+    def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
+        ops = self.keras.ops
+        mask = self.mask_of(value)
+        tensor = ops.convert_to_tensor(value, dtype=spec.dtype)
+        rank, wanted = len(tensor.shape), len(spec.shape)
+        if rank == wanted + 1 and tensor.shape[-1] == 1:
+            tensor = ops.squeeze(tensor, axis=-1)
+        elif rank == wanted - 1 and spec.shape[-1] == 1:
+            tensor = ops.expand_dims(tensor, axis=-1)
+        return self.with_mask(tensor, mask)
+
+    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
+        ops = self.keras.ops
+        if self.keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
+            tensor = ops.cast(tensor, "float32")
+        axes = [i for i in range(len(tensor.shape)) if i != axis]
+        if mask is None:
+            count = np.prod([tensor.shape[i] or 0 for i in axes])
+            mean = ops.mean(tensor, axis=axes, keepdims=True)
+            variance = ops.mean(ops.square(tensor - mean), axis=axes)
+            return count, ops.reshape(mean, (-1,)), variance
+        weight = ops.cast(ops.broadcast_to(ops.expand_dims(mask, -1), ops.shape(tensor)), tensor.dtype)
+        count = ops.sum(weight) / tensor.shape[axis]
+        total = ops.maximum(count, ops.ones_like(count))
+        mean = ops.sum(ops.where(weight > 0, tensor, 0), axis=axes, keepdims=True) / total
+        apart = ops.where(weight > 0, tensor - mean, 0)
+        return count, ops.reshape(mean, (-1,)), ops.sum(ops.square(apart), axis=axes) / total
+
+    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return backends.compiled(self.keras.backend.backend(), fn)
+
+    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+        points: dict[str, Callable[[Any], Any]] = {"predict": backends.predict(model), "call": model}
+        return {**points, **backends.traced(self.keras.backend.backend(), model)}
+
+    # --- layers ------------------------------------------------------------------------------
+
+    def copy_operation(self, operation: Any) -> Any:
+        fresh = copy.copy(operation)
+        fresh._inbound_nodes, fresh._outbound_nodes = [], []
+        return fresh
+
+    # --- models ------------------------------------------------------------------------------
+
+    def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
+        cls = type(model)
+        if cls in (self.keras.Model, _functional()) or takes(cls, "inputs", "outputs", "name"):
+            return cls(inputs=inputs, outputs=outputs, name=model.name), None
+        lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
+        return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
+
+    def compile_config(self, model: Any) -> dict[str, Any] | None:
+        return model.get_compile_config() if model.compiled else None
+
+    def forget_functions(self, model: Any) -> None:
+        model.train_function = model.test_function = model.predict_function = None
+
+
+def _functional() -> Any:
+    """Keras 3's class of models defined by a graph; `keras.Model` only stands for it when called."""
+    from keras.src.models.functional import Functional
+
+    return Functional

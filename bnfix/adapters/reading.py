@@ -1,0 +1,164 @@
+"""Read a Functional or Sequential model into plain data, nested models included."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter, RawNode
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot
+from bnfix.graph.graph import Call, Graph, unfold
+from bnfix.graph.structure import map_leaves
+from bnfix.numerics.linear import Linear
+from bnfix.numerics.norm import NormSpec
+
+
+class Reading:
+    """A model read: plain data, and the layers that its keys stand for.
+
+    Attributes:
+        adapter: Of the model's Keras.
+        model: The model that was read; it is not changed.
+        definitions: Every model in it, once.
+        layers: Keras objects by key.
+    """
+
+    def __init__(self, adapter: Adapter, model: Any) -> None:
+        self.adapter = adapter
+        self.model = model
+        self.layers: dict[LayerKey, Any] = {}
+        self._keys: dict[int, LayerKey] = {}
+        nested: dict[LayerKey, Definition] = {}
+        top = self._define(model, nested)
+        self.definitions = Definitions(top, nested)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return unfold(self.definitions)
+
+    def is_batch_norm(self, call: Call) -> bool:
+        return self.adapter.is_batch_norm(self.layers[call.layer])
+
+    def norm(self, call: Call) -> NormSpec:
+        return weights.read_norm(self.layers[call.layer], len(call.inputs[0].shape))
+
+    def linear(self, call: Call) -> Linear | None:
+        rank = len(call.outputs[0].shape)
+        return weights.read_linear(self.layers[call.layer], call.kind, rank)
+
+    # --- building the definitions ------------------------------------------------------------
+
+    def _key(self, layer: Any) -> LayerKey:
+        key = self._keys.setdefault(id(layer), len(self._keys))
+        self.layers[key] = layer
+        return key
+
+    def _define(self, model: Any, nested: dict[LayerKey, Definition]) -> Definition:
+        """The definition of `model`; those of the models in it go into `nested`."""
+        key = self._key(model)
+        slots: dict[int, Slot] = {}
+        nodes: list[Node] = []
+        for raw in self.adapter.nodes(model):
+            node = self._node(raw, slots)
+            if node.binding is not None and node.layer not in nested:
+                nested[node.layer] = self._define(raw.layer, nested)
+            for output, tensor in enumerate(raw.outputs):
+                slots.setdefault(id(tensor), Slot(len(nodes), output))
+            nodes.append(node)
+        inputs = tuple(slots[id(tensor)] for tensor in model.inputs)
+        outputs = tuple(slots[id(tensor)] for tensor in model.outputs)
+        return Definition(key, model.name, tuple(nodes), inputs, outputs)
+
+    def _node(self, raw: RawNode, slots: dict[int, Slot]) -> Node:
+        layer, adapter = raw.layer, self.adapter
+        args, kwargs, training = _take_training(layer, raw, adapter)
+        arguments = map_leaves(
+            lambda leaf: slots[id(leaf)] if adapter.is_symbolic(leaf) else leaf, (args, kwargs)
+        )
+        unfolds = adapter.is_model(layer) and adapter.has_graph(layer)
+        return Node(
+            layer=self._key(layer),
+            name=layer.name,
+            kind=self._kind(raw),
+            arguments=arguments,
+            training=training,
+            outputs=tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs),
+            binding=self._binding(layer, arguments) if unfolds else None,
+            accepts_training=adapter.accepts_training(layer),
+        )
+
+    def _kind(self, raw: RawNode) -> str:
+        if raw.is_input:
+            return "InputLayer"
+        if self.adapter.is_operation(raw.layer):
+            return "Operation"
+        return type(raw.layer).__name__ if self.adapter.is_own(raw.layer) else "Custom"
+
+    def _binding(self, model: Any, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
+        """What a nested model is fed, or None if the call does more than feeding it tensors."""
+        args, kwargs = arguments
+        if len(args) != 1 or any(value is not None for value in kwargs.values()):
+            return None
+        fed = flat_inputs(self.adapter, model, args[0])
+        if len(fed) != len(model.inputs) or not all(isinstance(slot, Slot) for slot in fed):
+            return None
+        return tuple(fed)
+
+
+def read(adapter: Adapter, model: Any, operation: str) -> Reading:
+    """Read `model`; `operation` names in errors what cannot be done without its graph."""
+    if not adapter.has_graph(model):
+        raise UnsupportedModelError(_no_graph(adapter, model, operation))
+    return Reading(adapter, model)
+
+
+def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
+    """`inputs`, in any structure the model takes, in the order of `model.inputs`.
+
+    A dict is matched by key or, where the model was not made with one, by the names of its inputs.
+    """
+    structure = model.input if not adapter.is_sequential(model) else model.inputs
+    if isinstance(inputs, dict):
+        if isinstance(structure, dict):
+            inputs = {key: inputs[key] for key in structure}
+        elif set(adapter.input_names(model)) <= set(inputs):
+            return [inputs[name] for name in adapter.input_names(model)]
+    return adapter.flatten(inputs)
+
+
+def _take_training(
+    layer: Any, raw: RawNode, adapter: Adapter
+) -> tuple[tuple[Any, ...], dict[str, Any], bool | None]:
+    """The arguments without `training`, and its value if it is a plain one."""
+    kwargs = dict(raw.kwargs)
+    args = raw.args
+    if adapter.is_operation(layer):
+        return args, kwargs, None
+    if len(args) > 1:
+        names = list(inspect.signature(layer.call).parameters)
+        if "training" in names[: len(args)]:
+            named = dict(zip(names[1:], args[1:], strict=False))
+            args, kwargs = args[:1], {**named, **kwargs}
+    training = kwargs.get("training")
+    if isinstance(training, (bool, int)) or training is None:
+        kwargs.pop("training", None)
+        return args, kwargs, None if training is None else bool(training)
+    return args, kwargs, None
+
+
+def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
+    kind = type(model).__name__
+    if not model.built:
+        return (
+            f"{operation} needs a built model; {model.name} ({kind}) has never seen an input shape. "
+            "Call it once on a batch, or give it an Input. Nothing was changed."
+        )
+    return (
+        f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
+        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it. Nothing was changed."
+    )
+
+

@@ -1,0 +1,164 @@
+"""Carry out an `Edit` on a copy of a model; the model itself stays as it is.
+
+Every layer is copied once, however often it is called, so sharing survives within and across nested
+models.  Values follow after the structure: flags first, since the order of weights depends on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.reading import Reading
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.definition import Definition, LayerKey, Node, Slot
+from bnfix.graph.edit import Edit
+from bnfix.graph.structure import map_leaves
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A new model, and one sentence for everything that could not be kept."""
+
+    model: Any
+    lost: tuple[str, ...]
+
+
+def rebuild(reading: Reading, edit: Edit) -> Rebuilt:
+    """A new model that differs from the one read by `edit` only."""
+    return _Rebuilding(reading, edit).run()
+
+
+class _Rebuilding:
+    def __init__(self, reading: Reading, edit: Edit) -> None:
+        self.reading = reading
+        self.adapter: Adapter = reading.adapter
+        self.edit = edit
+        self.made: dict[LayerKey, Any] = {}
+        self.lost: list[str] = []
+
+    def run(self) -> Rebuilt:
+        model = self._model(self.reading.definitions.top)
+        self._copy_flags(self.reading.model, model)
+        for key, layer in self.made.items():
+            if key not in self.reading.definitions:
+                self._copy_values(key, self.reading.layers[key], layer)
+        if lost := self.adapter.copy_compilation(self.reading.model, model):
+            self.lost.append(lost)
+        return Rebuilt(model, tuple(self.lost))
+
+    # --- structure ---------------------------------------------------------------------------
+
+    def _model(self, definition: Definition) -> Any:
+        old = self.reading.layers[definition.key]
+        sequential = self.adapter.is_sequential(old)
+        build = self._sequential if sequential else self._functional
+        new, lost = build(definition, old)
+        if lost:
+            self.lost.append(lost)
+        self.made[definition.key] = new
+        return new
+
+    def _sequential(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
+        kept = [
+            self._layer(node)
+            for position, node in enumerate(definition.nodes)
+            if (definition.key, position) not in self.edit.bypass
+        ]
+        return self.adapter.new_sequential(old, kept)
+
+    def _functional(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
+        tensors: dict[Slot, Any] = {}
+        for position, node in enumerate(definition.nodes):
+            for output, tensor in enumerate(self._outputs(definition, position, node, tensors)):
+                tensors[Slot(position, output)] = tensor
+        inputs = [tensors[slot] for slot in definition.inputs]
+        outputs = [self._output(definition, slot, tensors) for slot in definition.outputs]
+        pack = self.adapter.pack
+        return self.adapter.new_functional(old, pack(old.input, inputs), pack(old.output, outputs))
+
+    def _outputs(
+        self, definition: Definition, position: int, node: Node, tensors: dict[Slot, Any]
+    ) -> list[Any]:
+        layer = None
+        if node.kind == "InputLayer":
+            return self.adapter.flatten(self._layer(node).output)
+        args, kwargs = map_leaves(
+            lambda leaf: tensors[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
+        )
+        at = (definition.key, position)
+        if at in self.edit.bypass:
+            return [self.adapter.flatten(args[0] if args else kwargs)[0]]
+        if node.training is not None and at not in self.edit.untrain:
+            kwargs = {**kwargs, "training": node.training}
+        layer = self._layer(node)
+        return self.adapter.flatten(layer(*args, **kwargs))
+
+    def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
+        """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
+        tensor = tensors[slot]
+        if (definition.key, slot.node) in self.edit.bypass:
+            name = definition.nodes[slot.node].name
+            tensor = self.adapter.keras.layers.Activation("linear", name=name)(tensor)
+            tensors[slot] = tensor
+        return tensor
+
+    def _layer(self, node: Node) -> Any:
+        """The copy of a node's layer, made when first needed."""
+        if node.layer not in self.made:
+            old = self.reading.layers[node.layer]
+            if node.binding is not None:
+                self._model(self.reading.definitions[node.layer])
+            elif self.adapter.is_operation(old):
+                self.made[node.layer] = self.adapter.copy_operation(old)
+            else:
+                self.made[node.layer] = self.adapter.clone_layer(old, self._changes(node.layer))
+        return self.made[node.layer]
+
+    def _changes(self, key: LayerKey) -> dict[str, Any]:
+        linear = self.edit.assign.get(key)
+        return {"use_bias": True} if linear is not None and linear.bias is not None else {}
+
+    # --- values ------------------------------------------------------------------------------
+
+    def _copy_flags(self, old: Any, new: Any) -> None:
+        """Set `trainable` from the outside in, because Keras hands it down to what is inside."""
+        if not self.adapter.is_layer(old):
+            return
+        new.trainable = old.trainable
+        inside = {id(self.reading.layers[key]): layer for key, layer in self.made.items()}
+        known = [(child, inside.get(id(child))) for child in self.adapter.children(old)]
+        if any(copy is not None for _, copy in known):
+            pairs = [(child, copy) for child, copy in known if copy is not None]
+        else:
+            pairs = list(zip(self.adapter.children(old), self.adapter.children(new), strict=True))
+        for child, copy in pairs:
+            self._copy_flags(child, copy)
+
+    def _copy_values(self, key: LayerKey, old: Any, new: Any) -> None:
+        if not self.adapter.is_layer(old):
+            return
+        if key in self.edit.assign:
+            kept = {_base_name(variable): variable for variable in old.weights}
+            for variable in new.weights:
+                if _base_name(variable) in kept:
+                    variable.assign(kept[_base_name(variable)])
+            weights.write_linear(new, self.edit.assign[key])
+            return
+        theirs, ours = self.adapter.variables(old), self.adapter.variables(new)
+        if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours]:
+            raise UnsupportedModelError(
+                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} variables, its copy from "
+                f"get_config() has {len(ours)} or other shapes. Let get_config() return everything "
+                "that its constructor needs. Nothing was changed.",
+                path=old.name,
+            )
+        for variable, source in zip(ours, theirs, strict=True):
+            variable.assign(source)
+        self.adapter.copy_state(old, new)
+
+
+def _base_name(variable: Any) -> str:
+    return variable.name.rpartition("/")[2].partition(":")[0]

@@ -1,0 +1,114 @@
+"""Between Keras layers and plain numbers: BatchNormalization and linear layers, read and written.
+
+Weights are reached by attribute, never by position: a BN has 2, 3, 4 or 7 of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfix.numerics.linear import KERNEL_AXES, Linear
+from bnfix.numerics.moments import Floats
+from bnfix.numerics.norm import NormSpec
+
+
+def read_norm(layer: Any, rank: int) -> NormSpec:
+    """`layer`, a built BatchNormalization over inputs of `rank` dimensions, as numbers."""
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axis = int(axes[0])
+    return NormSpec(
+        axis=axis % rank,
+        gamma=_float64(layer.gamma) if layer.scale else None,
+        beta=_float64(layer.beta) if layer.center else None,
+        moving_mean=_required(layer.moving_mean),
+        moving_variance=_required(layer.moving_variance),
+        epsilon=float(layer.epsilon),
+    )
+
+
+def statistics(layer: Any) -> list[Any]:
+    """The variables of a BatchNormalization that hold statistics, renorm's included."""
+    names = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev")
+    found = (getattr(layer, name, None) for name in names)
+    return [variable for variable in found if variable is not None]
+
+
+def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:
+    """Set every statistic of a BatchNormalization so that they agree with `mean` and `variance`."""
+    deviation = np.sqrt(np.maximum(variance, 0) + float(layer.epsilon))
+    values = {
+        "moving_mean": mean,
+        "moving_variance": variance,
+        "moving_stddev": deviation,
+        "renorm_mean": mean,
+        "renorm_stddev": deviation,
+    }
+    for name, value in values.items():
+        variable = getattr(layer, name, None)
+        if variable is not None:
+            variable.assign(value.reshape(tuple(variable.shape)))
+
+
+def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
+    """`layer` as a linear layer, or None if its kind is not in `KERNEL_AXES`.
+
+    `rank` is that of its output.
+    """
+    if kind not in KERNEL_AXES:
+        return None
+    kernel = getattr(layer, KERNEL_AXES[kind][0], None)
+    if kernel is None:
+        return None
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return Linear(
+        kind=kind,
+        kernel=_array(kernel),
+        bias=_array(layer.bias) if layer.use_bias else None,
+        axis=1 if first else rank - 1,
+        activation=_activation_name(layer.activation),
+        dtype=str(np.dtype(_array(kernel).dtype)),
+        tied=_tie(layer, KERNEL_AXES[kind][0]),
+    )
+
+
+def write_linear(layer: Any, linear: Linear) -> None:
+    """Round `linear` to the dtype of `layer`'s weights and store it there."""
+    getattr(layer, linear.kernel_name).assign(linear.kernel)
+    if linear.bias is not None:
+        layer.bias.assign(linear.bias)
+
+
+def _activation_name(activation: Any) -> str:
+    if activation is None:
+        return "linear"
+    return getattr(activation, "__name__", None) or type(activation).__name__
+
+
+def _tie(layer: Any, kernel_name: str) -> str | None:
+    """Why the weights of `layer` must stay as they are, or None."""
+    for name in (f"{kernel_name}_constraint", "bias_constraint"):
+        if getattr(layer, name, None) is not None:
+            return f"has a {name}"
+    if getattr(layer, "quantization_mode", None) is not None:
+        return f"is quantized ({layer.quantization_mode})"
+    if getattr(layer, "lora_enabled", False):
+        return "has LoRA weights"
+    return None
+
+
+def _required(variable: Any) -> Floats:
+    found = _float64(variable)
+    if found is None:
+        raise TypeError("the layer has no statistics: it is not built")
+    return found
+
+
+def _float64(variable: Any) -> Floats | None:
+    return None if variable is None else _array(variable).astype(np.float64).reshape(-1)
+
+
+def _array(variable: Any) -> npt.NDArray[Any]:
+    return np.asarray(variable.numpy())

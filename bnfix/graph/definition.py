@@ -1,0 +1,90 @@
+"""One Functional or Sequential model as it was defined: its own calls, once each.
+
+A nested model is a single node here, however many calls it holds and however often it is called;
+`bnfix.graph.graph` unfolds definitions into the calls that really happen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Identifies a layer (or nested model, or operation) within one reading of a model.
+LayerKey = int
+#: A node of a definition: (key of the model, position among its nodes).
+NodeKey = tuple[LayerKey, int]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands in a node's arguments for the `output`-th tensor made by the `node`-th node."""
+
+    node: int
+    output: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape (batch first, None where unknown) and dtype of a symbolic tensor."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of a layer within the model that defines it.
+
+    Attributes:
+        layer: Key of the called layer; equal keys mean the same, shared layer.
+        name: The layer's name.
+        kind: Class name where the class is Keras's own, "Operation" for a bare function on tensors,
+            "Custom" for everything else.
+        arguments: `(args, kwargs)` as written, tensors replaced by `Slot`s, `training` left out.
+        training: The `training=` written into this very call, or None.
+        outputs: One per tensor that the call returns.
+        binding: For a nested model that is unfolded, the slots fed to its inputs, in their order.
+        accepts_training: Whether the layer's `call` has a `training` argument.
+    """
+
+    layer: LayerKey
+    name: str
+    kind: str
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    training: bool | None
+    outputs: tuple[TensorSpec, ...]
+    binding: tuple[Slot, ...] | None = None
+    accepts_training: bool = False
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A model's own nodes in topological order.
+
+    Attributes:
+        key: The model's layer key.
+        name: The model's name.
+        nodes: Inputs included (`kind` "InputLayer").
+        inputs: Slots of the model's inputs, flat.
+        outputs: Slots of the model's outputs, flat.
+    """
+
+    key: LayerKey
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """A model and all models nested in it, each once."""
+
+    top: Definition
+    nested: dict[LayerKey, Definition] = field(default_factory=dict[LayerKey, Definition])
+
+    def __getitem__(self, key: LayerKey) -> Definition:
+        return self.top if key == self.top.key else self.nested[key]
+
+    def __contains__(self, key: LayerKey) -> bool:
+        return key == self.top.key or key in self.nested

@@ -1,0 +1,190 @@
+"""The calls of a model in the order in which they run, nested models unfolded.
+
+`Graph` is the view that passes and users read: every call with its full path, who produces what it
+reads, who reads what it produces, which calls share a layer, and what the model returns.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey, Slot
+from bnfix.graph.structure import leaves, map_leaves
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that flows through the model: the `output`-th result of the `call`-th call.
+
+    Attributes:
+        shape: With the batch first; None where unknown.
+        dtype: Keras's name for it ("float32").
+    """
+
+    call: int
+    output: int
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One layer applied once.
+
+    Attributes:
+        index: Position in the order of execution.
+        path: Names from the outermost nested model down, joined by "/"; the top model's is left out.
+        name: The layer's own name.
+        kind: Keras's class name, "Operation" for a bare function on tensors, "Custom" otherwise.
+        layer: Key shared by all calls of one layer.
+        node: Where the call is written; a nested model called twice yields two calls of one node.
+        arguments: `(args, kwargs)` as written, tensors replaced by `Value`s, `training` left out.
+        inputs: The `Value`s among the arguments.
+        outputs: What the call returns, flat.
+        training: The `training=` that applies, written here or at a surrounding nested model; None
+            where the caller of the model decides.
+        accepts_training: Whether the layer's `call` has a `training` argument.
+    """
+
+    index: int
+    path: str
+    name: str
+    kind: str
+    layer: LayerKey
+    node: NodeKey
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    training: bool | None
+    accepts_training: bool
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.path!r} at {self.index}>"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All calls of a model, in topological order.
+
+    Attributes:
+        calls: Inputs included, as calls of kind "InputLayer"; the input of a nested model is such a
+            call too and reads the tensor that the model was called on.
+        inputs: What the model takes, flat.
+        outputs: What the model returns, flat.
+    """
+
+    calls: tuple[Call, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self.calls)
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def of_kind(self, *kinds: str) -> list[Call]:
+        """The calls of the given kinds, in order."""
+        return [call for call in self.calls if call.kind in kinds]
+
+    def producer(self, value: Value) -> Call:
+        """The call that makes `value`."""
+        return self.calls[value.call]
+
+    def consumers(self, value: Value) -> tuple[Call, ...]:
+        """The calls that read `value`, each once, in order."""
+        return self._consumers.get((value.call, value.output), ())
+
+    def is_output(self, value: Value) -> bool:
+        """Whether the model returns `value`."""
+        return (value.call, value.output) in self._returned
+
+    def sharing(self, call: Call) -> tuple[Call, ...]:
+        """All calls of the layer that `call` calls, itself included, in order."""
+        return self._by_layer[call.layer]
+
+    @cached_property
+    def _consumers(self) -> dict[tuple[int, int], tuple[Call, ...]]:
+        found: dict[tuple[int, int], dict[int, Call]] = defaultdict(dict)
+        for call in self.calls:
+            for value in call.inputs:
+                found[value.call, value.output][call.index] = call
+        return {key: tuple(calls.values()) for key, calls in found.items()}
+
+    @cached_property
+    def _returned(self) -> frozenset[tuple[int, int]]:
+        return frozenset((value.call, value.output) for value in self.outputs)
+
+    @cached_property
+    def _by_layer(self) -> dict[LayerKey, tuple[Call, ...]]:
+        found: dict[LayerKey, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            found[call.layer].append(call)
+        return {key: tuple(calls) for key, calls in found.items()}
+
+
+def unfold(definitions: Definitions) -> Graph:
+    """The calls that happen when the model runs."""
+    calls: list[Call] = []
+    outputs = _unfold(definitions, definitions.top, "", None, None, calls)
+    inputs = [calls[slot.node].outputs[slot.output] for slot in _input_slots(definitions, calls)]
+    return Graph(tuple(calls), tuple(inputs), outputs)
+
+
+def _unfold(
+    definitions: Definitions,
+    definition: Definition,
+    prefix: str,
+    fed: tuple[Value, ...] | None,
+    training: bool | None,
+    calls: list[Call],
+) -> tuple[Value, ...]:
+    """Append the calls of `definition` to `calls` and return what it returns."""
+    values: dict[Slot, Value] = {}
+    entering = dict(zip(definition.inputs, fed, strict=True)) if fed is not None else {}
+    for position, node in enumerate(definition.nodes):
+        # The innermost explicit `training=` applies; both Kerases agree where the caller gave none.
+        applies = node.training if node.training is not None else training
+        if node.binding is not None:
+            bound = tuple(values[slot] for slot in node.binding)
+            inner = definitions[node.layer]
+            made = _unfold(definitions, inner, f"{prefix}{node.name}/", bound, applies, calls)
+        else:
+            arguments = map_leaves(
+                lambda leaf: values[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
+            )
+            if node.kind == "InputLayer":
+                reads = entering.get(Slot(position, 0))
+                arguments = ((), {}) if reads is None else ((reads,), {})
+            made = tuple(
+                Value(len(calls), output, spec.shape, spec.dtype)
+                for output, spec in enumerate(node.outputs)
+            )
+            calls.append(
+                Call(
+                    index=len(calls),
+                    path=prefix + node.name,
+                    name=node.name,
+                    kind=node.kind,
+                    layer=node.layer,
+                    node=(definition.key, position),
+                    arguments=arguments,
+                    inputs=tuple(leaf for leaf in leaves(arguments) if isinstance(leaf, Value)),
+                    outputs=made,
+                    training=applies,
+                    accepts_training=node.accepts_training,
+                )
+            )
+        for output, value in enumerate(made):
+            values[Slot(position, output)] = value
+    return tuple(values[slot] for slot in definition.outputs)
+
+
+def _input_slots(definitions: Definitions, calls: list[Call]) -> list[Slot]:
+    """Where in `calls` the top model's inputs are made."""
+    at = {call.node: call.index for call in calls if call.node[0] == definitions.top.key}
+    return [Slot(at[definitions.top.key, slot.node], 0) for slot in definitions.top.inputs]

@@ -1,0 +1,28 @@
+"""What a pass may ask about a layer beyond its place in the graph, answered in plain numbers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bnfix.graph.graph import Call, Graph
+from bnfix.numerics.linear import Linear
+from bnfix.numerics.norm import NormSpec
+
+
+class Source(Protocol):
+    """A model read: its graph, and its weights on demand."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    def is_batch_norm(self, call: Call) -> bool:
+        """Whether `call` applies a BatchNormalization, subclasses included."""
+        ...
+
+    def norm(self, call: Call) -> NormSpec:
+        """The BatchNormalization that `call` applies."""
+        ...
+
+    def linear(self, call: Call) -> Linear | None:
+        """The linear layer that `call` applies, or None if it is not one of Keras's own."""
+        ...
