@@ -19,6 +19,15 @@ def compiled(backend: str, fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn
 
 
+def errors(backend: str) -> tuple[type[Exception], ...]:
+    """What `backend` raises of its own when an operation cannot be carried out."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return (tf.errors.OpError,)
+    return ()
+
+
 def predict(model: Any) -> Callable[[Any], Any]:
     """`model.predict` in a single batch of whatever length it is given, without a progress bar."""
 

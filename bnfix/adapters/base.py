@@ -8,13 +8,18 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.cloning import clone
 from bnfix.graph.definition import TensorSpec
 from bnfix.numerics.moments import Floats
+
+_COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,41 @@ class Adapter(ABC):
     def variables(self, model: Any) -> list[Any]:
         """Everything that `model` remembers: weights, statistics, random states, metrics."""
         return list(model.variables)
+
+    @contextmanager
+    def preserved(self, model: Any) -> Iterator[None]:
+        """Everything that `model` remembers is as before when the block ends, however it ends."""
+        variables = self.variables(model)
+        before = [self.copy_value(variable) for variable in variables]
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+
+    def copy_value(self, variable: Any) -> Any:
+        """The value of `variable` now, which later assignments to it do not reach."""
+        return np.array(variable.numpy())
+
+    def infer(self, model: Any, inputs: Any) -> list[Any]:
+        """Flat numpy outputs of `model` in inference mode, run as one batch."""
+        return [self.to_numpy(tensor) for tensor in self.flatten(model(inputs, training=False))]
+
+    def input_structure(self, model: Any) -> Any:
+        """The structure in which `model` takes its inputs, placeholders as leaves."""
+        if not self.is_sequential(model):
+            return model.input
+        return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+
+    def coarsest_dtype(self, model: Any) -> str:
+        """The least precise floating dtype in which a layer of `model` computes."""
+        used = {str(layer.compute_dtype) for _, layer in self.tree(model)}
+        return next((dtype for dtype in _COARSEST_FIRST if dtype in used), "float32")
+
+    @property
+    @abstractmethod
+    def run_errors(self) -> tuple[type[Exception], ...]:
+        """What running a model on unsuitable inputs raises."""
 
     @abstractmethod
     def to_numpy(self, tensor: Any) -> Any:

@@ -72,6 +72,10 @@ class Keras2(Adapter):
 
     # --- values ------------------------------------------------------------------------------
 
+    @property
+    def run_errors(self) -> tuple[type[Exception], ...]:
+        return (ValueError, TypeError, RuntimeError, *backends.errors("tensorflow"))
+
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(tf.convert_to_tensor(tensor))
         return found.astype(np.float32) if found.dtype.name == "bfloat16" else found

@@ -61,6 +61,10 @@ class Keras3(Adapter):
 
     # --- values ------------------------------------------------------------------------------
 
+    @property
+    def run_errors(self) -> tuple[type[Exception], ...]:
+        return (ValueError, TypeError, RuntimeError, *backends.errors(self.keras.backend.backend()))
+
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
         return found.astype(np.float32) if found.dtype.name == "bfloat16" else found

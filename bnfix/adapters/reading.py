@@ -39,10 +39,10 @@ class Reading:
     def graph(self) -> Graph:
         return unfold(self.definitions)
 
-    def is_batch_norm(self, call: Call) -> bool:
-        return self.adapter.is_batch_norm(self.layers[call.layer])
+    def is_batch_norm(self, layer: LayerKey) -> bool:
+        return self.adapter.is_batch_norm(self.layers[layer])
 
-    def norm(self, call: Call) -> NormSpec:
+    def norm(self, call: Call) -> NormSpec | None:
         return weights.read_norm(self.layers[call.layer], len(call.inputs[0].shape))
 
     def linear(self, call: Call) -> Linear | None:

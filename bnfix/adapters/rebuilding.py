@@ -26,16 +26,20 @@ class Rebuilt:
     lost: tuple[str, ...]
 
 
-def rebuild(reading: Reading, edit: Edit) -> Rebuilt:
-    """A new model that differs from the one read by `edit` only."""
-    return _Rebuilding(reading, edit).run()
+def rebuild(reading: Reading, edit: Edit, *, dtype: str | None = None) -> Rebuilt:
+    """A new model that differs from the one read by `edit` only.
+
+    With `dtype` all floating-point layers and inputs are made in it, and nothing is compiled.
+    """
+    return _Rebuilding(reading, edit, dtype).run()
 
 
 class _Rebuilding:
-    def __init__(self, reading: Reading, edit: Edit) -> None:
+    def __init__(self, reading: Reading, edit: Edit, dtype: str | None) -> None:
         self.reading = reading
         self.adapter: Adapter = reading.adapter
         self.edit = edit
+        self.dtype = dtype
         self.made: dict[LayerKey, Any] = {}
         self.lost: list[str] = []
 
@@ -45,7 +49,7 @@ class _Rebuilding:
         for key, layer in self.made.items():
             if key not in self.reading.definitions:
                 self._copy_values(key, self.reading.layers[key], layer)
-        if lost := self.adapter.copy_compilation(self.reading.model, model):
+        if self.dtype is None and (lost := self.adapter.copy_compilation(self.reading.model, model)):
             self.lost.append(lost)
         return Rebuilt(model, tuple(self.lost))
 
@@ -119,7 +123,12 @@ class _Rebuilding:
 
     def _changes(self, key: LayerKey) -> dict[str, Any]:
         linear = self.edit.assign.get(key)
-        return {"use_bias": True} if linear is not None and linear.bias is not None else {}
+        changes: dict[str, Any] = {}
+        if linear is not None and linear.bias is not None:
+            changes["use_bias"] = True
+        if self.dtype is not None and "float" in str(self.reading.layers[key].dtype):
+            changes["dtype"] = self.dtype
+        return changes
 
     # --- values ------------------------------------------------------------------------------
 

@@ -15,17 +15,22 @@ from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
 
 
-def read_norm(layer: Any, rank: int) -> NormSpec:
-    """`layer`, a built BatchNormalization over inputs of `rank` dimensions, as numbers."""
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    axis = int(axes[0])
+def read_norm(layer: Any, rank: int) -> NormSpec | None:
+    """`layer`, a built BatchNormalization over inputs of `rank` dimensions, as numbers.
+
+    None where it keeps statistics over several axes at once, which tf_keras allows.
+    """
+    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    if len(axes) != 1:
+        return None
     return NormSpec(
-        axis=axis % rank,
+        axis=int(axes[0]) % rank,
         gamma=_float64(layer.gamma) if layer.scale else None,
         beta=_float64(layer.beta) if layer.center else None,
         moving_mean=_required(layer.moving_mean),
         moving_variance=_required(layer.moving_variance),
         epsilon=float(layer.epsilon),
+        trainable=bool(layer.trainable),
     )
 
 
@@ -59,7 +64,8 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
     """
     if kind not in KERNEL_AXES:
         return None
-    kernel = getattr(layer, KERNEL_AXES[kind][0], None)
+    name = _kernel_name(layer)
+    kernel = getattr(layer, name, None)
     if kernel is None:
         return None
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
@@ -70,15 +76,21 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
         axis=1 if first else rank - 1,
         activation=_activation_name(layer.activation),
         dtype=str(np.dtype(_array(kernel).dtype)),
-        tied=_tie(layer, KERNEL_AXES[kind][0]),
+        tied=_tie(layer, name),
     )
 
 
 def write_linear(layer: Any, linear: Linear) -> None:
     """Round `linear` to the dtype of `layer`'s weights and store it there."""
-    getattr(layer, linear.kernel_name).assign(linear.kernel)
+    getattr(layer, _kernel_name(layer)).assign(linear.kernel)
     if linear.bias is not None:
         layer.bias.assign(linear.bias)
+
+
+def _kernel_name(layer: Any) -> str:
+    """The kernel that carries the output channels; Keras 3 calls a depthwise one plain `kernel`."""
+    names = ("pointwise_kernel", "depthwise_kernel", "kernel")
+    return next((name for name in names if getattr(layer, name, None) is not None), "kernel")
 
 
 def _activation_name(activation: Any) -> str:

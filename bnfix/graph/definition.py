@@ -6,6 +6,7 @@ A nested model is a single node here, however many calls it holds and however of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,3 +89,16 @@ class Definitions:
 
     def __contains__(self, key: LayerKey) -> bool:
         return key == self.top.key or key in self.nested
+
+    def written(self) -> Iterator[tuple[NodeKey, str, Node]]:
+        """Every node once, with the path at which it is met first, in order."""
+        yield from self._written(self.top, "", set())
+
+    def _written(
+        self, definition: Definition, prefix: str, seen: set[LayerKey]
+    ) -> Iterator[tuple[NodeKey, str, Node]]:
+        seen.add(definition.key)
+        for position, node in enumerate(definition.nodes):
+            yield (definition.key, position), prefix + node.name, node
+            if node.binding is not None and node.layer not in seen:
+                yield from self._written(self[node.layer], f"{prefix}{node.name}/", seen)

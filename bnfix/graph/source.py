@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from bnfix.graph.definition import Definitions, LayerKey
 from bnfix.graph.graph import Call, Graph
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
@@ -15,12 +16,15 @@ class Source(Protocol):
     @property
     def graph(self) -> Graph: ...
 
-    def is_batch_norm(self, call: Call) -> bool:
-        """Whether `call` applies a BatchNormalization, subclasses included."""
+    @property
+    def definitions(self) -> Definitions: ...
+
+    def is_batch_norm(self, layer: LayerKey) -> bool:
+        """Whether `layer` is a BatchNormalization, subclasses included."""
         ...
 
-    def norm(self, call: Call) -> NormSpec:
-        """The BatchNormalization that `call` applies."""
+    def norm(self, call: Call) -> NormSpec | None:
+        """The BatchNormalization that `call` applies; None if it has several channel axes."""
         ...
 
     def linear(self, call: Call) -> Linear | None:

@@ -17,20 +17,21 @@ import numpy.typing as npt
 
 from bnfix.numerics.moments import Floats
 
-#: For each kind of linear layer: the weight that carries the output channels, and their axes in it,
-#: slowest first.  A depthwise kernel ends in (input channel, multiplier): output = in * m + k.
-KERNEL_AXES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "Dense": ("kernel", (-1,)),
-    "Conv1D": ("kernel", (-1,)),
-    "Conv2D": ("kernel", (-1,)),
-    "Conv3D": ("kernel", (-1,)),
-    "DepthwiseConv1D": ("depthwise_kernel", (-2, -1)),
-    "DepthwiseConv2D": ("depthwise_kernel", (-2, -1)),
-    "SeparableConv1D": ("pointwise_kernel", (-1,)),
-    "SeparableConv2D": ("pointwise_kernel", (-1,)),
-    "Conv1DTranspose": ("kernel", (-2,)),
-    "Conv2DTranspose": ("kernel", (-2,)),
-    "Conv3DTranspose": ("kernel", (-2,)),
+#: For each kind of linear layer, the axes of its kernel along which output channels lie, slowest
+#: first.  A depthwise kernel ends in (input channel, multiplier): output = in * multipliers + k.  Of a
+#: separable layer's two kernels it is the pointwise one that counts.
+KERNEL_AXES: dict[str, tuple[int, ...]] = {
+    "Dense": (-1,),
+    "Conv1D": (-1,),
+    "Conv2D": (-1,),
+    "Conv3D": (-1,),
+    "DepthwiseConv1D": (-2, -1),
+    "DepthwiseConv2D": (-2, -1),
+    "SeparableConv1D": (-1,),
+    "SeparableConv2D": (-1,),
+    "Conv1DTranspose": (-2,),
+    "Conv2DTranspose": (-2,),
+    "Conv3DTranspose": (-2,),
 }
 
 
@@ -57,19 +58,15 @@ class Linear:
     tied: str | None = None
 
     @property
-    def kernel_name(self) -> str:
-        return KERNEL_AXES[self.kind][0]
-
-    @property
     def channels(self) -> int:
-        axes = KERNEL_AXES[self.kind][1]
+        axes = KERNEL_AXES[self.kind]
         return int(np.prod([self.kernel.shape[axis] for axis in axes]))
 
 
 def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
     """The layer that computes `scale * linear(x) + shift`, in float64 (not yet rounded)."""
     kernel = np.asarray(linear.kernel, np.float64)
-    axes = KERNEL_AXES[linear.kind][1]
+    axes = KERNEL_AXES[linear.kind]
     spread = np.ones(kernel.ndim, int)
     for axis in axes:
         spread[axis] = kernel.shape[axis]

@@ -25,6 +25,7 @@ class NormSpec:
         moving_mean: (channels,).
         moving_variance: (channels,).
         epsilon: Added to the variance.
+        trainable: False if the layer is frozen, so that `training=True` cannot reach it.
     """
 
     axis: int
@@ -33,6 +34,7 @@ class NormSpec:
     moving_mean: Floats
     moving_variance: Floats
     epsilon: float
+    trainable: bool = True
 
     @property
     def channels(self) -> int:

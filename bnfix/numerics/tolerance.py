@@ -26,3 +26,11 @@ def rounding(dtype: str, depth: int, scale: float) -> float:
     """Largest difference that rounding in `dtype` explains after `depth` layers."""
     unit = UNIT.get(dtype, UNIT["float32"])
     return SAFETY * math.sqrt(max(depth, 1)) * unit * scale
+
+#: Largest finite number.
+_LARGEST = {"float64": 1.797e308, "float32": 3.4028e38, "float16": 65504.0, "bfloat16": 3.3895e38}
+
+
+def largest(dtype: str) -> float:
+    """The largest finite number of `dtype`."""
+    return _LARGEST.get(dtype, _LARGEST["float32"])

@@ -1,0 +1,62 @@
+"""bnfix: repair Keras models whose predictions depend on the batch.
+
+Names are loaded on first use, so that `import bnfix` itself imports no Keras, TensorFlow or h5py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnfix.checks.check import CheckReport as CheckReport
+    from bnfix.checks.check import Finding as Finding
+    from bnfix.checks.check import check as check
+    from bnfix.errors import BnfixError as BnfixError
+    from bnfix.errors import DataError as DataError
+    from bnfix.errors import StatisticsError as StatisticsError
+    from bnfix.errors import UnsupportedModelError as UnsupportedModelError
+    from bnfix.errors import VerificationError as VerificationError
+    from bnfix.operations.fold import fold as fold
+    from bnfix.operations.freeze import freeze as freeze
+    from bnfix.operations.repair import repair as repair
+    from bnfix.operations.strip_training import strip_training as strip_training
+    from bnfix.operations.view import graph_of as graph_of
+    from bnfix.recalibration.recalibrate import recalibrate as recalibrate
+    from bnfix.report import Outcome as Outcome
+    from bnfix.report import Report as Report
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "check": "bnfix.checks.check",
+    "CheckReport": "bnfix.checks.check",
+    "Finding": "bnfix.checks.check",
+    "BnfixError": "bnfix.errors",
+    "DataError": "bnfix.errors",
+    "StatisticsError": "bnfix.errors",
+    "UnsupportedModelError": "bnfix.errors",
+    "VerificationError": "bnfix.errors",
+    "fold": "bnfix.operations.fold",
+    "freeze": "bnfix.operations.freeze",
+    "graph_of": "bnfix.operations.view",
+    "repair": "bnfix.operations.repair",
+    "strip_training": "bnfix.operations.strip_training",
+    "recalibrate": "bnfix.recalibration.recalibrate",
+    "Outcome": "bnfix.report",
+    "Report": "bnfix.report",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bnfix' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,45 @@
+"""Put every BatchNormalization into inference mode for good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnfix.adapters.choose import adapter_of
+from bnfix.graph.select import Selection, select
+from bnfix.report import Outcome, Report
+
+
+def freeze(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
+    """Keep every BatchNormalization in inference mode, even under `training=True`.
+
+    `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey, also
+    where `training=True` is baked into its call, and that survives saving.  Its gamma and beta stop
+    training too.  Compiled functions are dropped, since they remember the old flag; compile again
+    before the next `fit`, so that the optimizer sees the change.
+
+    Args:
+        model: Keras 3 or tf_keras model of any kind, subclassed included. Changed in place.
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by default.
+        return_report: Return `(model, report)`.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnsupportedModelError: `model` is not a Keras model.
+        SelectionError: `layers` names a path without BatchNormalization. Nothing is changed then.
+    """
+    adapter = adapter_of(model)
+    found = adapter.batch_norms(model)
+    chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
+    outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
+    adapter.forget_functions(model)
+    notes = () if found else ("the model has no BatchNormalization",)
+    report = Report("freeze", outcomes, notes)
+    return (model, report) if return_report else model
+
+
+def _freeze(path: str, layer: Any) -> Outcome:
+    was_frozen = not layer.trainable
+    layer.trainable = False
+    return Outcome(path, not was_frozen, "was frozen already" if was_frozen else "frozen")

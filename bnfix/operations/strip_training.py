@@ -1,0 +1,43 @@
+"""Take baked `training=` out of a model's calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import read
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.graph.select import Selection
+from bnfix.passes import strip_training as strip_pass
+from bnfix.report import Report
+
+
+def strip_training(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
+    """Remove every `training=` that was written into a call when the model was made.
+
+    Such a call overrules what the model is asked for: `BatchNormalization()(x, training=True)` uses
+    the batch's own statistics in `model(x)` and in exported models, in tf_keras in `predict` as well,
+    and overwrites the moving statistics each time.
+
+    Args:
+        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        layers: Paths of calls (a nested model's stands for all in it too) or a function of a path;
+            all calls with a baked `training=` by default.
+        return_report: Return `(model, report)`.
+
+    Returns:
+        A new model with the same names, weights, flags and compilation; `model` itself where there
+        is nothing to remove.
+
+    Raises:
+        UnsupportedModelError: `model` has no graph; bnfix.freeze works on it.
+        SelectionError: `layers` names a path with nothing baked. Nothing is changed then.
+    """
+    adapter = adapter_of(model)
+    reading = read(adapter, model, "strip_training")
+    edit, report = strip_pass.plan(reading, layers)
+    if edit:
+        rebuilt = rebuild(reading, edit)
+        model = rebuilt.model
+        report = Report(report.operation, report.outcomes, report.notes + rebuilt.lost)
+    return (model, report) if return_report else model

@@ -1,0 +1,109 @@
+"""Prove that a rebuilt model computes what its source computes.
+
+Both run on the same inputs.  What rounding explains is known beforehand (`bnfix.numerics.tolerance`);
+where the difference is larger, both are rebuilt in float64, in which a wrong algebra stays as wrong as
+it was and rounding all but vanishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.reading import Reading
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.errors import VerificationError
+from bnfix.graph.edit import Edit
+from bnfix.numerics.tolerance import rounding
+from bnfix.operations.samples import samples
+
+_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well two models agree: largest difference over scale, and what is tolerated of it."""
+
+    difference: float
+    tolerance: float
+    dtype: str
+
+    def __bool__(self) -> bool:
+        return self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"outputs differ by {self.difference:.2g} of their scale in {self.dtype} "
+            f"(tolerance {self.tolerance:.2g})"
+        )
+
+
+def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str) -> Agreement:
+    """Compare the model read with `changed`, the model rebuilt from it by `edit`.
+
+    Args:
+        x: Inputs of the model, or None to make some from its input specs.
+        operation: Named in the error.
+
+    Raises:
+        VerificationError: They do not agree, or could not be run.
+    """
+    adapter, depth = reading.adapter, len(reading.graph)
+    inputs = x if x is not None else _runnable(reading)
+    agreement = _agreement(adapter, reading.model, changed, inputs, depth)
+    if not agreement:
+        agreement = _shadow(reading, edit, inputs, depth) or agreement
+    if not agreement:
+        raise VerificationError(
+            f"{operation} gave a model that does not reproduce {reading.model.name}: {agreement}. It "
+            "was withheld and the model given was not changed. Please report this model; meanwhile "
+            "bnfix.freeze keeps its BatchNormalization in inference mode."
+        )
+    return agreement
+
+
+def _agreement(adapter: Adapter, old: Any, new: Any, inputs: Any, depth: int) -> Agreement:
+    with adapter.preserved(old):
+        before = adapter.infer(old, inputs)
+    after = adapter.infer(new, inputs)
+    worst, dtype = 0.0, "float32"
+    for ours, theirs in zip(after, before, strict=True):
+        scale = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
+        gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+        worst = max(worst, float(np.max(np.where(same, 0.0, gap), initial=0.0)) / scale)
+    dtype = adapter.coarsest_dtype(old)
+    return Agreement(worst if np.isfinite(worst) else np.inf, rounding(dtype, depth, 1.0), dtype)
+
+
+def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement | None:
+    """The comparison in float64, or None where the layers cannot be had in float64."""
+    try:
+        old = rebuild(reading, Edit(), dtype="float64").model
+        new = rebuild(reading, edit, dtype="float64").model
+    except reading.adapter.run_errors:
+        return None
+    return _agreement(reading.adapter, old, new, inputs, depth)
+
+
+def _runnable(reading: Reading) -> Any:
+    """Inputs on which the model runs, in the structure that it takes."""
+    adapter, model = reading.adapter, reading.model
+    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
+    error: Exception | None = None
+    for flat in samples(specs, rows=_ROWS):
+        inputs = adapter.pack(adapter.input_structure(model), flat)
+        try:
+            with adapter.preserved(model):
+                adapter.infer(model, inputs)
+        except adapter.run_errors as failure:
+            error = failure
+            continue
+        return inputs
+    raise VerificationError(
+        f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it accepts as "
+        "x=. Nothing was changed."
+    )

@@ -1,0 +1,1 @@
+"""One rewrite a file: reads a graph of plain data, yields an edit or a reason to decline."""

@@ -1,0 +1,69 @@
+"""Remove `training=` from the calls in which it was baked.
+
+`BatchNormalization()(x, training=True)` normalizes by the batch at hand whatever the caller asks for:
+in tf_keras always, in Keras 3 unless the caller passes `training` itself, as `predict` does.  Without
+it the caller decides, and inference uses the moving statistics.
+"""
+
+from __future__ import annotations
+
+from bnfix.graph.definition import Definitions, LayerKey, NodeKey
+from bnfix.graph.edit import Edit
+from bnfix.graph.select import Selection, select
+from bnfix.graph.source import Source
+from bnfix.report import Outcome, Report
+
+
+def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:
+    """Path and value of every `training=` written into a call, nested models' own calls included."""
+    return {
+        key: (path, node.training)
+        for key, path, node in definitions.written()
+        if node.training is not None
+    }
+
+
+def baked_over_batch_norm(source: Source) -> set[str]:
+    """Paths of calls with `training=True` that reach a BatchNormalization."""
+    found: set[str] = set()
+    for _, path, node in source.definitions.written():
+        inside = node.layer if node.binding is not None else None
+        if node.training and _reaches(source, node.layer, inside):
+            found.add(path)
+    return found
+
+
+def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:
+    """The edit that removes the selected `training=`, and what to tell the user."""
+    found = baked(source.definitions)
+    chosen = select(selection, [path for path, _ in found.values()], what="baked training=")
+    outcomes = tuple(
+        Outcome(path, path in chosen, f"training={value} {_verb(path in chosen)} its call")
+        for path, value in found.values()
+    )
+    notes = tuple(_thaws(path) for path, value in found.values() if path in chosen and not value)
+    if not found:
+        notes = ("no call has training= baked in",)
+    edit = Edit(untrain=frozenset(key for key, (path, _) in found.items() if path in chosen))
+    return edit, Report("strip_training", outcomes, notes)
+
+
+def _reaches(source: Source, layer: LayerKey, model: LayerKey | None) -> bool:
+    if model is None:
+        return source.is_batch_norm(layer)
+    nodes = source.definitions[model].nodes
+    return any(
+        _reaches(source, node.layer, node.layer if node.binding is not None else None)
+        for node in nodes
+    )
+
+
+def _verb(removed: bool) -> str:
+    return "removed from" if removed else "stays in"
+
+
+def _thaws(path: str) -> str:
+    return (
+        f"{path} was kept in inference mode by training=False; fit now trains it. "
+        "bnfix.freeze(model) keeps its statistics."
+    )

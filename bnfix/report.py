@@ -1,0 +1,83 @@
+"""What an operation did and did not do, as immutable data that prints well."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from dataclasses import dataclass
+from typing import Any
+
+
+class Rendered:
+    """Base of all reports: `str()` for terminals, HTML for notebooks, `to_dict()` for machines."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as nested dicts, lists, strings and numbers."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+
+@dataclass(frozen=True)
+class Outcome(Rendered):
+    """What became of one layer.
+
+    Attributes:
+        path: Full path of the layer; nested models repeat names.
+        changed: Whether the operation changed it.
+        detail: What was done, or why not.
+    """
+
+    path: str
+    changed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report(Rendered):
+    """What an operation did, layer by layer; false if it changed nothing.
+
+    Attributes:
+        operation: Name of the bnfix function.
+        outcomes: One per layer that the operation is about, in the model's order.
+        notes: What else the user should know, a sentence each.
+    """
+
+    operation: str
+    outcomes: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.changed)
+
+    @property
+    def declined(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if not outcome.changed)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed)
+
+    def __str__(self) -> str:
+        head = f"{self.operation}: {len(self.changed)} of {len(self.outcomes)} layers changed"
+        rows = [
+            f"  {'changed ' if outcome.changed else 'declined'}  {outcome.path}: {outcome.detail}"
+            for outcome in self.outcomes
+        ]
+        return "\n".join([head, *rows, *(f"  note: {note}" for note in self.notes)])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Rendered):
+        return value.to_dict()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
