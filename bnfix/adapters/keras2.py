@@ -102,13 +102,14 @@ class Keras2(Adapter):
             mean = tf.reduce_mean(tensor, axes, keepdims=True)
             variance = tf.reduce_mean(tf.math.squared_difference(tensor, mean), axes)
             return count, tf.reshape(mean, (-1,)), variance
-        weight = tf.cast(tf.broadcast_to(tf.expand_dims(mask, -1), tf.shape(tensor)), tensor.dtype)
-        count = tf.reduce_sum(weight) / tensor.shape[axis]
-        total = tf.maximum(count, 1)
+        seen = tf.broadcast_to(tf.expand_dims(tf.cast(mask, tf.bool), -1), tf.shape(tensor))
+        count = tf.reduce_sum(tf.cast(seen, tf.int32), axes, keepdims=True)
+        total = tf.cast(tf.maximum(count, 1), tensor.dtype)
         zero = tf.zeros_like(tensor)
-        mean = tf.reduce_sum(tf.where(weight > 0, tensor, zero), axes, keepdims=True) / total
-        apart = tf.where(weight > 0, tensor - mean, zero)
-        return count, tf.reshape(mean, (-1,)), tf.reduce_sum(tf.square(apart), axes) / total
+        mean = tf.reduce_sum(tf.where(seen, tensor, zero), axes, keepdims=True) / total
+        apart = tf.reduce_sum(tf.square(tf.where(seen, tensor - mean, zero)), axes, keepdims=True)
+        count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
+        return count, mean, variance
 
     def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return backends.compiled("tensorflow", fn)

@@ -7,6 +7,7 @@ and nowhere else.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -86,16 +87,17 @@ class Keras3(Adapter):
             tensor = ops.cast(tensor, "float32")
         axes = [i for i in range(len(tensor.shape)) if i != axis]
         if mask is None:
-            count = np.prod([tensor.shape[i] or 0 for i in axes])
+            shape = ops.shape(tensor)
+            count = math.prod(shape[i] for i in axes)
             mean = ops.mean(tensor, axis=axes, keepdims=True)
             variance = ops.mean(ops.square(tensor - mean), axis=axes)
-            return count, ops.reshape(mean, (-1,)), variance
-        weight = ops.cast(ops.broadcast_to(ops.expand_dims(mask, -1), ops.shape(tensor)), tensor.dtype)
-        count = ops.sum(weight) / tensor.shape[axis]
-        total = ops.maximum(count, ops.ones_like(count))
-        mean = ops.sum(ops.where(weight > 0, tensor, 0), axis=axes, keepdims=True) / total
-        apart = ops.where(weight > 0, tensor - mean, 0)
-        return count, ops.reshape(mean, (-1,)), ops.sum(ops.square(apart), axis=axes) / total
+            return ops.convert_to_tensor(count), ops.reshape(mean, (-1,)), variance
+        seen = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(tensor))
+        count = ops.sum(ops.cast(seen, "int32"), axis=axes, keepdims=True)
+        total = ops.cast(ops.maximum(count, 1), tensor.dtype)
+        mean = ops.sum(ops.where(seen, tensor, 0), axis=axes, keepdims=True) / total
+        apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
+        return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
     def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return backends.compiled(self.keras.backend.backend(), fn)

@@ -45,6 +45,10 @@ class Reading:
     def norm(self, call: Call) -> NormSpec | None:
         return weights.read_norm(self.layers[call.layer], len(call.inputs[0].shape))
 
+    def channel_axis(self, call: Call) -> int | None:
+        """Channel axis of the BatchNormalization that `call` applies; None if it has several."""
+        return weights.channel_axis(self.layers[call.layer], len(call.inputs[0].shape))
+
     def linear(self, call: Call) -> Linear | None:
         rank = len(call.outputs[0].shape)
         return weights.read_linear(self.layers[call.layer], call.kind, rank)

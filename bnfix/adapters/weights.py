@@ -15,16 +15,22 @@ from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
 
 
+def channel_axis(layer: Any, rank: int) -> int | None:
+    """The one axis along which a BatchNormalization keeps statistics; None if there are several."""
+    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    return int(axes[0]) % rank if len(axes) == 1 else None
+
+
 def read_norm(layer: Any, rank: int) -> NormSpec | None:
     """`layer`, a built BatchNormalization over inputs of `rank` dimensions, as numbers.
 
     None where it keeps statistics over several axes at once, which tf_keras allows.
     """
-    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    if len(axes) != 1:
+    axis = channel_axis(layer, rank)
+    if axis is None:
         return None
     return NormSpec(
-        axis=int(axes[0]) % rank,
+        axis=axis,
         gamma=_float64(layer.gamma) if layer.scale else None,
         beta=_float64(layer.beta) if layer.center else None,
         moving_mean=_required(layer.moving_mean),
@@ -39,6 +45,11 @@ def statistics(layer: Any) -> list[Any]:
     names = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev")
     found = (getattr(layer, name, None) for name in names)
     return [variable for variable in found if variable is not None]
+
+
+def read_statistics(layer: Any) -> tuple[Floats, Floats]:
+    """Stored mean and variance of a BatchNormalization, each (channels,)."""
+    return _required(layer.moving_mean), _required(layer.moving_variance)
 
 
 def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:

@@ -22,12 +22,18 @@ class ChannelMoments:
     """Running mean and variance per channel, in float64.
 
     Equals the moments of all values seen, whatever their split into parts and the parts' order.
+    Channels may have seen different numbers of values, since a mask need not treat them alike.
     """
 
     def __init__(self, channels: int) -> None:
-        self.count = 0.0  # values per channel; masks with fractions are not possible, sums are exact
+        self.counts: Floats = np.zeros(channels)  # values seen, (channels,)
         self.mean: Floats = np.zeros(channels)
         self._ss: Floats = np.zeros(channels)
+
+    @property
+    def count(self) -> int:
+        """Values seen by the channel that saw fewest."""
+        return int(self.counts.min(initial=np.inf)) if self.counts.size else 0
 
     def update(self, values: npt.ArrayLike, *, axis: int = -1) -> None:
         """Add every entry of `values`, whose channels lie along `axis`."""
@@ -36,25 +42,24 @@ class ChannelMoments:
             mean = rows.mean(axis=0)
             self.merge(len(rows), mean, np.square(rows - mean).mean(axis=0))
 
-    def merge(self, count: float, mean: npt.ArrayLike, variance: npt.ArrayLike) -> None:
-        """Add a part given by its own count, mean and population variance, each (channels,)."""
-        if count == 0:  # a fully masked batch says nothing
-            return
-        total = self.count + count
-        delta = np.asarray(mean, np.float64) - self.mean
-        self.mean = self.mean + delta * (count / total)
-        self._ss = (
-            self._ss
-            + np.asarray(variance, np.float64) * count
-            + np.square(delta) * (self.count * count / total)
-        )
-        self.count = total
+    def merge(self, count: npt.ArrayLike, mean: npt.ArrayLike, variance: npt.ArrayLike) -> None:
+        """Add a part given by its counts (one or (channels,)), means and population variances.
+
+        A part without values, such as a fully masked batch, changes nothing.
+        """
+        counts = np.broadcast_to(np.asarray(count, np.float64), self.mean.shape)
+        total = np.maximum(self.counts + counts, 1)
+        delta = np.where(counts > 0, np.asarray(mean, np.float64) - self.mean, 0.0)
+        self.mean = self.mean + delta * (counts / total)
+        within = np.where(counts > 0, np.asarray(variance, np.float64) * counts, 0.0)
+        self._ss = self._ss + within + np.square(delta) * (self.counts * counts / total)
+        self.counts = self.counts + counts
 
     def variance(self, *, ddof: int = 0) -> Floats:
         """Squared deviations over `count - ddof`: 0 the population variance, 1 the unbiased one."""
         if self.count <= ddof:
             raise StatisticsError(
                 f"a variance with ddof={ddof} needs more than {ddof} values per channel; "
-                f"got {self.count:g}."
+                f"got {self.count}."
             )
-        return self._ss / (self.count - ddof)
+        return self._ss / (self.counts - ddof)

@@ -1,0 +1,1 @@
+"""Re-estimate the statistics of BatchNormalization from data."""
