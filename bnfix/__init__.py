@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bnfix.checks.check import check as check
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import DataError as DataError
+    from bnfix.errors import ModelError as ModelError
     from bnfix.errors import StatisticsError as StatisticsError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
@@ -34,6 +35,7 @@ _HOME = {
     "Finding": "bnfix.checks.check",
     "BnfixError": "bnfix.errors",
     "DataError": "bnfix.errors",
+    "ModelError": "bnfix.errors",
     "StatisticsError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",

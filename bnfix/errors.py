@@ -30,5 +30,9 @@ class StatisticsError(BnfixError):
     """Statistics cannot be computed: too few values, or some that are not finite."""
 
 
+class ModelError(BnfixError):
+    """The model itself fails when it is run; the error that it raised is the cause."""
+
+
 class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""

@@ -72,6 +72,10 @@ class Keras2(Adapter):
 
     # --- values ------------------------------------------------------------------------------
 
+    def variables(self, model: Any) -> list[Any]:
+        # Vocabularies stand among them by a handler that is no variable; calls leave them alone.
+        return [variable for variable in model.variables if hasattr(variable, "assign")]
+
     @property
     def run_errors(self) -> tuple[type[Exception], ...]:
         return (ValueError, TypeError, RuntimeError, *backends.errors("tensorflow"))
@@ -119,6 +123,12 @@ class Keras2(Adapter):
         return {**points, **backends.traced("tensorflow", model)}
 
     # --- layers ------------------------------------------------------------------------------
+
+    def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
+        # With virtual batches build() moves `axis`, and get_config() tells the moved one.
+        if getattr(layer, "virtual_batch_size", None):
+            changes = {"axis": [axis - 1 for axis in layer.axis], **(changes or {})}
+        return super().clone_layer(layer, changes)
 
     def copy_operation(self, operation: Any) -> Any:
         return self.clone_layer(operation)

@@ -8,10 +8,10 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter, RawNode
-from bnfix.errors import UnsupportedModelError
+from bnfix.errors import DataError, UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot
 from bnfix.graph.graph import Call, Graph, unfold
-from bnfix.graph.structure import map_leaves
+from bnfix.graph.structure import leaves, map_leaves
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
 
@@ -104,7 +104,7 @@ class Reading:
     def _binding(self, model: Any, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
         """What a nested model is fed, or None if the call does more than feeding it tensors."""
         args, kwargs = arguments
-        if len(args) != 1 or any(value is not None for value in kwargs.values()):
+        if len(args) != 1 or any(value is not None for value in leaves(kwargs)):
             return None
         fed = flat_inputs(self.adapter, model, args[0])
         if len(fed) != len(model.inputs) or not all(isinstance(slot, Slot) for slot in fed):
@@ -127,10 +127,22 @@ def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
     structure = model.input if not adapter.is_sequential(model) else model.inputs
     if isinstance(inputs, dict):
         if isinstance(structure, dict):
+            if missing := set(structure) - set(inputs):
+                raise _other_keys(adapter, model, inputs)
             inputs = {key: inputs[key] for key in structure}
         elif set(adapter.input_names(model)) <= set(inputs):
             return [inputs[name] for name in adapter.input_names(model)]
+        else:
+            raise _other_keys(adapter, model, inputs)
     return adapter.flatten(inputs)
+
+
+def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataError:
+    wanted = model.input if isinstance(model.input, dict) else adapter.input_names(model)
+    return DataError(
+        f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename them. "
+        "Nothing was changed."
+    )
 
 
 def _take_training(
@@ -162,7 +174,7 @@ def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
         )
     return (
         f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
-        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it. Nothing was changed."
+        "bnfix.check and bnfix.freeze accept it. Nothing was changed."
     )
 
 

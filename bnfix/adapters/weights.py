@@ -18,6 +18,8 @@ from bnfix.numerics.norm import NormSpec
 def channel_axis(layer: Any, rank: int) -> int | None:
     """The one axis along which a BatchNormalization keeps statistics; None if there are several."""
     axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    if getattr(layer, "virtual_batch_size", None):
+        axes = [axis - 1 for axis in axes]  # build() counts the axis of virtual batches in front
     return int(axes[0]) % rank if len(axes) == 1 else None
 
 

@@ -10,13 +10,14 @@ The model is only read here: BNs whose statistics are settled are run by copies 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from bnfix.adapters.reading import Reading
-from bnfix.errors import StatisticsError
+from bnfix.errors import BnfixError, ModelError, StatisticsError
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
@@ -25,6 +26,9 @@ from bnfix.recalibration.schedule import Schedule, Stage
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
+
+#: Characters of a foreign error message that are repeated; compiled graphs raise pages.
+_SHOWN = 300
 
 
 class ExactEngine:
@@ -56,7 +60,8 @@ class ExactEngine:
         for stage in self.plan.stages:
             step = self._step(stage)
             for number, values in enumerate(live):
-                kept, measured = step([values[value] for value in stage.reads])
+                with self._telling_where(_last(stage)):
+                    kept, measured = step([values[value] for value in stage.reads])
                 for value in stage.frees:
                     del values[value]
                 values.update(zip(stage.keeps, kept, strict=True))
@@ -67,13 +72,18 @@ class ExactEngine:
 
     def _enter(self, batch: list[Any]) -> dict[Value, _Masked]:
         adapter = self.adapter
-        tensors = (
-            adapter.to_tensor(array, TensorSpec(value.shape, value.dtype))
-            for array, value in zip(batch, self.reading.graph.inputs, strict=True)
-        )
         used = {value for stage in self.plan.stages for value in stage.reads}
-        entered = zip(self.reading.graph.inputs, tensors, strict=True)
-        return {value: (tensor, adapter.mask_of(tensor)) for value, tensor in entered if value in used}
+        entered = {
+            value: self._as_input(array, value)
+            for value, array in zip(self.reading.graph.inputs, batch, strict=True)
+            if value in used
+        }
+        return {value: (tensor, adapter.mask_of(tensor)) for value, tensor in entered.items()}
+
+    def _as_input(self, array: Any, value: Value) -> Any:
+        """What Keras makes of `array` at an input; None is an optional input left out."""
+        spec = TensorSpec(value.shape, value.dtype)
+        return None if array is None else self.adapter.to_tensor(array, spec)
 
     # --- one stage ---------------------------------------------------------------------------
 
@@ -97,12 +107,26 @@ class ExactEngine:
             lambda leaf: made[leaf] if isinstance(leaf, Value) else leaf, call.arguments
         )
         if call.kind == "InputLayer":
-            output = call.outputs[0]
-            return [self.adapter.to_tensor(args[0], TensorSpec(output.shape, output.dtype))]
+            return [self._as_input(args[0], call.outputs[0])]
         layer = self._normalizers.get(call.index) or self.reading.layers[call.layer]
         if call.accepts_training:
             kwargs = {**kwargs, "training": False}
-        return self.adapter.flatten(layer(*args, **kwargs))
+        with self._telling_where(call.path):
+            return self.adapter.flatten(layer(*args, **kwargs))
+
+    @contextmanager
+    def _telling_where(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except BnfixError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{where} raised {type(error).__name__} on the calibration data: "
+                f"{str(error).strip()[:_SHOWN]}. The model has to run on the data before it can be "
+                "recalibrated; call model(x) on a batch to see it fail alone. Nothing was changed.",
+                path=where,
+            ) from error
 
     def _measure(self, call: Call, made: dict[Value, Any]) -> tuple[Any, Any, Any]:
         axis = self.reading.channel_axis(call)
@@ -143,3 +167,7 @@ class ExactEngine:
                     layer, call.inputs[0].shape, moments.mean, moments.variance(ddof=self.ddof)
                 )
             self._normalizers[call.index] = copies[call.layer]
+
+
+def _last(stage: Stage) -> str:
+    return [*stage.calls, *stage.measures][-1].path

@@ -74,10 +74,10 @@ def recalibrate(
     number = len(inputs)
     engine = ExactEngine(reading, plan, ddof=ddof, compiled=_worth_compiling(number))
     with (
-        progress(len(plan.stages) * number, "recalibrating", verbose) as bar,
+        progress(len(plan.stages) * number, "recalibrating", verbose) as advance,
         adapter.preserved(model),
     ):
-        engine.run(inputs, bar.advance)
+        engine.run(inputs, advance)
     found = [(path, key, engine.moments[key]) for key, path in chosen.items()]
     _check_counts(found, min_count)
     report = _report(reading, found, number, ddof, plan.chained)
@@ -141,7 +141,8 @@ def _worth_compiling(number: int) -> bool:
     return number >= _TRACING_PAYS_FROM
 
 
-_TRACING_PAYS_FROM = 8
+# Measured on MobileNetV2: 2.1 s compiled against 0.6 s for 6 batches, 2.1 s against 3.1 s for 40.
+_TRACING_PAYS_FROM = 24
 
 
 def _check_counts(found: list[tuple[str, LayerKey, ChannelMoments]], min_count: int) -> None:

@@ -1,0 +1,1 @@
+"""Calibration data in every form that `fit` takes, as one stream of batches."""
