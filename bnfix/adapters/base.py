@@ -122,6 +122,10 @@ class Adapter(ABC):
         """Path and layer of every BatchNormalization at any depth."""
         return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
 
+    def recorded_training(self, layer: Any) -> bool | None:
+        """The `training` that this Keras notes down for a call in which nobody gave it."""
+        return None
+
     def accepts_training(self, layer: Any) -> bool:
         if self.is_operation(layer):
             return False
@@ -204,15 +208,21 @@ class Adapter(ABC):
     # --- layers ------------------------------------------------------------------------------
 
     def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
-        return clone(self.keras, layer, changes)
+        copy = clone(self.keras, layer, changes)
+        self.rename(copy, layer.name)  # where get_config() does not tell the name
+        return copy
+
+    @abstractmethod
+    def rename(self, layer: Any, name: str) -> None: ...
 
     def copy_state(self, source: Any, target: Any) -> None:
-        """Carry over what a preprocessing layer has learned and keeps outside its variables."""
+        """Carry over what is no variable: names, and what preprocessing layers have learned."""
         for inner, fresh in zip(
             [source, *(layer for _, layer in self.tree(source))],
             [target, *(layer for _, layer in self.tree(target))],
             strict=True,
         ):
+            self.rename(fresh, inner.name)  # names inside of composite layers come from counters
             if hasattr(inner, "get_vocabulary") and hasattr(fresh, "set_vocabulary"):
                 _copy_vocabulary(inner, fresh)
             elif hasattr(fresh, "finalize_state"):
@@ -233,9 +243,28 @@ class Adapter(ABC):
 
     # --- models ------------------------------------------------------------------------------
 
-    @abstractmethod
     def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
         """A model like `model` over the given symbolic tensors, and what could not be kept."""
+        cls = type(model)
+        if self.is_own(model):
+            return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), None
+        if takes(cls, "inputs", "outputs", "name"):
+            try:
+                made = cls(inputs=inputs, outputs=outputs, name=model.name)
+            except TypeError:  # a constructor that takes anything, and sets inputs and outputs itself
+                made = None
+            if made is not None and self._gives(made, outputs):
+                return made, None
+        lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
+        return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
+
+    def _gives(self, model: Any, outputs: Any) -> bool:
+        """Whether `model` returns these very tensors, not some that its constructor made."""
+        pairs = zip(model.outputs, self.flatten(outputs), strict=False)
+        return self.has_graph(model) and all(ours is theirs for ours, theirs in pairs)
+
+    def attach(self, model: Any, layers: list[Any]) -> None:
+        """Make `layers`, called on tensors of `model` but feeding no output of it, part of it."""
 
     def new_sequential(self, model: Any, layers: list[Any]) -> tuple[Any, str | None]:
         """A Sequential like `model` of the given layers, and what could not be kept."""

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bnfix.adapters import backends
-from bnfix.adapters.base import Adapter, RawNode, takes
+from bnfix.adapters.base import Adapter, RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -125,22 +125,19 @@ class Keras2(Adapter):
     # --- layers ------------------------------------------------------------------------------
 
     def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
-        # With virtual batches build() moves `axis`, and get_config() tells the moved one.
-        if getattr(layer, "virtual_batch_size", None):
-            changes = {"axis": [axis - 1 for axis in layer.axis], **(changes or {})}
-        return super().clone_layer(layer, changes)
+        return super().clone_layer(layer, {**_left_out(self.keras, layer), **(changes or {})})
+
+    def rename(self, layer: Any, name: str) -> None:
+        layer._name = name
 
     def copy_operation(self, operation: Any) -> Any:
         return self.clone_layer(operation)
 
     # --- models ------------------------------------------------------------------------------
 
-    def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
-        cls = type(model)
-        if cls in (self.keras.Model, _functional()) or takes(cls, "inputs", "outputs", "name"):
-            return cls(inputs=inputs, outputs=outputs, name=model.name), None
-        lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
-        return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
+    def attach(self, model: Any, layers: list[Any]) -> None:
+        if layers:  # what add_loss() and add_metric() on symbolic tensors leave
+            model._insert_layers(layers)
 
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         return model.get_compile_config() if getattr(model, "_is_compiled", False) else None
@@ -149,6 +146,16 @@ class Keras2(Adapter):
         model.train_function = model.test_function = model.predict_function = None
         # tf_keras remembers the unwrapped functions as well and would take them up again.
         model.train_tf_function = None
+
+
+def _left_out(keras: Any, layer: Any) -> dict[str, Any]:
+    """What get_config() of a BatchNormalization forgets or gets wrong."""
+    found: dict[str, Any] = {}
+    if getattr(layer, "virtual_batch_size", None):  # build() moves the axis, and it tells the moved one
+        found["axis"] = [axis - 1 for axis in layer.axis]
+    if getattr(layer, "synchronized", False) and isinstance(layer, keras.layers.BatchNormalization):
+        found["synchronized"] = True
+    return found
 
 
 def _functional() -> Any:

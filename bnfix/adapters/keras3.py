@@ -7,6 +7,7 @@ and nowhere else.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import backends
-from bnfix.adapters.base import Adapter, RawNode, takes
+from bnfix.adapters.base import Adapter, RawNode
 from bnfix.graph.definition import TensorSpec
 
 
@@ -53,6 +54,10 @@ class Keras3(Adapter):
 
     def is_operation(self, layer: Any) -> bool:
         return not self.is_layer(layer)
+
+    def recorded_training(self, layer: Any) -> bool | None:
+        default = inspect.signature(layer.call).parameters["training"].default
+        return default if isinstance(default, bool) else None
 
     def flatten(self, structure: Any) -> list[Any]:
         return self.keras.tree.flatten(structure)
@@ -108,19 +113,15 @@ class Keras3(Adapter):
 
     # --- layers ------------------------------------------------------------------------------
 
+    def rename(self, layer: Any, name: str) -> None:
+        layer.name = name
+
     def copy_operation(self, operation: Any) -> Any:
         fresh = copy.copy(operation)
         fresh._inbound_nodes, fresh._outbound_nodes = [], []
         return fresh
 
     # --- models ------------------------------------------------------------------------------
-
-    def new_functional(self, model: Any, inputs: Any, outputs: Any) -> tuple[Any, str | None]:
-        cls = type(model)
-        if cls in (self.keras.Model, _functional()) or takes(cls, "inputs", "outputs", "name"):
-            return cls(inputs=inputs, outputs=outputs, name=model.name), None
-        lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
-        return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
 
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         return model.get_compile_config() if model.compiled else None

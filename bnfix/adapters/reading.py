@@ -159,6 +159,8 @@ def _take_training(
             named = dict(zip(names[1:], args[1:], strict=False))
             args, kwargs = args[:1], {**named, **kwargs}
     training = kwargs.get("training")
+    if training is not None and training == adapter.recorded_training(layer):
+        training = None
     if isinstance(training, (bool, int)) or training is None:
         kwargs.pop("training", None)
         return args, kwargs, None if training is None else bool(training)

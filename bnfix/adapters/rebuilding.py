@@ -79,9 +79,17 @@ class _Rebuilding:
             for output, tensor in enumerate(self._outputs(definition, position, node, tensors)):
                 tensors[Slot(position, output)] = tensor
         inputs = [tensors[slot] for slot in definition.inputs]
-        outputs = [self._output(definition, slot, tensors) for slot in definition.outputs]
+        returned = {slot: self._output(definition, slot, tensors) for slot in definition.outputs}
+        outputs = [returned[slot] for slot in definition.outputs]
         pack = self.adapter.pack
-        return self.adapter.new_functional(old, pack(old.input, inputs), pack(old.output, outputs))
+        new, lost = self.adapter.new_functional(
+            old, pack(old.input, inputs), pack(old.output, outputs)
+        )
+        loose = {definition.nodes[position].layer for position in definition.loose()}
+        made = {id(self.reading.layers[key]): self.made[key] for key in loose}
+        in_order = [made[id(child)] for child in self.adapter.children(old) if id(child) in made]
+        self.adapter.attach(new, in_order)
+        return new, lost
 
     def _outputs(
         self, definition: Definition, position: int, node: Node, tensors: dict[Slot, Any]
@@ -106,7 +114,6 @@ class _Rebuilding:
         if (definition.key, slot.node) in self.edit.bypass:
             name = definition.nodes[slot.node].name
             tensor = self.adapter.keras.layers.Activation("linear", name=name)(tensor)
-            tensors[slot] = tensor
         return tensor
 
     def _layer(self, node: Node) -> Any:
@@ -153,7 +160,7 @@ class _Rebuilding:
             kept = {_base_name(variable): variable for variable in old.weights}
             for variable in new.weights:
                 if _base_name(variable) in kept:
-                    variable.assign(kept[_base_name(variable)])
+                    variable.assign(self.adapter.copy_value(kept[_base_name(variable)]))
             weights.write_linear(new, self.edit.assign[key])
             return
         theirs, ours = self.adapter.variables(old), self.adapter.variables(new)
@@ -165,7 +172,7 @@ class _Rebuilding:
                 path=old.name,
             )
         for variable, source in zip(ours, theirs, strict=True):
-            variable.assign(source)
+            variable.assign(self.adapter.copy_value(source))  # as numbers: dtypes may differ
         self.adapter.copy_state(old, new)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bnfix.graph.structure import leaves
+
 #: Identifies a layer (or nested model, or operation) within one reading of a model.
 LayerKey = int
 #: A node of a definition: (key of the model, position among its nodes).
@@ -57,6 +59,10 @@ class Node:
     binding: tuple[Slot, ...] | None = None
     accepts_training: bool = False
 
+    def inputs(self) -> list[Slot]:
+        """The slots that the call reads, in order."""
+        return [leaf for leaf in leaves(self.arguments) if isinstance(leaf, Slot)]
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -75,6 +81,14 @@ class Definition:
     nodes: tuple[Node, ...]
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
+
+    def loose(self) -> list[int]:
+        """Positions of the nodes on which no output depends: losses and metrics of inner tensors."""
+        needed = {slot.node for slot in (*self.inputs, *self.outputs)}
+        for position in range(len(self.nodes) - 1, -1, -1):
+            if position in needed:
+                needed.update(slot.node for slot in self.nodes[position].inputs())
+        return [position for position in range(len(self.nodes)) if position not in needed]
 
 
 @dataclass(frozen=True)

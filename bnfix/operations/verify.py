@@ -7,7 +7,7 @@ it was and rounding all but vanishes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
-from bnfix.errors import VerificationError
+from bnfix.errors import UnsupportedModelError, VerificationError
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import rounding
 from bnfix.operations.samples import samples
@@ -80,11 +80,17 @@ def _agreement(adapter: Adapter, old: Any, new: Any, inputs: Any, depth: int) ->
 
 
 def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement | None:
-    """The comparison in float64, or None where the layers cannot be had in float64."""
+    """The comparison in float64 without baked `training=`, which may make a model random.
+
+    None where the layers cannot be had in float64.
+    """
+    written = reading.definitions.written()
+    baked = frozenset(key for key, _, node in written if node.training is not None)
     try:
-        old = rebuild(reading, Edit(), dtype="float64").model
-        new = rebuild(reading, edit, dtype="float64").model
-    except reading.adapter.run_errors:
+        old = rebuild(reading, Edit(untrain=baked), dtype="float64").model
+        calm = replace(edit, untrain=edit.untrain | baked)
+        new = rebuild(reading, calm, dtype="float64").model
+    except (UnsupportedModelError, *reading.adapter.run_errors):
         return None
     return _agreement(reading.adapter, old, new, inputs, depth)
 
