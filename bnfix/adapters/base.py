@@ -137,6 +137,10 @@ class Adapter(ABC):
         """Everything that `model` remembers: weights, statistics, random states, metrics."""
         return list(model.variables)
 
+    def weights(self, layer: Any) -> list[Any]:
+        """What training and statistics have made of `layer`; random states are left out."""
+        return [weight for weight in layer.weights if hasattr(weight, "assign")]
+
     @contextmanager
     def preserved(self, model: Any) -> Iterator[None]:
         """Everything that `model` remembers is as before when the block ends, however it ends."""

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from bnfix.data.structure import leaves, map_arrays
 from bnfix.errors import DataError
 
 _UNCHANGED = "Nothing was changed."
@@ -51,6 +55,20 @@ def batches(ds: Any, *, batch_size: int = 32, steps: int | None = None) -> Itera
         _check_positive("steps", steps)
     # The checks above and those in `_items` come at the call, not when the first batch is drawn.
     return _numbered(islice(_items(ds, batch_size, steps), steps))
+
+
+def first_rows(stream: Iterable[Batch], rows: int) -> Any:
+    """The inputs of the first `rows` rows of `stream`, or of all if there are fewer; None if empty."""
+    taken: list[Any] = []
+    missing = rows
+    for batch in stream:
+        taken.append(map_arrays(partial(_cut, 0, missing), batch.x))
+        missing -= max((len(leaf) for leaf in leaves(taken[-1]) if leaf is not None), default=0)
+        if missing <= 0:
+            break
+    if not taken:
+        return None
+    return map_arrays(lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *taken)
 
 
 def _numbered(items: Iterable[Any]) -> Iterator[Batch]:
@@ -100,8 +118,8 @@ def _parts(item: Any, where: str) -> tuple[Any, ...]:
 
 
 def _is_arrays(ds: Any) -> bool:
-    leaves = list(_leaves(ds))
-    return bool(leaves) and all(_is_array(leaf) for leaf in leaves)
+    held = list(leaves(ds))
+    return bool(held) and all(_is_array(leaf) for leaf in held)
 
 
 def _is_array(value: Any) -> bool:
@@ -109,19 +127,9 @@ def _is_array(value: Any) -> bool:
     return value is None or (hasattr(value, "shape") and hasattr(value, "__getitem__"))
 
 
-def _leaves(structure: Any) -> Iterator[Any]:
-    if isinstance(structure, Mapping):
-        structure = list(structure.values())
-    if isinstance(structure, (list, tuple)):
-        for part in structure:
-            yield from _leaves(part)
-    else:
-        yield structure
-
-
 def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
     _parts(ds, "the data")
-    shapes = [tuple(leaf.shape) for leaf in _leaves(ds) if leaf is not None]
+    shapes = [tuple(leaf.shape) for leaf in leaves(ds) if leaf is not None]
     if not shapes or any(not shape for shape in shapes):
         raise DataError(f"the data has an array without rows: shapes are {shapes}. {_UNCHANGED}")
     lengths = sorted({shape[0] for shape in shapes})
@@ -131,16 +139,13 @@ def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
             f"a tuple, several inputs of one model are a list. {_UNCHANGED}"
         )
     return (
-        _rows(ds, slice(start, start + batch_size)) for start in range(0, lengths[0], batch_size)
+        map_arrays(partial(_cut, start, start + batch_size), ds)
+        for start in range(0, lengths[0], batch_size)
     )
 
 
-def _rows(structure: Any, rows: slice) -> Any:
-    if isinstance(structure, Mapping):
-        return {key: _rows(part, rows) for key, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)([_rows(part, rows) for part in structure])
-    return None if structure is None else structure[rows]
+def _cut(start: int, stop: int, array: Any) -> Any:
+    return array[start:stop]
 
 
 # --- data that comes in batches ----------------------------------------------------------------

@@ -9,7 +9,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.checks.check import CheckReport, check
-from bnfix.data.batches import Batch, batches
+from bnfix.data.batches import Batch, batches, first_rows
 from bnfix.errors import DataError
 from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.freeze import freeze
@@ -93,7 +93,7 @@ def repair(
     data = list(batches(ds, batch_size=batch_size, steps=steps))
     if not data:
         raise DataError("the calibration data is empty: at least one batch is required. Nothing was changed.")
-    rows = _rows(adapter, data)
+    rows = first_rows(data, _CHECKED_ROWS)
     before = check(model, rows)
     if not adapter.batch_norms(model):
         story = ("the model has no BatchNormalization; there is nothing to repair",)
@@ -125,32 +125,10 @@ def _without_baked(adapter: Adapter, model: Any, story: list[str]) -> Any:
     if not baked:
         return model
     story.append(
-        f"stripped training=True from {len(baked)} calls, the first at {min(baked)}: they normalized "
+        f"stripped training=True from {len(baked)} calls, the first at {baked[0]}: they normalized "
         "by the batch at hand"
     )
-    return strip_training(model, layers=sorted(baked))
-
-
-def _rows(adapter: Adapter, data: list[Batch]) -> Any:
-    """The first few rows of the calibration data, in the structure of the batches."""
-    return adapter.pack(
-        data[0].x,
-        [
-            _joined([adapter.flatten(batch.x)[leaf] for batch in data])
-            for leaf in range(len(adapter.flatten(data[0].x)))
-        ],
-    )
-
-
-def _joined(parts: list[Any]) -> Any:
-    import numpy as np
-
-    rows: list[Any] = []
-    for part in parts:
-        rows.append(np.asarray(part)[: _CHECKED_ROWS - sum(len(row) for row in rows)])
-        if sum(len(row) for row in rows) >= _CHECKED_ROWS:
-            break
-    return np.concatenate(rows)
+    return strip_training(model, layers=baked)
 
 
 def _parts(batch: Batch) -> tuple[Any, ...]:

@@ -23,14 +23,14 @@ def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:
     }
 
 
-def baked_over_batch_norm(source: Source) -> set[str]:
-    """Paths of calls with `training=True` that reach a BatchNormalization."""
-    found: set[str] = set()
+def baked_over_batch_norm(source: Source) -> list[str]:
+    """Paths of calls with `training=True` that reach a BatchNormalization, in order."""
+    found: dict[str, None] = {}
     for _, path, node in source.definitions.written():
         inside = node.layer if node.binding is not None else None
         if node.training and _reaches(source, node.layer, inside):
-            found.add(path)
-    return found
+            found[path] = None
+    return list(found)
 
 
 def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:

@@ -1,0 +1,86 @@
+"""Watch every layer of a model at work: what the first row brings in, and what comes out.
+
+The calls are watched from inside, at `layer.call`: wrappers such as Keras 3's TimeDistributed do not go
+through `__call__`.  Only row 0 is kept, since that is what must not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfix.adapters.base import Adapter
+
+Rows = tuple[npt.NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One call of one layer, recorded when it returned.
+
+    Attributes:
+        path: Names of the layers around it and its own, `outer/inner/bn`.
+        layer: The layer itself.
+        inputs: Row 0 of every tensor that went in.
+        outputs: Row 0 of every tensor that came out.
+    """
+
+    path: str
+    layer: Any
+    inputs: Rows
+    outputs: Rows
+
+
+@contextmanager
+def watched(adapter: Adapter, model: Any, rows: int) -> Iterator[list[Event]]:
+    """A list that fills with the calls made while the block runs, in the order they return.
+
+    Args:
+        rows: Length of the batches that the model is called on; where tensors have a multiple of it in
+            front (time folded into the batch), that many of them make up row 0.
+    """
+    events: list[Event] = []
+    around: list[str] = []
+    with ExitStack() as undo:
+        for _, layer in adapter.tree(model):
+            if "call" not in vars(layer):
+                layer.call = _spy(adapter, layer, events, around, rows)
+                undo.callback(delattr, layer, "call")
+        yield events
+
+
+def _spy(
+    adapter: Adapter, layer: Any, events: list[Event], around: list[str], rows: int
+) -> Callable[..., Any]:
+    call = layer.call
+
+    @functools.wraps(call)
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        around.append(layer.name)
+        try:
+            outputs = call(*args, **kwargs)
+            path = "/".join(around)
+        finally:
+            around.pop()
+        first = _first(adapter, args, rows), _first(adapter, outputs, rows)
+        events.append(Event(path, layer, *first))
+        return outputs
+
+    return spy
+
+
+def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:
+    """Row 0 of every tensor in `structure`."""
+    found: list[npt.NDArray[Any]] = []
+    for leaf in adapter.flatten(structure):
+        shape = getattr(leaf, "shape", None)
+        if shape is None or not len(shape) or not shape[0] or shape[0] % rows:
+            continue
+        found.append(np.asarray(adapter.to_numpy(leaf[: shape[0] // rows])))
+    return tuple(found)

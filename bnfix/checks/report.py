@@ -1,0 +1,148 @@
+"""What a check measured and what it found, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnfix.report import Rendered
+
+#: Findings of one cause that are listed before the rest is counted.
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Gap(Rendered):
+    """Largest difference between two sets of outputs, and what rounding explains of it."""
+
+    difference: float
+    tolerance: float
+
+    @property
+    def ratio(self) -> float:
+        return self.difference / self.tolerance
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than rounding."""
+        return not self.difference <= self.tolerance  # NaN is a gap too
+
+
+@dataclass(frozen=True)
+class Measurement(Rendered):
+    """One way of calling the model.
+
+    Attributes:
+        entry_point: "predict", "call" or "tf.function".
+        alone: Row 0 as a batch of its own against row 0 among others; None for a fixed batch size.
+        coupling: Row 0 with its neighbours replaced, at the same batch size.
+        repeat: The same call twice.
+        against_predict: All rows against what `predict` gives.
+        changed: Paths of the layers whose weights the call changed.
+        finite: Whether all outputs are.
+    """
+
+    entry_point: str
+    alone: Gap | None
+    coupling: Gap
+    repeat: Gap
+    against_predict: Gap
+    changed: tuple[str, ...]
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Finding(Rendered):
+    """One cause in one layer.
+
+    Attributes:
+        path: Full path of the layer; None where no layer is to blame.
+        cause: "batch_statistics", "batch_coupling", "inference_changes_weights", "randomness",
+            "entry_points_disagree", "batch_size", "nonfinite" or "rounding".
+        entry_point: Where it shows, several joined by commas.
+        detail: What was seen.
+        fix: What to do, as code where there is some.
+    """
+
+    path: str | None
+    cause: str
+    entry_point: str
+    detail: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class CheckReport(Rendered):
+    """Whether a model is batch-invariant; true if it is.
+
+    Attributes:
+        ok: No finding but rounding.
+        max_difference: Largest difference of row 0 as a batch of its own against row 0 among others.
+        coupling: Largest difference of row 0 when its neighbours are replaced at the same batch size.
+        tolerance: What rounding explains of the difference that is largest in units of it.
+        findings: Causes, the first layer first.
+        measurements: One per entry point.
+        rows: Batch size of the check.
+        notes: What could not be checked.
+    """
+
+    ok: bool
+    max_difference: float
+    coupling: float
+    tolerance: float
+    findings: tuple[Finding, ...]
+    measurements: tuple[Measurement, ...]
+    rows: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def culprit(self) -> str | None:
+        """Path of the first finding's layer."""
+        return self.findings[0].path if self.findings else None
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        verdict = (
+            f"check: ok, row 0 does not depend on its {self.rows - 1} neighbours"
+            if self.ok
+            else f"check: NOT ok, {_headline(self.findings[0])}"
+        )
+        head = (
+            f"  {'entry point':<12} {'alone':>9} {'coupling':>9} {'twice':>9} {'tolerance':>9}  weights"
+        )
+        rows = [_row(measurement) for measurement in self.measurements]
+        found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
+        notes = [f"  note: {note}" for note in self.notes]
+        return "\n".join([verdict, head, *rows, *found, *notes])
+
+
+def _headline(finding: Finding) -> str:
+    return f"{finding.cause} in {finding.path}" if finding.path else finding.cause
+
+
+def _row(measurement: Measurement) -> str:
+    m = measurement
+    alone = "-" if m.alone is None else f"{m.alone.difference:.2g}"
+    changed = f"{len(m.changed)} layers changed" if m.changed else "unchanged"
+    return (
+        f"  {m.entry_point:<12} {alone:>9} {m.coupling.difference:>9.2g} {m.repeat.difference:>9.2g} "
+        f"{m.coupling.tolerance:>9.2g}  {changed}"
+    )
+
+
+def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
+    causes = dict.fromkeys((finding.cause, finding.entry_point) for finding in findings)
+    return [[f for f in findings if (f.cause, f.entry_point) == cause] for cause in causes]
+
+
+def _shown(findings: list[Finding]) -> list[str]:
+    first = findings[0]
+    paths = [finding.path or "the model" for finding in findings]
+    where = ", ".join(paths[:_LISTED])
+    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    return [
+        f"  {first.cause} ({first.entry_point}): {where}{more}",
+        f"    {first.detail}",
+        f"    fix: {first.fix}",
+    ]
