@@ -126,6 +126,13 @@ class Adapter(ABC):
         """The `training` that this Keras notes down for a call in which nobody gave it."""
         return None
 
+    def callables(self, model: Any) -> list[Any]:
+        """All layers in `model`, and the bare functions on tensors in its graphs, each once."""
+        layers = [layer for _, layer in self.tree(model)]
+        graphs = [part for part in [model, *layers] if self.is_model(part) and self.has_graph(part)]
+        called = [node.layer for part in graphs for node in self.nodes(part)]
+        return list({id(layer): layer for layer in [*layers, *called]}.values())
+
     def accepts_training(self, layer: Any) -> bool:
         if self.is_operation(layer):
             return False
@@ -183,6 +190,16 @@ class Adapter(ABC):
     @abstractmethod
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
         """`value` as a model's input: the dtype of `spec`, and a last axis of 1 added or dropped."""
+
+    def fed(self, array: Any) -> Any:
+        """`array` as a tensor that every entry point takes alike; `predict` casts floats."""
+        values = np.asarray(array)
+        dtype = values.dtype.name
+        if values.dtype.kind in "OSU":
+            dtype = "string"
+        elif values.dtype.kind == "f":
+            dtype = self.keras.backend.floatx()
+        return self.to_tensor(values, TensorSpec(values.shape, dtype))
 
     @abstractmethod
     def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:

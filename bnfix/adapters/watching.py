@@ -48,10 +48,12 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Iterator[list[Event]]:
     events: list[Event] = []
     around: list[str] = []
     with ExitStack() as undo:
-        for _, layer in adapter.tree(model):
-            if "call" not in vars(layer):
-                layer.call = _spy(adapter, layer, events, around, rows)
+        for layer in adapter.callables(model):
+            if "call" in vars(layer):
+                undo.callback(setattr, layer, "call", layer.call)
+            else:
                 undo.callback(delattr, layer, "call")
+            layer.call = _spy(adapter, layer, events, around, rows)
         yield events
 
 

@@ -81,7 +81,9 @@ def _probes(
     adapter: Adapter, model: Any, x: Any, rows: int
 ) -> tuple[Probes, tuple[str, ...]]:
     specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
-    fixed = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
+    # A Sequential that was built by calling it remembers that batch size, which binds nobody.
+    sizes = [] if adapter.is_sequential(model) else [spec.shape[0] for spec in specs if spec.shape]
+    fixed = next((size for size in sizes if size and size > 1), None)
     wanted = fixed or max(rows, 2)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
     if taken is None:
@@ -254,15 +256,16 @@ def _disagreement(
     if not apart or any(m.repeat.is_real for m in measurements):
         return []
     with_false, without = (Trace(adapter, model, probes, mode) for mode in (False, None))
-    path = next(iter(with_false.differs_from(without)), model.name)
+    path = next(iter(with_false.differs_from(without)), None)
     worst = _worst([measurement.against_predict for measurement in apart])
+    fix = _mend(adapter, model) if path else "compiled and uncompiled code differ: report it to Keras"
     return [
         Finding(
             path,
             "entry_points_disagree",
             ", ".join(measurement.entry_point for measurement in apart),
             f"answers differ by {worst.difference:.2g} from those of predict",
-            _mend(adapter, model),
+            fix,
         )
     ]
 

@@ -15,7 +15,8 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.watching import Event, Rows, watched
-from bnfix.checks.probes import Arrays, Probes, gap
+from bnfix.checks.probes import Probes, gap
+from bnfix.data.structure import map_arrays
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import rounding
 
@@ -38,7 +39,8 @@ class Trace:
 
     def _run(self, model: Any, x: Any, training: bool | None) -> list[Event]:
         with watched(self.adapter, model, self.rows) as events:
-            model(x) if training is None else model(x, training=training)
+            fed = map_arrays(self.adapter.fed, x)
+            model(fed) if training is None else model(fed, training=training)
         return events
 
     def by_batch_statistics(self) -> list[str]:
@@ -102,7 +104,7 @@ def _first_to_differ(ours: list[Event], theirs: list[Event]) -> Iterator[str]:
 
 
 def _agree(ours: Rows, theirs: Rows, layer: Any) -> bool:
-    tolerance = rounding(str(layer.compute_dtype), 1, 1.0)
+    tolerance = rounding(str(getattr(layer, "compute_dtype", "")), 1, 1.0)
     return len(ours) == len(theirs) and not gap(list(ours), list(theirs), tolerance).is_real
 
 

@@ -64,7 +64,8 @@ def _measure(
 ) -> tuple[Measurement, Arrays]:
     def run(x: Any) -> Arrays:
         try:
-            return [np.asarray(adapter.to_numpy(leaf)) for leaf in adapter.flatten(call(x))]
+            outputs = call(map_arrays(adapter.fed, x))
+            return [np.asarray(adapter.to_numpy(leaf)) for leaf in adapter.flatten(outputs)]
         except BnfixError:
             raise
         except Exception as error:
