@@ -43,7 +43,7 @@ def traced(backend: str, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         return {}
     import tensorflow as tf
 
-    return {"tf.function": tf.function(lambda inputs: model(inputs), autograph=False)}
+    return {"tf.function": tf.function(model, autograph=False)}
 
 
 def _rows(inputs: Any) -> int:

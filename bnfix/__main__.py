@@ -1,0 +1,5 @@
+"""`python -m bnfix`."""
+
+from bnfix.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,45 @@
+"""What all tests share: both Kerases, the real files, and how thorough hypothesis is."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import gc
+from pathlib import Path
+
+import hypothesis
+import pytest
+import zoo
+
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(params=zoo.DIALECTS)
+def dialect(request):
+    """The name of a Keras; a test that takes it runs on both."""
+    return request.param
+
+
+@pytest.fixture
+def K(dialect):
+    """The Keras module of `dialect`."""
+    return zoo.keras_module(dialect)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with real images and model files, which is not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("real images and models are not here: there is no ../shared")
+    return SHARED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_memory():
+    """Keras models hold cycles; a module's models go when it ends."""
+    yield
+    gc.collect()
