@@ -5,6 +5,8 @@ Every message says where, what was seen, what is required, what to do, and what 
 
 from __future__ import annotations
 
+import re
+
 
 class BnfixError(Exception):
     """Base of all errors that bnfix raises on purpose.
@@ -36,3 +38,16 @@ class ModelError(BnfixError):
 
 class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""
+
+
+def gist(error: BaseException) -> str:
+    """Kind and last line of a foreign error: Keras puts the call stack first and the arguments behind."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.split(r"(?:Call a|A)rguments received by", text)[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = lines[-1][:_GIST] if lines else ""
+    kind = type(error).__name__
+    return said if said.startswith(kind) else f"{kind}: {said}".rstrip(": ")
+
+
+_GIST = 300

@@ -16,6 +16,7 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.cloning import clone
+from bnfix.errors import gist
 from bnfix.graph.definition import TensorSpec
 from bnfix.numerics.moments import Floats
 
@@ -306,7 +307,7 @@ class Adapter(ABC):
                 with self.keras.utils.custom_object_scope(self._compile_objects(source)):
                     target.compile_from_config(config)
         except (TypeError, ValueError, AttributeError) as error:
-            return f"{source.name} must be compiled again: {str(error).strip().splitlines()[0]}"
+            return f"{source.name} must be compiled again: {gist(error)}"
         return None
 
     def _compile_objects(self, model: Any) -> dict[str, Any]:

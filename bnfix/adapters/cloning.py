@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from bnfix.errors import UnsupportedModelError
+from bnfix.errors import UnsupportedModelError, gist
 
 #: Parts of a Lambda that its configuration can only hold as byte code.
 _LAMBDA_PARTS = {
@@ -33,7 +33,7 @@ def clone(keras: Any, layer: Any, changes: dict[str, Any] | None = None) -> Any:
     except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UnsupportedModelError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its configuration: "
-            f"{_first_line(error)} Give {type(layer).__name__} a get_config() that returns all "
+            f"{gist(error)}. Give {type(layer).__name__} a get_config() that returns all "
             "arguments of its constructor. No layer was changed.",
             path=layer.name,
         ) from error
@@ -94,9 +94,3 @@ def _part_types(keras: Any) -> tuple[type, ...]:
         keras.regularizers.Regularizer,
         keras.constraints.Constraint,
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0].strip() if text else type(error).__name__
-    return line if line.endswith((".", "!", "?")) else line + "."

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bnfix.adapters.base import Adapter
 from bnfix.checks.report import Gap, Measurement
 from bnfix.data.structure import map_arrays
-from bnfix.errors import BnfixError, ModelError
+from bnfix.errors import BnfixError, ModelError, gist
 from bnfix.numerics.tolerance import rounding
 
 Arrays = list[npt.NDArray[Any]]
@@ -70,8 +70,7 @@ def _measure(
             raise
         except Exception as error:
             raise ModelError(
-                f"{model.name} cannot be run through {name}: {type(error).__name__}: "
-                f"{str(error).strip()[:300]}. Pass x as you pass it to predict. Nothing was changed."
+                f"{model.name} cannot be run through {name}: {gist(error)}. Pass x as you pass it to predict. Nothing was changed."
             ) from error
 
     with adapter.preserved(model):

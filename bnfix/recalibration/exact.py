@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.reading import Reading
-from bnfix.errors import BnfixError, ModelError, StatisticsError
+from bnfix.errors import BnfixError, ModelError, StatisticsError, gist
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
@@ -26,9 +26,6 @@ from bnfix.recalibration.schedule import Schedule, Stage
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
-
-#: Characters of a foreign error message that are repeated; compiled graphs raise pages.
-_SHOWN = 300
 
 
 class ExactEngine:
@@ -122,8 +119,7 @@ class ExactEngine:
             raise
         except Exception as error:
             raise ModelError(
-                f"{where} raised {type(error).__name__} on the calibration data: "
-                f"{str(error).strip()[:_SHOWN]}. The model has to run on the data before it can be "
+                f"{where} raised {gist(error)} on the calibration data. The model has to run on the data before it can be "
                 "recalibrated; call model(x) on a batch to see it fail alone. Nothing was changed.",
                 path=where,
             ) from error

@@ -1,0 +1,297 @@
+"""check: coupled models are found and named, calm ones are not, and nothing is changed."""
+
+import numpy as np
+import pytest
+import references as ref
+import zoo
+
+import bnfix
+from bnfix.adapters.choose import adapter_of
+from bnfix.checks import localise, probes
+
+BY_NAME = {entry.name: entry for entry in zoo.MODELS}
+#: What inference does there is worth a finding: rows mixed by hand, a `training` that is not passed on.
+NOT_CALM = {
+    "keras_ops_normalize_by_hand": "batch_coupling",
+    "tf_normalizes_by_hand": "batch_coupling",
+    "image_pipeline": "batch_statistics",
+    # Where width and channels are equal, `keras.ops.add` takes a bias of one for that of the other,
+    # but only outside of compiled code.
+    "foreign_axis_channels_first": "entry_points_disagree",
+}
+# `predict` is traced for each model: a second each.
+QUICK = {
+    "conv_bn",
+    "multi_input_list",
+    "three_deep",
+    "nested_called_twice",
+    "subclassed_lists_and_dicts",
+    "time_distributed_bn",
+    "embedding_mask_zero",
+    "text_vectorization",
+    "tabular",
+    "mixed_float16",
+    "mixed_bfloat16",
+    "float64_global",
+    "no_batch_norm",
+    "no_weights_at_all",
+    "sequential_deferred",
+    "bn_subclass",
+}
+CALM = [
+    pytest.param(
+        entry,
+        dialect,
+        id=f"{dialect}-{entry}",
+        marks=[] if entry.name in QUICK else pytest.mark.long,
+    )
+    for dialect in zoo.DIALECTS
+    for entry in zoo.entries(dialect, lacking={"baked"})
+    if entry.name not in NOT_CALM
+]
+
+
+@pytest.mark.parametrize(("entry", "dialect"), CALM)
+def test_a_calm_model_passes_and_is_left_as_it_was(entry, dialect):
+    model = zoo.build(entry, dialect)
+    adapter = adapter_of(model)
+    before = [adapter.copy_value(v) for v in adapter.variables(model)]
+    report = bnfix.check(model, zoo.inputs_for(model, rows=6))
+    assert report.ok, str(report)
+    assert report
+    assert report.culprit is None
+    assert {f.cause for f in report.findings} <= {"rounding"}
+    assert report.coupling <= report.tolerance
+    for variable, value in zip(adapter.variables(model), before, strict=True):
+        np.testing.assert_array_equal(adapter.copy_value(variable), value)
+    assert not any("call" in vars(layer) for _, layer in adapter.tree(model) if adapter.is_batch_norm(layer))
+
+
+def baked(K, depth=0):
+    """Conv-BN twice, the BNs baked, wrapped into `depth` models."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    inputs = K.Input((6, 6, 2))
+    x = L.BatchNormalization(name="calm")(L.Conv2D(3, 3)(inputs))
+    x = L.BatchNormalization(name="first")(L.ReLU()(x), training=True)
+    x = L.BatchNormalization(name="second")(L.Conv2D(3, 3)(x), training=True)
+    model = K.Model(inputs, L.GlobalAveragePooling2D()(x), name="level0")
+    for level in range(depth):
+        inputs = K.Input((6, 6, 2))
+        model = K.Model(inputs, model(inputs), name=f"level{level + 1}")
+    zoo.randomise_batch_norms(model, 0)
+    return model
+
+
+def images(rows=8):
+    return np.random.default_rng(0).normal(size=(rows, 6, 6, 2)).astype("float32")
+
+
+EVERYWHERE = {
+    "keras3": {"call", "tf.function"},
+    "tf_keras": {"predict", "call", "tf.function"},
+}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at(dialect, depth):
+    model = baked(zoo.keras_module(dialect), depth)
+    report = bnfix.check(model, images())
+    prefix = "".join(f"level{level}/" for level in reversed(range(depth)))
+    assert not report.ok
+    assert report.culprit == f"{prefix}first"
+    first, second = report.findings[:2]
+    assert (first.cause, second.cause) == ("batch_statistics", "batch_statistics")
+    assert second.path == f"{prefix}second"
+    assert set(first.entry_point.split(", ")) == EVERYWHERE[dialect]
+    assert "bnfix.strip_training(model)" in first.fix
+    assert report.coupling > 100 * report.tolerance
+
+
+def test_inference_that_overwrites_weights_is_found_and_undone(dialect):
+    model = baked(zoo.keras_module(dialect))
+    before = ref.weights_of(model)
+    report = bnfix.check(model, images())
+    ref.assert_same_weights(model, before)
+    changed = [f for f in report.findings if f.cause == "inference_changes_weights"]
+    assert [f.path for f in changed] == ["first", "second"]
+    by_point = {m.entry_point: bool(m.changed) for m in report.measurements}
+    assert {point for point, did in by_point.items() if did} == EVERYWHERE[dialect]
+
+
+def test_entry_points_that_disagree_are_found_where_predict_is_right():
+    model = baked(zoo.keras_module("keras3"))
+    found = [f for f in bnfix.check(model, images()).findings if f.cause == "entry_points_disagree"]
+    assert [f.path for f in found] == ["first"]
+
+
+@pytest.mark.parametrize("name", sorted(NOT_CALM))
+def test_what_mixes_rows_or_modes_without_a_baked_bn_is_found(name):
+    model = zoo.build(BY_NAME[name], sorted(BY_NAME[name].dialects)[0])
+    report = bnfix.check(model, zoo.inputs_for(model, rows=6))
+    assert NOT_CALM[name] in {finding.cause for finding in report.findings}
+
+
+def test_a_layer_of_ones_own_that_mixes_rows_is_named(K):
+    class Centre(K.layers.Layer):
+        def call(self, inputs):
+            total = sum(inputs[i] for i in range(inputs.shape[0])) if inputs.shape[0] else inputs[0]
+            return inputs - total
+
+    inputs = K.Input((3,))
+    x = K.layers.Dense(4)(inputs)
+    model = K.Model(inputs, K.layers.Dense(2)(Centre(name="centre")(x)))
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(6, 3)))
+    causes = {(f.path, f.cause) for f in report.findings if f.cause == "batch_coupling"}
+    assert causes == {("centre", "batch_coupling")}
+
+
+def test_a_bn_inside_a_layer_of_ones_own_is_named(K):
+    class Block(K.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.norm = K.layers.BatchNormalization(name="norm")
+
+        def build(self, shape):
+            self.norm.build(shape)
+
+        def call(self, inputs):
+            return self.norm(inputs, training=True)
+
+    inputs = K.Input((3,))
+    model = K.Model(inputs, Block(name="block")(K.layers.Dense(4)(inputs)))
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(6, 3)))
+    assert report.culprit == "block/norm"
+    assert report.findings[0].cause == "batch_statistics"
+    assert "bnfix.freeze" in report.findings[0].fix
+
+
+def test_dropout_that_is_on_at_inference_is_called_random(K):
+    inputs = K.Input((30,))
+    x = K.layers.Dropout(0.5)(K.layers.BatchNormalization()(inputs), training=True)
+    report = bnfix.check(K.Model(inputs, x), np.ones((6, 30)) + np.eye(6, 30))
+    assert "randomness" in {finding.cause for finding in report.findings}
+    assert not report.ok
+
+
+def test_rounding_between_batch_sizes_is_no_fault(K):
+    K.utils.set_random_seed(0)
+    model = K.Sequential([K.Input((400,)), K.layers.Dense(300), K.layers.Dense(300)])
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(8, 400)))
+    assert report.ok
+    assert 0 < report.max_difference <= report.tolerance
+    assert [f.cause for f in report.findings] == ["rounding"]
+    assert report.culprit is None
+
+
+def test_the_report_reads_well(K):
+    text = str(bnfix.check(baked(K), images()))
+    assert text.startswith("check: NOT ok, batch_statistics in first")
+    assert "fix: model = bnfix.strip_training(model)" in text
+    assert "2 layers changed" in text
+    assert "ok, row 0 does not depend on its 7 neighbours" in str(
+        bnfix.check(bnfix.freeze(baked(K)), images())
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: (x, np.zeros(8)),
+        lambda x: iter([x[:1], x[1:2], x[2:]]),
+        lambda x: [x],
+    ],
+    ids=["x and y", "batches of one", "list"],
+)
+def test_inputs_come_in_every_form_that_fit_takes(K, make):
+    assert bnfix.check(baked(K), make(images())).culprit == "first"
+
+
+def test_a_fixed_batch_size_is_kept_to_and_said_so(K):
+    inputs = K.Input(batch_shape=(4, 3)) if K.__name__ == "keras" else K.Input(batch_size=4, shape=(3,))
+    model = K.Model(inputs, K.layers.BatchNormalization(name="bn")(inputs, training=True))
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(9, 3)))
+    assert report.culprit == "bn"
+    assert "batches of 4 only" in report.notes[0]
+
+
+def test_equal_rows_are_pointed_out(K):
+    report = bnfix.check(baked(K), np.ones((8, 6, 6, 2)))
+    assert "all rows of x are equal" in report.notes[0]
+
+
+# --- what it refuses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((1, 6, 6, 2)), "at least two rows.*got 1"),
+        (np.zeros((0, 6, 6, 2)), "x is empty"),
+        (np.zeros((8, 6, 6, 3)), r"got shape \(8, 6, 6, 3\); the model takes \(any, 6, 6, 2\)"),
+        (np.full((8, 6, 6, 2), np.nan), "not finite"),
+        (None, "no data was given"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(K, x, message):
+    model = baked(K)
+    before = ref.weights_of(model)
+    with pytest.raises(bnfix.DataError, match=message):
+        bnfix.check(model, x)
+    ref.assert_same_weights(model, before)
+
+
+def test_what_is_no_built_model_is_refused(K):
+    with pytest.raises(bnfix.UnsupportedModelError, match="got builtins.int"):
+        bnfix.check(3, images())
+    with pytest.raises(bnfix.UnsupportedModelError, match="never seen an input shape"):
+        bnfix.check(K.Sequential([K.layers.Dense(3)]), images())
+
+
+def test_a_model_that_fails_is_named_with_its_entry_point_and_left_as_it_was(K):
+    class Fails(K.layers.Layer):
+        def call(self, inputs):
+            if inputs.shape[0] is not None:
+                raise RuntimeError("no such kernel")
+            return inputs
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    inputs = K.Input((3,))
+    model = K.Model(inputs, Fails()(K.layers.BatchNormalization()(inputs, training=True)))
+    before = ref.weights_of(model)
+    with pytest.raises(bnfix.ModelError, match="through (predict|call): .*no such kernel"):
+        bnfix.check(model, np.zeros((4, 3)) + np.arange(3))
+    ref.assert_same_weights(model, before)
+
+
+# --- shown able to fail --------------------------------------------------------------------------
+
+
+def test_the_laws_reject_a_check_that_permutes_neighbours_instead_of_replacing_them(K, monkeypatch):
+    """Statistics over the batch do not see an order, so permuting rows shows nothing."""
+    same_rows = property(lambda self: np.concatenate([self.x[:1], self.x[:0:-1]]))
+    monkeypatch.setattr(probes.Probes, "replaced", same_rows)
+    with pytest.raises(AssertionError):
+        test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at(
+            "keras3" if K.__name__ == "keras" else "tf_keras", 0
+        )
+
+
+def test_the_laws_reject_a_check_that_only_looks_where_rows_go_in_the_same(K, monkeypatch):
+    """Behind the first coupled layer all rows differ, so later BNs would be missed."""
+    monkeypatch.setattr(localise.Trace, "_disregards_statistics", lambda self, event: False)
+    with pytest.raises(AssertionError):
+        test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at(
+            "keras3" if K.__name__ == "keras" else "tf_keras", 0
+        )
+
+
+def test_the_laws_reject_a_check_that_only_tries_predict(monkeypatch):
+    adapter = type(adapter_of(baked(zoo.keras_module("keras3"))))
+    original = adapter.entry_points
+    only = lambda self, model: {"predict": original(self, model)["predict"]}  # noqa: E731
+    monkeypatch.setattr(adapter, "entry_points", only)
+    with pytest.raises(AssertionError):
+        test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at("keras3", 0)
