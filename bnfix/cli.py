@@ -46,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--out", type=Path, default=Path("bnfix-demo.png"), help="the picture (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("bnfix-demo.png"),
+        help="the picture (default: %(default)s)",
     )
     command.add_argument("--epochs", type=int, default=2, help="default: %(default)s")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")

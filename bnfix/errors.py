@@ -41,7 +41,7 @@ class VerificationError(BnfixError):
 
 
 def gist(error: BaseException) -> str:
-    """Kind and last line of a foreign error: Keras puts the call stack first and the arguments behind."""
+    """Kind and last line of a foreign error; Keras puts calls before it and arguments behind."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.split(r"(?:Call a|A)rguments received by", text)[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]

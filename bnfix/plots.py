@@ -21,22 +21,18 @@ def draw_repair(result: DemoResult, out: Path) -> None:
         BnfixError: matplotlib is not installed.
     """
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise BnfixError(
             'pictures need matplotlib: pip install "bnfix[demo]". Nothing was written.'
         ) from error
-    figure, (left, middle, right) = pyplot.subplots(
-        1, 3, figsize=(13, 4.6), layout="constrained", width_ratios=(1.3, 1.3, 1)
-    )
+    # Not through pyplot, which would choose a display for the caller's whole process.
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1.3, 1))
     _draw_drift(left, middle, result)
     _draw_accuracy(right, result)
-    figure.suptitle("Two epochs of training: the network has learned, its statistics have not")
+    figure.suptitle("How far BatchNormalization's statistics were off, and what that cost")
     figure.savefig(out, dpi=120)
-    pyplot.close(figure)
 
 
 def _draw_drift(means: Any, variances: Any, result: DemoResult) -> None:

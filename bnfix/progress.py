@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress(total: int | None, description: str, verbose: int | str) -> Iterator[Callable[[], None]]:
+def progress(
+    total: int | None, description: str, verbose: int | str
+) -> Generator[Callable[[], None]]:
     """A function to call after each of `total` steps; None where their number is not known.
 
     Args:
@@ -19,8 +21,14 @@ def progress(total: int | None, description: str, verbose: int | str) -> Iterato
         yield _ignore
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, force_terminal=None if verbose == "auto" else True)
     if not console.is_terminal:

@@ -93,7 +93,9 @@ def population(layer: Any, calls: list[tuple[np.ndarray, Any]]) -> tuple[np.ndar
         # tf_keras counts the axis that virtual batches put in front.
         axis -= 1 if getattr(layer, "virtual_batch_size", None) else 0
         moved = np.moveaxis(inputs, axis, -1)
-        rows.append(moved.reshape(-1, moved.shape[-1]) if mask is None else moved[mask.astype(bool)])
+        rows.append(
+            moved.reshape(-1, moved.shape[-1]) if mask is None else moved[mask.astype(bool)]
+        )
     values = np.concatenate(rows)
     return values.mean(axis=0), values.var(axis=0)
 
@@ -112,10 +114,11 @@ def deviation(layer: Any, found: tuple[Any, Any], wanted: tuple[Any, Any]) -> fl
 
 
 def worst_deviation(model: Any, x: Any) -> float:
-    """How far any BN of `model` is from the population of its own inputs in inference on all of `x`.
+    """How far any BN of `model` is from the population of its own inputs in inference on all of
+    `x`.
 
-    Zero in topological order means exact: the first BN sees raw features, each later one sees features
-    that exact statistics have normalized.
+    Zero in topological order means exact: the first BN sees raw features, each later one sees
+    features that exact statistics have normalized.
     """
     norms = zoo.batch_norms(model)
     seen: dict[int, list[tuple[np.ndarray, Any]]] = {}

@@ -10,7 +10,8 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.checks import localise, probes
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
-#: What inference does there is worth a finding: rows mixed by hand, a `training` that is not passed on.
+#: What inference does there is worth a finding: rows mixed by hand, a `training` that is not passed
+# on.
 NOT_CALM = {
     "keras_ops_normalize_by_hand": "batch_coupling",
     "tf_normalizes_by_hand": "batch_coupling",
@@ -64,7 +65,9 @@ def test_a_calm_model_passes_and_is_left_as_it_was(entry, dialect):
     assert report.coupling <= report.tolerance
     for variable, value in zip(adapter.variables(model), before, strict=True):
         np.testing.assert_array_equal(adapter.copy_value(variable), value)
-    assert not any("call" in vars(layer) for _, layer in adapter.tree(model) if adapter.is_batch_norm(layer))
+    assert not any(
+        "call" in vars(layer) for _, layer in adapter.tree(model) if adapter.is_batch_norm(layer)
+    )
 
 
 def baked(K, depth=0):
@@ -208,7 +211,9 @@ def test_inputs_come_in_every_form_that_fit_takes(K, make):
 
 
 def test_a_fixed_batch_size_is_kept_to_and_said_so(K):
-    inputs = K.Input(batch_shape=(4, 3)) if K.__name__ == "keras" else K.Input(batch_size=4, shape=(3,))
+    inputs = (
+        K.Input(batch_shape=(4, 3)) if K.__name__ == "keras" else K.Input(batch_size=4, shape=(3,))
+    )
     model = K.Model(inputs, K.layers.BatchNormalization(name="bn")(inputs, training=True))
     report = bnfix.check(model, np.random.default_rng(0).normal(size=(9, 3)))
     assert report.culprit == "bn"
@@ -242,9 +247,9 @@ def test_inputs_that_do_not_fit_are_refused(K, x, message):
 
 
 def test_what_is_no_built_model_is_refused(K):
-    with pytest.raises(bnfix.UnsupportedModelError, match="got builtins.int"):
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"got builtins.int"):
         bnfix.check(3, images())
-    with pytest.raises(bnfix.UnsupportedModelError, match="never seen an input shape"):
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"never seen an input shape"):
         bnfix.check(K.Sequential([K.layers.Dense(3)]), images())
 
 
@@ -261,7 +266,7 @@ def test_a_model_that_fails_is_named_with_its_entry_point_and_left_as_it_was(K):
     inputs = K.Input((3,))
     model = K.Model(inputs, Fails()(K.layers.BatchNormalization()(inputs, training=True)))
     before = ref.weights_of(model)
-    with pytest.raises(bnfix.ModelError, match="through (predict|call): .*no such kernel"):
+    with pytest.raises(bnfix.ModelError, match=r"through (predict|call): .*no such kernel"):
         bnfix.check(model, np.zeros((4, 3)) + np.arange(3))
     ref.assert_same_weights(model, before)
 

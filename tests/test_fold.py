@@ -154,7 +154,9 @@ def test_what_must_stay_is_reported_with_its_reason(dialect, name):
 
     model = zoo.build(BY_NAME[name], dialect)
     _, report = bnfix.fold(model, return_report=True)
-    assert any(re.search(DECLINES[name], outcome.detail) for outcome in report.declined), str(report)
+    assert any(re.search(DECLINES[name], outcome.detail) for outcome in report.declined), str(
+        report
+    )
 
 
 def test_a_bn_with_baked_training_is_declined_and_the_way_out_named(dialect):
@@ -168,7 +170,9 @@ def test_a_bn_with_baked_training_is_declined_and_the_way_out_named(dialect):
 def test_strict_lists_every_objection_at_once_and_changes_nothing(dialect):
     model = zoo.build(BY_NAME["foreign_axis_conv"], dialect)
     before = ref.weights_of(model)
-    with pytest.raises(bnfix.UnsupportedModelError, match=r"2 of 3 .*must stay(.|\n)*axis 1(.|\n)*axis 2"):
+    with pytest.raises(
+        bnfix.UnsupportedModelError, match=r"2 of 3 .*must stay(.|\n)*axis 1(.|\n)*axis 2"
+    ):
         bnfix.fold(model, strict=True)
     ref.assert_same_weights(model, before)
 
@@ -194,7 +198,9 @@ def test_a_model_without_bn_is_returned_as_it_is(K):
 @pytest.mark.parametrize("name", ["subclassed_lists_and_dicts"])
 def test_a_model_without_graph_is_refused_with_what_works(dialect, name):
     model = zoo.build(BY_NAME[name], dialect)
-    with pytest.raises(bnfix.UnsupportedModelError, match=r"fold needs a Functional.*bnfix\.freeze"):
+    with pytest.raises(
+        bnfix.UnsupportedModelError, match=r"fold needs a Functional.*bnfix\.freeze"
+    ):
         bnfix.fold(model)
 
 
@@ -220,7 +226,9 @@ def on_the_wrong_axis(linear, scale, shift):
 
 def without_the_old_bias(linear, scale, shift):
     folded = linear_numbers.scale_and_shift(linear, scale, shift)
-    return linear_numbers.Linear(**{**vars(folded), "bias": np.broadcast_to(shift, folded.bias.shape)})
+    return linear_numbers.Linear(
+        **{**vars(folded), "bias": np.broadcast_to(shift, folded.bias.shape)}
+    )
 
 
 MUTANTS = [
@@ -231,7 +239,9 @@ MUTANTS = [
 ]
 
 
-@pytest.mark.parametrize(("where", "mutant"), MUTANTS, ids=[mutant.__name__ for _, mutant in MUTANTS])
+@pytest.mark.parametrize(
+    ("where", "mutant"), MUTANTS, ids=[mutant.__name__ for _, mutant in MUTANTS]
+)
 def test_wrong_algebra_is_withheld_by_the_models_own_proof(dialect, monkeypatch, where, mutant):
     if where == "affine":
         monkeypatch.setattr(NormSpec, "affine", mutant)

@@ -28,6 +28,60 @@ RENAMES_WEIGHTS = {
 }
 
 
+# Saving and loading takes half a second a model, exporting two: a sample of all themes here, and all
+# models in long runs.
+SAVED = {
+    "bn_renorm",
+    "bn_subclass",
+    "composite_layers",
+    "compiled_dict_losses",
+    "conv_bn",
+    "custom_layer",
+    "embedding_mask_zero",
+    "functional_subclass_own_init",
+    "functional_subclass_same_init",
+    "layer_that_owns_a_model",
+    "mixed_float16",
+    "multi_input_list",
+    "nested_called_twice",
+    "nested_with_dicts",
+    "normalization_adapted",
+    "operators_on_tensors",
+    "output_given_twice",
+    "sequential_deferred",
+    "self_attention",
+    "shared_inside_and_outside",
+    "small_resnet",
+    "string_lookup",
+    "tabular",
+    "text_vectorization",
+    "three_deep",
+    "time_distributed_bn",
+}
+EXPORTED = {
+    "conv_bn",
+    "nested_called_twice",
+    "operators_on_tensors",
+    "small_resnet",
+    "bidirectional",
+}
+
+
+def sampled(names):
+    """All cases, those not named for long runs only."""
+    return [
+        pytest.param(
+            *case.values,
+            id=case.id,
+            marks=[] if case.values[0].name in names else pytest.mark.long,
+        )
+        for case in CASES
+    ]
+
+
+SAMPLED = sampled(SAVED)
+
+
 @pytest.fixture(autouse=True)
 def forget_models():
     yield
@@ -48,7 +102,12 @@ def tree(model):
     """Path, class, dtype policy and trainable flag of every layer, in order."""
     return [
         # Inputs compute nothing: only their dtype counts, which the outputs show.
-        (path, type(layer), None if "InputLayer" in str(type(layer)) else _policy(layer), layer.trainable)
+        (
+            path,
+            type(layer),
+            None if "InputLayer" in str(type(layer)) else _policy(layer),
+            layer.trainable,
+        )
         for path, layer in adapter_of(model).tree(model)
         if "Classifier" not in str(type(layer)) and not path.startswith("classifier")
     ]
@@ -134,7 +193,9 @@ class SharingSource:
 
     def __call__(self, model):
         adapter = adapter_of(model)
-        return adapter.keras.Model(model.inputs, [layer(model.outputs) for layer in [model.layers[-1]]])
+        return adapter.keras.Model(
+            model.inputs, [layer(model.outputs) for layer in [model.layers[-1]]]
+        )
 
 
 def test_the_law_rejects_a_copy_made_of_the_sources_layers(K):
@@ -166,7 +227,7 @@ FILES = {"no_keras": "model.keras", "no_h5": "model.h5"}
 
 
 @pytest.mark.parametrize("tag", FILES)
-@pytest.mark.parametrize(("entry", "dialect"), CASES)
+@pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, tmp_path):
     tags = entry.tags_in(dialect)
     if tags & {"stochastic", "baked"}:
@@ -185,11 +246,13 @@ def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, t
     try:
         assert_survives(copy, x, lambda copy: copy.save(file), load)
     except Exception:
-        skip_if_the_source_fails_too(lambda: assert_survives(model, x, lambda m: m.save(file), load))
+        skip_if_the_source_fails_too(
+            lambda: assert_survives(model, x, lambda m: m.save(file), load)
+        )
         raise
 
 
-@pytest.mark.parametrize(("entry", "dialect"), CASES)
+@pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_weights_of_a_copy_load_into_the_source_and_back(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
     copy = copied(model).model
@@ -218,14 +281,7 @@ def exported_outputs(model, x, folder):
     return ref.numbers(loaded.serve(x))
 
 
-# Exporting takes a second or two a model: a sample of the themes here, all of them in long runs.
-EXPORTED = {"conv_bn", "nested_called_twice", "operators_on_tensors", "small_resnet", "bidirectional"}
-
-
-@pytest.mark.parametrize(("entry", "dialect"), [
-    pytest.param(*case.values, id=case.id, marks=[] if case.values[0].name in EXPORTED else pytest.mark.long)
-    for case in CASES
-])
+@pytest.mark.parametrize(("entry", "dialect"), sampled(EXPORTED))
 def test_an_exported_copy_answers_as_the_source(entry, dialect, tmp_path):
     tags = entry.tags_in(dialect)
     if tags & {"stochastic", "baked"}:

@@ -79,7 +79,14 @@ def test_statistics_equal_one_training_pass_over_everything(K, dtype):
     x = images(dtype=dtype)
     wanted = one_training_pass(K, dtype, x)
     shuffled = np.random.default_rng(5).permutation(len(x))
-    for batch_size, order in [(1, None), (2, None), (7, None), (32, None), (70, None), (7, shuffled)]:
+    for batch_size, order in [
+        (1, None),
+        (2, None),
+        (7, None),
+        (32, None),
+        (70, None),
+        (7, shuffled),
+    ]:
         model = small_resnet(K, dtype)
         data = x if order is None else x[order]
         bnfix.recalibrate(model, data, batch_size=batch_size)
@@ -206,7 +213,11 @@ def test_every_form_of_data_gives_the_same_statistics(K, form):
 
 def test_only_statistics_change(K):
     model = small_resnet(K)
-    held = {id(v) for layer in zoo.batch_norms(model) for v in (layer.moving_mean, layer.moving_variance)}
+    held = {
+        id(v)
+        for layer in zoo.batch_norms(model)
+        for v in (layer.moving_mean, layer.moving_variance)
+    }
     others = [v for v in model.weights if id(v) not in held]
     before = [np.array(v.numpy()) for v in others]
     bnfix.recalibrate(model, images())
@@ -287,19 +298,21 @@ def refused(model, data, error, message, **options):
 
 
 def test_what_is_not_a_model_is_refused():
-    with pytest.raises(bnfix.UnsupportedModelError, match="expected a Keras 3 or tf_keras model, got builtins.str"):
+    with pytest.raises(
+        bnfix.UnsupportedModelError, match=r"expected a Keras 3 or tf_keras model, got builtins.str"
+    ):
         bnfix.recalibrate("model.h5", images())
 
 
 def test_an_unbuilt_model_is_refused(K):
     model = K.Sequential([K.layers.Dense(3), K.layers.BatchNormalization()])
-    with pytest.raises(bnfix.UnsupportedModelError, match="never seen an input shape"):
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"never seen an input shape"):
         bnfix.recalibrate(model, images())
 
 
 def test_a_model_without_bn_is_refused(K):
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
-    with pytest.raises(bnfix.UnsupportedModelError, match="has no BatchNormalization"):
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"has no BatchNormalization"):
         bnfix.recalibrate(model, np.zeros((4, 3)))
 
 
@@ -354,7 +367,12 @@ def test_sizes_that_make_no_sense_are_refused(options):
 def test_an_overflow_inside_the_model_is_refused_and_the_layer_named(K):
     model = small_resnet(K)
     first = zoo.batch_norms(model)[0]
-    error = refused(model, images() / images().max() * np.float32(3e38), (bnfix.StatisticsError, bnfix.DataError), "not finite")
+    error = refused(
+        model,
+        images() / images().max() * np.float32(3e38),
+        (bnfix.StatisticsError, bnfix.DataError),
+        "not finite",
+    )
     assert first.name in str(error)
 
 
@@ -380,7 +398,9 @@ def failing(K, raises):
 
 
 def test_a_model_that_raises_in_the_middle_is_named_and_left_as_it_was(K):
-    error = refused(failing(K, Fails("blown")), images(8), bnfix.ModelError, "fuse raised Fails", batch_size=4)
+    error = refused(
+        failing(K, Fails("blown")), images(8), bnfix.ModelError, "fuse raised Fails", batch_size=4
+    )
     assert isinstance(error.__cause__, Fails)
     assert error.path == "fuse"
 

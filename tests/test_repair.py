@@ -93,7 +93,7 @@ def accuracy(outputs, digits):
 
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_recalibration_brings_predict_to_what_batch_statistics_reach(trained_on_digits, batch_size):
-    K, model, x, y, shown = trained_on_digits
+    _, model, x, y, shown = trained_on_digits
     values = model.get_weights()
     by_batch = accuracy(model(x, training=True), y)
     model.set_weights(values)
@@ -149,7 +149,9 @@ def test_monte_carlo_dropout_is_left_on(K):
 
 def test_a_model_without_bn_has_nothing_to_repair(K):
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
-    same, story = bnfix.repair(model, np.random.default_rng(0).normal(size=(9, 3)), return_report=True)
+    same, story = bnfix.repair(
+        model, np.random.default_rng(0).normal(size=(9, 3)), return_report=True
+    )
     assert same is model
     assert "nothing to repair" in story.steps[0]
 

@@ -74,9 +74,9 @@ def test_removing_training_false_is_pointed_out(K):
 
 def test_a_path_that_is_not_there_is_refused(K):
     model = build(K, {"training": True})
-    with pytest.raises(bnfix.BnfixError, match="third.*first"):
+    with pytest.raises(bnfix.BnfixError, match=r"third.*first"):
         bnfix.strip_training(model, layers=["third"])
-    with pytest.raises(bnfix.BnfixError, match="third.*first"):
+    with pytest.raises(bnfix.BnfixError, match=r"third.*first"):
         bnfix.freeze(model, layers=["third"])
 
 
@@ -86,7 +86,8 @@ WITH_BN = [
     pytest.param(entry, dialect, id=f"{dialect}-{entry}")
     for dialect in zoo.DIALECTS
     for entry in zoo.entries(dialect, having={"bn"}, lacking={"stochastic"})
-    if entry.name in ("nested_called_twice", "three_deep", "composite_layers", "time_distributed_bn")
+    if entry.name
+    in ("nested_called_twice", "three_deep", "composite_layers", "time_distributed_bn")
     or {"subclassed", "baked"} & entry.tags_in(dialect)
 ]
 

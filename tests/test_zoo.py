@@ -1,8 +1,5 @@
 """The zoo itself: every model builds, runs, and is what its tags say."""
 
-import re
-from collections import Counter
-
 import numpy as np
 import pytest
 import zoo

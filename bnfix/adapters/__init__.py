@@ -1,1 +1,1 @@
-"""The only rooms that know Keras: one adapter for Keras 3, one for tf_keras, behind one interface."""
+"""The only rooms that know Keras: an adapter for each of the two, behind one interface."""

@@ -13,7 +13,7 @@ def compiled(backend: str, fn: Callable[..., Any]) -> Callable[..., Any]:
 
         return tf.function(fn, autograph=False, reduce_retracing=True)
     if backend == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         return jax.jit(fn)
     return fn

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def has_graph(self, model: Any) -> bool:
-        """Whether `model` is defined by its graph alone: Functional or Sequential, built, own call."""
+        """Whether `model` is defined by its graph alone: Functional or Sequential, and built."""
 
     @abstractmethod
     def nodes(self, model: Any) -> Iterator[RawNode]:
@@ -150,7 +150,7 @@ class Adapter(ABC):
         return [weight for weight in layer.weights if hasattr(weight, "assign")]
 
     @contextmanager
-    def preserved(self, model: Any) -> Iterator[None]:
+    def preserved(self, model: Any) -> Generator[None]:
         """Everything that `model` remembers is as before when the block ends, however it ends."""
         variables = self.variables(model)
         before = [self.copy_value(variable) for variable in variables]
@@ -190,7 +190,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
-        """`value` as a model's input: the dtype of `spec`, and a last axis of 1 added or dropped."""
+        """`value` as an input of a model: in the dtype of `spec`, a last axis of 1 as needed."""
 
     def fed(self, array: Any) -> Any:
         """`array` as a tensor that every entry point takes alike; `predict` casts floats."""
@@ -254,7 +254,9 @@ class Adapter(ABC):
     def copy_operation(self, operation: Any) -> Any:
         """A fresh copy of a bare function on tensors, without its recorded calls."""
 
-    def normalizer(self, layer: Any, shape: tuple[int | None, ...], mean: Floats, var: Floats) -> Any:
+    def normalizer(
+        self, layer: Any, shape: tuple[int | None, ...], mean: Floats, var: Floats
+    ) -> Any:
         """A copy of the BatchNormalization `layer` that normalizes by the given statistics."""
         copy = self.clone_layer(layer)
         copy.build(shape)
@@ -273,7 +275,9 @@ class Adapter(ABC):
         if takes(cls, "inputs", "outputs", "name"):
             try:
                 made = cls(inputs=inputs, outputs=outputs, name=model.name)
-            except TypeError:  # a constructor that takes anything, and sets inputs and outputs itself
+            except (
+                TypeError
+            ):  # a constructor that takes anything, and sets inputs and outputs itself
                 made = None
             if made is not None and self._gives(made, outputs):
                 return made, None
@@ -285,6 +289,7 @@ class Adapter(ABC):
         pairs = zip(model.outputs, self.flatten(outputs), strict=False)
         return self.has_graph(model) and all(ours is theirs for ours, theirs in pairs)
 
+    @abstractmethod
     def attach(self, model: Any, layers: list[Any]) -> None:
         """Make `layers`, called on tensors of `model` but feeding no output of it, part of it."""
 
@@ -314,7 +319,7 @@ class Adapter(ABC):
         """Losses, metrics and optimizer classes that were made elsewhere, by name."""
         held = self.flatten([model.loss, getattr(model, "metrics", []), model.optimizer])
         named = [item if hasattr(item, "__name__") else type(item) for item in held]
-        return {item.__name__: item for item in named if not item.__module__ == "builtins"}
+        return {item.__name__: item for item in named if item.__module__ != "builtins"}
 
     @abstractmethod
     def forget_functions(self, model: Any) -> None:

@@ -1,8 +1,8 @@
 """A fresh copy of a layer: same configuration, own weights, no connection to the original.
 
-Configurations name functions and classes that a deserializer must find again.  Nothing needs to be
-registered for that here, since the layer at hand still holds the objects themselves: they are handed
-to Keras for the time of the copying.
+Configurations name functions and classes that a deserializer must find again. Nothing needs to be
+registered for that here, since the layer at hand still holds the objects themselves: they are
+handed to Keras for the time of the copying.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def clone(keras: Any, layer: Any, changes: dict[str, Any] | None = None) -> Any:
             return type(layer).from_config(config)
     except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UnsupportedModelError(
-            f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its configuration: "
+            f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its "
+            "configuration: "
             f"{gist(error)}. Give {type(layer).__name__} a get_config() that returns all "
             "arguments of its constructor. No layer was changed.",
             path=layer.name,
@@ -43,7 +44,9 @@ def _clone_lambda(keras: Any, layer: Any, config: dict[str, Any]) -> Any:
     base = keras.layers.Layer.get_config(layer)
     dtype = config.get("dtype", base.get("dtype"))
     parts = {name: getattr(layer, attribute) for name, attribute in _LAMBDA_PARTS.items()}
-    return type(layer)(**parts, name=layer.name, trainable=layer.trainable, dtype=_policy(keras, dtype))
+    return type(layer)(
+        **parts, name=layer.name, trainable=layer.trainable, dtype=_policy(keras, dtype)
+    )
 
 
 def _policy(keras: Any, dtype: Any) -> Any:
@@ -52,11 +55,11 @@ def _policy(keras: Any, dtype: Any) -> Any:
 
 
 def _own_objects(keras: Any, layer: Any) -> dict[str, Any]:
-    """Functions and classes that `layer` holds and that are not Keras's own, by every name for them."""
+    """Functions and classes held by `layer` that are not Keras's own, by every name for them."""
     found: dict[str, Any] = {}
     for held in _held(keras, layer, set()):
         named = held if isinstance(held, type) or hasattr(held, "__name__") else type(held)
-        if named.__module__.split(".")[0] != keras.__name__ and not named.__module__ == "builtins":
+        if named.__module__.split(".")[0] != keras.__name__ and named.__module__ != "builtins":
             found[named.__name__] = named
             found[keras.saving.get_registered_name(named)] = named
     return found

@@ -119,7 +119,10 @@ class Keras2(Adapter):
         return backends.compiled("tensorflow", fn)
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {"predict": backends.predict(model), "call": model}
+        points: dict[str, Callable[[Any], Any]] = {
+            "predict": backends.predict(model),
+            "call": model,
+        }
         return {**points, **backends.traced("tensorflow", model)}
 
     # --- layers ------------------------------------------------------------------------------
@@ -151,7 +154,9 @@ class Keras2(Adapter):
 def _left_out(keras: Any, layer: Any) -> dict[str, Any]:
     """What get_config() of a BatchNormalization forgets or gets wrong."""
     found: dict[str, Any] = {}
-    if getattr(layer, "virtual_batch_size", None):  # build() moves the axis, and it tells the moved one
+    if getattr(
+        layer, "virtual_batch_size", None
+    ):  # build() moves the axis, and it tells the moved one
         found["axis"] = [axis - 1 for axis in layer.axis]
     if getattr(layer, "synchronized", False) and isinstance(layer, keras.layers.BatchNormalization):
         found["synchronized"] = True

@@ -1,7 +1,7 @@
 """Keras 3, through its public interface and `keras.ops`, on whatever backend it runs.
 
-The recorded graph has no public interface; what is read of it stands in `nodes` and `copy_operation`
-and nowhere else.
+The recorded graph has no public interface; what is read of it stands in `nodes` and
+`copy_operation` and nowhere else.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class Keras3(Adapter):
         return backends.compiled(self.keras.backend.backend(), fn)
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {"predict": backends.predict(model), "call": model}
+        points: dict[str, Callable[[Any], Any]] = {
+            "predict": backends.predict(model),
+            "call": model,
+        }
         return {**points, **backends.traced(self.keras.backend.backend(), model)}
 
     # --- layers ------------------------------------------------------------------------------
@@ -123,6 +126,9 @@ class Keras3(Adapter):
 
     # --- models ------------------------------------------------------------------------------
 
+    def attach(self, model: Any, layers: list[Any]) -> None:
+        """Nothing to do: in Keras 3 every node of a graph feeds an output."""
+
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         return model.get_compile_config() if model.compiled else None
 
@@ -131,7 +137,7 @@ class Keras3(Adapter):
 
 
 def _functional() -> Any:
-    """Keras 3's class of models defined by a graph; `keras.Model` only stands for it when called."""
+    """The class of models defined by a graph; `keras.Model` only stands for it when called."""
     from keras.src.models.functional import Functional
 
     return Functional

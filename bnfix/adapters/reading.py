@@ -35,8 +35,12 @@ class Reading:
         top = self._define(model, nested)
         self.definitions = Definitions(top, nested)
 
-    @cached_property
+    @property
     def graph(self) -> Graph:
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> Graph:
         return unfold(self.definitions)
 
     def is_batch_norm(self, layer: LayerKey) -> bool:
@@ -127,7 +131,7 @@ def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
     structure = model.input if not adapter.is_sequential(model) else model.inputs
     if isinstance(inputs, dict):
         if isinstance(structure, dict):
-            if missing := set(structure) - set(inputs):
+            if set(structure) - set(inputs):
                 raise _other_keys(adapter, model, inputs)
             inputs = {key: inputs[key] for key in structure}
         elif set(adapter.input_names(model)) <= set(inputs):
@@ -140,7 +144,8 @@ def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
 def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataError:
     wanted = model.input if isinstance(model.input, dict) else adapter.input_names(model)
     return DataError(
-        f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename them. "
+        f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename "
+        "them. "
         "Nothing was changed."
     )
 
@@ -171,12 +176,11 @@ def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
     kind = type(model).__name__
     if not model.built:
         return (
-            f"{operation} needs a built model; {model.name} ({kind}) has never seen an input shape. "
+            f"{operation} needs a built model; {model.name} ({kind}) has never seen an input "
+            "shape. "
             "Call it once on a batch, or give it an Input. Nothing was changed."
         )
     return (
         f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
         "bnfix.check and bnfix.freeze accept it. Nothing was changed."
     )
-
-

@@ -1,7 +1,7 @@
 """Carry out an `Edit` on a copy of a model; the model itself stays as it is.
 
 Every layer is copied once, however often it is called, so sharing survives within and across nested
-models.  Values follow after the structure: flags first, since the order of weights depends on them.
+models. Values follow after the structure: flags first, since the order of weights depends on them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class _Rebuilding:
         for key, layer in self.made.items():
             if key not in self.reading.definitions:
                 self._copy_values(key, self.reading.layers[key], layer)
-        if self.dtype is None and (lost := self.adapter.copy_compilation(self.reading.model, model)):
+        if self.dtype is None and (
+            lost := self.adapter.copy_compilation(self.reading.model, model)
+        ):
             self.lost.append(lost)
         return Rebuilt(model, tuple(self.lost))
 
@@ -166,7 +168,8 @@ class _Rebuilding:
         theirs, ours = self.adapter.variables(old), self.adapter.variables(new)
         if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours]:
             raise UnsupportedModelError(
-                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} variables, its copy from "
+                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} variables, its copy "
+                "from "
                 f"get_config() has {len(ours)} or other shapes. Let get_config() return everything "
                 "that its constructor needs. Nothing was changed.",
                 path=old.name,

@@ -1,13 +1,13 @@
 """Watch every layer of a model at work: what the first row brings in, and what comes out.
 
-The calls are watched from inside, at `layer.call`: wrappers such as Keras 3's TimeDistributed do not go
-through `__call__`.  Only row 0 is kept, since that is what must not depend on its neighbours.
+The calls are watched from inside, at `layer.call`: wrappers such as Keras 3's TimeDistributed do
+not go through `__call__`. Only row 0 is kept, since that is what must not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,12 +38,12 @@ class Event:
 
 
 @contextmanager
-def watched(adapter: Adapter, model: Any, rows: int) -> Iterator[list[Event]]:
+def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
     """A list that fills with the calls made while the block runs, in the order they return.
 
     Args:
-        rows: Length of the batches that the model is called on; where tensors have a multiple of it in
-            front (time folded into the batch), that many of them make up row 0.
+        rows: Length of the batches that the model is called on; where tensors have a multiple of it
+            in front (time folded into the batch), that many of them make up row 0.
     """
     events: list[Event] = []
     around: list[str] = []

@@ -1,8 +1,8 @@
 """Is a model batch-invariant; and if not, which layer is to blame, why, and what mends it?
 
-Batch size 1 against N alone cannot tell: other batch sizes run through other kernels, whose rounding
-differs.  With the neighbours of row 0 replaced at the same batch size, shapes and kernels are the same,
-so any difference in row 0 is real.
+Batch size 1 against N alone cannot tell: other batch sizes run through other kernels, whose
+rounding differs. With the neighbours of row 0 replaced at the same batch size, shapes and kernels
+are the same, so any difference in row 0 is real.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["CheckReport", "Finding", "check"]
 def check(model: Any, x: Any, *, rows: int = 8) -> CheckReport:
     """Whether the answer for a row depends on the rows next to it, and on how the model is called.
 
-    `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried with row 0 alone, among others,
-    and among replaced neighbours; twice; and the weights are compared before and after.  Everything
-    that the model remembers is put back.
+    `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried with row 0 alone, among
+    others, and among replaced neighbours; twice; and the weights are compared before and after.
+    Everything that the model remembers is put back.
 
     Args:
         model: Built Keras 3 or tf_keras model of any kind, with BatchNormalization or without.
-        x: Inputs as `fit` takes them (targets are ignored); the first `rows` rows are used. Real data:
-            on constant inputs a dependence can stay hidden.
+        x: Inputs as `fit` takes them (targets are ignored); the first `rows` rows are used. Real
+            data: on constant inputs a dependence can stay hidden.
         rows: Batch size of the check, 2 or more.
 
     Returns:
@@ -50,7 +50,8 @@ def check(model: Any, x: Any, *, rows: int = 8) -> CheckReport:
     adapter = adapter_of(model)
     if not model.built:
         raise UnsupportedModelError(
-            f"check needs a built model; {model.name} ({type(model).__name__}) has never seen an input "
+            f"check needs a built model; {model.name} ({type(model).__name__}) has never seen an "
+            "input "
             "shape. Call it once on a batch, or give it an Input. Nothing was changed."
         )
     probes, notes = _probes(adapter, model, x, rows)
@@ -77,9 +78,7 @@ def _worst(gaps: list[Gap]) -> Gap:
 # --- inputs ------------------------------------------------------------------------------------
 
 
-def _probes(
-    adapter: Adapter, model: Any, x: Any, rows: int
-) -> tuple[Probes, tuple[str, ...]]:
+def _probes(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
     specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
     # A Sequential that was built by calling it remembers that batch size, which binds nobody.
     sizes = [] if adapter.is_sequential(model) else [spec.shape[0] for spec in specs if spec.shape]
@@ -89,14 +88,13 @@ def _probes(
     if taken is None:
         raise DataError("x is empty; check needs at least two rows. Nothing was changed.")
     if specs:
-        check_fits(
-            flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0
-        )
+        check_fits(flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0)
     arrays = [np.asarray(leaf) for leaf in leaves(taken) if leaf is not None]
     number = len(arrays[0])
     if number < 2:
         raise DataError(
-            f"check needs at least two rows to tell whether they influence each other; got {number}. "
+            "check needs at least two rows to tell whether they influence each other; got "
+            f"{number}. "
             "Nothing was changed."
         )
     notes: list[str] = []
@@ -166,17 +164,22 @@ def _by_mode(measurements: tuple[Measurement, ...]) -> dict[bool | None, list[Me
 
 def _is_suspicious(measurement: Measurement) -> bool:
     gaps = (measurement.alone, measurement.coupling, measurement.repeat)
-    return any(gap is not None and gap.is_real for gap in gaps) or bool(measurement.changed) or not measurement.finite
+    return (
+        any(gap is not None and gap.is_real for gap in gaps)
+        or bool(measurement.changed)
+        or not measurement.finite
+    )
 
 
-def _blamed(
-    adapter: Adapter, model: Any, trace: Trace, points: list[Measurement]
-) -> list[Finding]:
+def _blamed(adapter: Adapter, model: Any, trace: Trace, points: list[Measurement]) -> list[Finding]:
     """The findings at entry points that share a mode."""
     where = ", ".join(measurement.entry_point for measurement in points)
     worst = _worst([measurement.coupling for measurement in points])
     norms = trace.by_batch_statistics()
-    by_batch = f"normalizes by the batch at hand, not by its moving statistics; row 0 moves by {worst.difference:.2g}"
+    by_batch = (
+        "normalizes by the batch at hand, not by its moving statistics; row 0 moves by "
+        f"{worst.difference:.2g}"
+    )
     found = [
         Finding(path, "batch_statistics", where, by_batch, _mend(adapter, model)) for path in norms
     ]
@@ -228,7 +231,8 @@ def _random(where: str, worst: Gap) -> Finding:
         None,
         "randomness",
         where,
-        f"two equal calls differ by {worst.difference:.2g}; what rows do to each other is hidden by that",
+        f"two equal calls differ by {worst.difference:.2g}; what rows do to each other is hidden "
+        "by that",
         "if it is not wanted (as for Monte Carlo dropout): model = bnfix.strip_training(model)",
     )
 
@@ -243,7 +247,8 @@ def _batch_size(name: str, where: str, worst: Gap) -> Finding:
         name,
         "batch_size",
         where,
-        f"row 0 alone differs by {worst.difference:.2g} from row 0 among others, more than rounding "
+        f"row 0 alone differs by {worst.difference:.2g} from row 0 among others, more than "
+        "rounding "
         f"({worst.tolerance:.2g}), although it does not depend on who its neighbours are",
         "look for code that uses the batch size, or for huge weights, which amplify rounding",
     )
@@ -258,7 +263,9 @@ def _disagreement(
     with_false, without = (Trace(adapter, model, probes, mode) for mode in (False, None))
     path = next(iter(with_false.differs_from(without)), None)
     worst = _worst([measurement.against_predict for measurement in apart])
-    fix = _mend(adapter, model) if path else "compiled and uncompiled code differ: report it to Keras"
+    fix = (
+        _mend(adapter, model) if path else "compiled and uncompiled code differ: report it to Keras"
+    )
     return [
         Finding(
             path,
@@ -280,7 +287,8 @@ def _rounding(measurements: tuple[Measurement, ...]) -> list[Finding]:
             None,
             "rounding",
             ", ".join(measurement.entry_point for measurement in seen),
-            f"other batch sizes run through other kernels: {worst.difference:.2g}, within what rounding "
+            f"other batch sizes run through other kernels: {worst.difference:.2g}, within what "
+            "rounding "
             f"explains ({worst.tolerance:.2g})",
             "nothing to fix",
         )

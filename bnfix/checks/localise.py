@@ -1,8 +1,8 @@
 """Which layer is to blame?
 
-A layer is coupled to the batch if row 0 goes in the same and comes out different when its neighbours
-are replaced.  Behind such a layer all rows differ, so BatchNormalizations are recognised by a second
-sign as well: row 0 does not come out as their stored statistics would have it.
+A layer is coupled to the batch if row 0 goes in the same and comes out different when its
+neighbours are replaced. Behind such a layer all rows differ, so BatchNormalizations are recognised
+by a second sign as well: row 0 does not come out as their stored statistics would have it.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ def _measure(
             raise
         except Exception as error:
             raise ModelError(
-                f"{model.name} cannot be run through {name}: {gist(error)}. Pass x as you pass it to predict. Nothing was changed."
+                f"{model.name} cannot be run through {name}: {gist(error)}. Pass x as you pass it "
+                "to predict. Nothing was changed."
             ) from error
 
     with adapter.preserved(model):
@@ -89,7 +90,9 @@ def _measure(
         repeat=gap(outputs, twice, tolerance),
         against_predict=gap(outputs, predicted or outputs, tolerance),
         changed=changed,
-        finite=all(bool(np.isfinite(output).all()) for output in outputs if output.dtype.kind == "f"),
+        finite=all(
+            bool(np.isfinite(output).all()) for output in outputs if output.dtype.kind == "f"
+        ),
     )
     return measurement, outputs
 

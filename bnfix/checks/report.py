@@ -76,8 +76,10 @@ class CheckReport(Rendered):
 
     Attributes:
         ok: No finding but rounding.
-        max_difference: Largest difference of row 0 as a batch of its own against row 0 among others.
-        coupling: Largest difference of row 0 when its neighbours are replaced at the same batch size.
+        max_difference: Largest difference of row 0 as a batch of its own against row 0 among
+            others.
+        coupling: Largest difference of row 0 when its neighbours are replaced at the same batch
+            size.
         tolerance: What rounding explains of the difference that is largest in units of it.
         findings: Causes, the first layer first.
         measurements: One per entry point.
@@ -108,9 +110,8 @@ class CheckReport(Rendered):
             if self.ok
             else f"check: NOT ok, {_headline(self.findings[0])}"
         )
-        head = (
-            f"  {'entry point':<12} {'alone':>9} {'coupling':>9} {'twice':>9} {'tolerance':>9}  weights"
-        )
+        titles = (f"{title:>9}" for title in ("alone", "coupling", "twice", "tolerance"))
+        head = f"  {'entry point':<12} {' '.join(titles)}  weights"
         rows = [_row(measurement) for measurement in self.measurements]
         found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
         notes = [f"  note: {note}" for note in self.notes]
@@ -126,7 +127,8 @@ def _row(measurement: Measurement) -> str:
     alone = "-" if m.alone is None else f"{m.alone.difference:.2g}"
     changed = f"{len(m.changed)} layers changed" if m.changed else "unchanged"
     return (
-        f"  {m.entry_point:<12} {alone:>9} {m.coupling.difference:>9.2g} {m.repeat.difference:>9.2g} "
+        f"  {m.entry_point:<12} {alone:>9} {m.coupling.difference:>9.2g} "
+        f"{m.repeat.difference:>9.2g} "
         f"{m.coupling.tolerance:>9.2g}  {changed}"
     )
 

@@ -1,7 +1,8 @@
 """How does any data that `fit` takes become a stream of batches?
 
-The kinds are told apart as in Keras: a tuple is `(x,)`, `(x, y)` or `(x, y, weight)`; a list or dict of
-arrays is the several inputs of one model; what has batches already hands them out in its own order.
+The kinds are told apart as in Keras: a tuple is `(x,)`, `(x, y)` or `(x, y, weight)`; a list or
+dict of arrays is the several inputs of one model; what has batches already hands them out in its
+own order.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def batches(ds: Any, *, batch_size: int = 32, steps: int | None = None) -> Itera
 
 
 def first_rows(stream: Iterable[Batch], rows: int) -> Any:
-    """The inputs of the first `rows` rows of `stream`, or of all if there are fewer; None if empty."""
+    """The inputs of the first `rows` rows of `stream`, fewer if it ends; None if it is empty."""
     taken: list[Any] = []
     missing = rows
     for batch in stream:
@@ -98,7 +99,8 @@ def _items(ds: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
 
 def _accepted() -> str:
     return (
-        "pass arrays (or a tuple, list or dict of them), a tf.data.Dataset, a PyDataset or Sequence, or "
+        "pass arrays (or a tuple, list or dict of them), a tf.data.Dataset, a PyDataset or "
+        "Sequence, or "
         "an iterable over batches."
     )
 
@@ -108,7 +110,8 @@ def _parts(item: Any, where: str) -> tuple[Any, ...]:
         return (item,)
     if not 1 <= len(item) <= 3:
         raise DataError(
-            f"{where} is a tuple of {len(item)}; x, (x, y) or (x, y, weight) is required. Several inputs "
+            f"{where} is a tuple of {len(item)}; x, (x, y) or (x, y, weight) is required. Several "
+            "inputs "
             f"of one model go into a list. {_UNCHANGED}"
         )
     return item
@@ -135,7 +138,8 @@ def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
     lengths = sorted({shape[0] for shape in shapes})
     if len(lengths) > 1:
         raise DataError(
-            f"the arrays differ in length: {lengths} rows. All need the same number of rows; (x, y) is "
+            f"the arrays differ in length: {lengths} rows. All need the same number of rows; (x, "
+            "y) is "
             f"a tuple, several inputs of one model are a list. {_UNCHANGED}"
         )
     return (
@@ -178,12 +182,13 @@ def _from_indexed(ds: Any, steps: int | None) -> Iterator[Any]:
     total = ds.num_batches if hasattr(ds, "num_batches") else len(ds)
     if total is None and steps is None:
         raise _endless(type(ds).__name__)
-    number = total if steps is None else steps if total is None else min(total, steps)
+    number = min(size for size in (total, steps) if size is not None)
     return (ds[index] for index in range(number))
 
 
 def _endless(what: str) -> DataError:
     return DataError(
-        f"{what} never ends, and calibration reads all of it. Pass steps=, the number of batches to "
+        f"{what} never ends, and calibration reads all of it. Pass steps=, the number of batches "
+        "to "
         f"take, or leave out repeat(). {_UNCHANGED}"
     )

@@ -25,13 +25,14 @@ def check_fits(
         index: Position of the batch, for messages.
 
     Raises:
-        DataError: The number of inputs, a shape, a dtype or the number of rows is not as required, or
-            a value is not finite. Says what was expected and what was got.
+        DataError: The number of inputs, a shape, a dtype or the number of rows is not as required,
+            or a value is not finite. Says what was expected and what was got.
     """
     if len(flat) != len(specs):
         raise DataError(
             f"batch {index} has {len(flat)} inputs; the model takes {len(specs)}: "
-            f"{', '.join(names)}. A tuple is (x, y, weight), a list is several inputs; a list of batches "
+            f"{', '.join(names)}. A tuple is (x, y, weight), a list is several inputs; a list of "
+            "batches "
             f"goes in as iter(...). {_UNCHANGED}"
         )
     rows = 0
@@ -42,13 +43,15 @@ def check_fits(
         where = f"batch {index}, input {name}"
         if not _shape_fits(shape, spec.shape):
             raise DataError(
-                f"{where}: got shape {shape}; the model takes {_shown(spec.shape)}. Reshape or resize the "
+                f"{where}: got shape {shape}; the model takes {_shown(spec.shape)}. Reshape or "
+                "resize the "
                 f"data as for training. {_UNCHANGED}"
             )
         _check_values(array, dtype, spec, where)
         if rows and shape[0] != rows:
             raise DataError(
-                f"{where}: got {shape[0]} rows where the input before has {rows}. All inputs of a batch "
+                f"{where}: got {shape[0]} rows where the input before has {rows}. All inputs of a "
+                "batch "
                 f"need the same number of rows. {_UNCHANGED}"
             )
         rows = shape[0]
@@ -71,8 +74,7 @@ def _shape_fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return bool(shape) and any(
         len(candidate) == len(wanted)
         and all(
-            want is None or got is None or got == want
-            for got, want in zip(candidate[1:], wanted[1:], strict=True)
+            want is None or got == want for got, want in zip(candidate[1:], wanted[1:], strict=True)
         )
         for candidate in candidates
     )
@@ -84,7 +86,9 @@ def _shown(shape: tuple[int | None, ...]) -> str:
 
 def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
     wanted = f"the model takes {spec.dtype}"
-    is_text = dtype == "string" or dtype == "object" or dtype.startswith(("str", "bytes", "<U", "|S"))
+    is_text = (
+        dtype == "string" or dtype == "object" or dtype.startswith(("str", "bytes", "<U", "|S"))
+    )
     if is_text != (spec.dtype == "string"):
         raise DataError(f"{where}: got dtype {dtype}; {wanted}. Convert the data. {_UNCHANGED}")
     if is_text:
@@ -99,7 +103,8 @@ def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
     finite = np.isfinite(values)
     if not finite.all():
         raise DataError(
-            f"{where}: {int((~finite).sum())} of {values.size} values are not finite. Calibration data "
+            f"{where}: {int((~finite).sum())} of {values.size} values are not finite. Calibration "
+            "data "
             f"must be finite; look at row {int(np.argwhere(~finite)[0][0])}. {_UNCHANGED}"
         )
     if "int" in spec.dtype and not np.array_equal(values, np.round(values)):

@@ -83,7 +83,7 @@ class Definition:
     outputs: tuple[Slot, ...]
 
     def loose(self) -> list[int]:
-        """Positions of the nodes on which no output depends: losses and metrics of inner tensors."""
+        """Positions of nodes on which no output depends: losses and metrics of inner tensors."""
         needed = {slot.node for slot in (*self.inputs, *self.outputs)}
         for position in range(len(self.nodes) - 1, -1, -1):
             if position in needed:

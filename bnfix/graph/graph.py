@@ -37,7 +37,8 @@ class Call:
 
     Attributes:
         index: Position in the order of execution.
-        path: Names from the outermost nested model down, joined by "/"; the top model's is left out.
+        path: Names from the outermost nested model down, joined by "/"; the top model's is left
+            out.
         name: The layer's own name.
         kind: Keras's class name, "Operation" for a bare function on tensors, "Custom" otherwise.
         layer: Key shared by all calls of one layer.

@@ -32,7 +32,8 @@ def select(selection: Selection, paths: Iterable[str], *, what: str) -> set[str]
         inside = {path for path in known if path == prefix or path.startswith(f"{prefix}/")}
         if not inside:
             raise SelectionError(
-                f"layers: no {what} at {prefix!r}; the model has them at {', '.join(known) or 'no path'}. "
+                f"layers: no {what} at {prefix!r}; the model has them at "
+                f"{', '.join(known) or 'no path'}. "
                 "Give one of these paths, the name of a nested model, or a function of a path. "
                 "Nothing was changed.",
                 path=prefix,

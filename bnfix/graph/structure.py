@@ -7,7 +7,7 @@ from typing import Any
 
 
 def map_leaves(fn: Callable[[Any], Any], structure: Any) -> Any:
-    """`structure` with `fn` applied to every leaf; dicts, lists, tuples and slices are not leaves."""
+    """`structure` with `fn` applied to each leaf; dicts, lists, tuples and slices are none."""
     if isinstance(structure, Mapping):
         return {key: map_leaves(fn, value) for key, value in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):

@@ -4,8 +4,8 @@ With y = scale * (W*x + b) + shift per output channel, and W*x linear in W:
 
     y = (scale W)*x + (scale b + shift)
 
-so only one thing depends on the kind of layer: along which axes of its kernel the output channels lie.
-Jacob et al. 2018, arXiv:1712.05877, section 3.2.
+so only one thing depends on the kind of layer: along which axes of its kernel the output channels
+lie. Jacob et al. 2018, arXiv:1712.05877, section 3.2.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from bnfix.numerics.moments import Floats
 
 #: For each kind of linear layer, the axes of its kernel along which output channels lie, slowest
-#: first.  A depthwise kernel ends in (input channel, multiplier): output = in * multipliers + k.  Of a
-#: separable layer's two kernels it is the pointwise one that counts.
+#: first. A depthwise kernel ends in (input channel, multiplier): output = in * multipliers + k. Of
+# a separable layer's two kernels it is the pointwise one that counts.
 KERNEL_AXES: dict[str, tuple[int, ...]] = {
     "Dense": (-1,),
     "Conv1D": (-1,),

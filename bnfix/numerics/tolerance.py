@@ -1,6 +1,6 @@
 """How far two correct evaluations of the same network may lie apart.
 
-A value that went through `depth` layers carries about `depth` rounding errors.  They behave like
+A value that went through `depth` layers carries about `depth` rounding errors. They behave like
 independent steps of at most half a unit in the last place each (Higham & Mary 2019, "A new approach
 to probabilistic rounding error analysis": the constant grows with the square root of the number of
 operations), and every layer may amplify what it is given:
@@ -26,6 +26,7 @@ def rounding(dtype: str, depth: int, scale: float) -> float:
     """Largest difference that rounding in `dtype` explains after `depth` layers."""
     unit = UNIT.get(dtype, UNIT["float32"])
     return SAFETY * math.sqrt(max(depth, 1)) * unit * scale
+
 
 #: Largest finite number.
 _LARGEST = {"float64": 1.797e308, "float32": 3.4028e38, "float16": 65504.0, "bfloat16": 3.3895e38}

@@ -22,15 +22,15 @@ def fold(
 ) -> Any:
     """Fold each BatchNormalization into the linear layer before it, where that is exact.
 
-    The folded model is faster and has no moving statistics left to go wrong.  Fold for inference:
+    The folded model is faster and has no moving statistics left to go wrong. Fold for inference:
     where a BatchNormalization is gone, `training=True` has lost its meaning.
 
     Args:
         model: Functional or Sequential model, nested as deep as you like. Not changed.
         x: Inputs on which old and new outputs are compared; made from the input specs by default.
         strict: Raise if any BatchNormalization cannot be folded.
-        return_report: Return `(model, report)`; the report says for every BatchNormalization where it
-            went or why it stays.
+        return_report: Return `(model, report)`; the report says for every BatchNormalization where
+            it went or why it stays.
 
     Returns:
         A new model; `model` itself where there is nothing to fold.
@@ -45,7 +45,8 @@ def fold(
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
         raise UnsupportedModelError(
-            f"fold(strict=True): {len(report.declined)} of {len(report.outcomes)} BatchNormalizations "
+            f"fold(strict=True): {len(report.declined)} of {len(report.outcomes)} "
+            "BatchNormalizations "
             f"of {model.name} must stay:\n{listed}\nLeave strict out to fold the rest. "
             "Nothing was changed.",
             path=report.declined[0].path,

@@ -12,14 +12,15 @@ from bnfix.report import Outcome, Report
 def freeze(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
     """Keep every BatchNormalization in inference mode, even under `training=True`.
 
-    `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey, also
-    where `training=True` is baked into its call, and that survives saving.  Its gamma and beta stop
-    training too.  Compiled functions are dropped, since they remember the old flag; compile again
-    before the next `fit`, so that the optimizer sees the change.
+    `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey,
+    also where `training=True` is baked into its call, and that survives saving. Its gamma and beta
+    stop training too. Compiled functions are dropped, since they remember the old flag; compile
+    again before the next `fit`, so that the optimizer sees the change.
 
     Args:
         model: Keras 3 or tf_keras model of any kind, subclassed included. Changed in place.
-        layers: Paths (a nested model's stands for all in it) or a function of a path; all by default.
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
+            default.
         return_report: Return `(model, report)`.
 
     Returns:

@@ -73,8 +73,8 @@ def repair(
     re-estimated on `ds`.
 
     Args:
-        model: Keras 3 or tf_keras model. Changed in place only where nothing has to be stripped; the
-            model to go on with is the one returned.
+        model: Keras 3 or tf_keras model. Changed in place only where nothing has to be stripped;
+            the model to go on with is the one returned.
         ds: Calibration data, what `fit` takes; read once. Preprocess it exactly as for training.
         batch_size: For arrays.
         steps: Number of batches to take.
@@ -92,7 +92,9 @@ def repair(
     adapter = adapter_of(model)
     data = list(batches(ds, batch_size=batch_size, steps=steps))
     if not data:
-        raise DataError("the calibration data is empty: at least one batch is required. Nothing was changed.")
+        raise DataError(
+            "the calibration data is empty: at least one batch is required. Nothing was changed."
+        )
     rows = first_rows(data, _CHECKED_ROWS)
     before = check(model, rows)
     if not adapter.batch_norms(model):
@@ -102,10 +104,15 @@ def repair(
     story_so_far: list[str] = []
     model = _without_baked(adapter, model, story_so_far)
     model, recalibration = recalibrate(
-        model, (_parts(batch) for batch in data), min_count=min_count, verbose=verbose, return_report=True
+        model,
+        (_parts(batch) for batch in data),
+        min_count=min_count,
+        verbose=verbose,
+        return_report=True,
     )
     story_so_far.append(
-        f"recalibrated {len(recalibration.layers)} BatchNormalizations on {recalibration.batches} batches"
+        f"recalibrated {len(recalibration.layers)} BatchNormalizations on {recalibration.batches} "
+        "batches"
     )
     folded = None
     if fold:

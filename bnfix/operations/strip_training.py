@@ -16,8 +16,8 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
     """Remove every `training=` that was written into a call when the model was made.
 
     Such a call overrules what the model is asked for: `BatchNormalization()(x, training=True)` uses
-    the batch's own statistics in `model(x)` and in exported models, in tf_keras in `predict` as well,
-    and overwrites the moving statistics each time.
+    the batch's own statistics in `model(x)` and in exported models, in tf_keras in `predict` as
+    well, and overwrites the moving statistics each time.
 
     Args:
         model: Functional or Sequential model, nested as deep as you like. Not changed.

@@ -1,8 +1,8 @@
 """Prove that a rebuilt model computes what its source computes.
 
-Both run on the same inputs.  What rounding explains is known beforehand (`bnfix.numerics.tolerance`);
-where the difference is larger, both are rebuilt in float64, in which a wrong algebra stays as wrong as
-it was and rounding all but vanishes.
+Both run on the same inputs. What rounding explains is known beforehand
+(`bnfix.numerics.tolerance`); where the difference is larger, both are rebuilt in float64, in which
+a wrong algebra stays as wrong as it was and rounding all but vanishes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
         agreement = _shadow(reading, edit, inputs, depth) or agreement
     if not agreement:
         raise VerificationError(
-            f"{operation} gave a model that does not reproduce {reading.model.name}: {agreement}. It "
+            f"{operation} gave a model that does not reproduce {reading.model.name}: {agreement}. "
+            "It "
             "was withheld and the model given was not changed. Please report this model; meanwhile "
             "bnfix.freeze keeps its BatchNormalization in inference mode."
         )
@@ -110,6 +111,7 @@ def _runnable(reading: Reading) -> Any:
             continue
         return inputs
     raise VerificationError(
-        f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it accepts as "
+        f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it "
+        "accepts as "
         "x=. Nothing was changed."
     )

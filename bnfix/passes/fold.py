@@ -1,13 +1,14 @@
 """Fold BatchNormalizations into the linear layers that feed them.
 
-At inference BN is affine.  With s = gamma / sqrt(moving_variance + epsilon), per output channel:
+At inference BN is affine. With s = gamma / sqrt(moving_variance + epsilon), per output channel:
 
     BN(W*x + b) = (s W)*x + [s (b - moving_mean) + beta]
 
 Jacob et al. 2018, arXiv:1712.05877, section 3.2.
 
-A layer that is called several times has one set of weights, so it is folded once or not at all: every
-call of the BN must follow some linear layer, and every call of each of these must feed that BN.
+A layer that is called several times has one set of weights, so it is folded once or not at all:
+every call of the BN must follow some linear layer, and every call of each of these must feed that
+BN.
 """
 
 from __future__ import annotations
@@ -135,14 +136,17 @@ def _all_calls_feed(graph: Graph, producers: list[Call], norm: Call) -> None:
 def _linear(source: Source, producer: Call, call: Call, norm: NormSpec, done: _Folded) -> Linear:
     linear = done.assign.get(producer.layer) or source.linear(producer)
     if linear is None:
-        raise _Objection(f"it follows {producer.path} ({producer.kind}), which is not a linear layer")
+        raise _Objection(
+            f"it follows {producer.path} ({producer.kind}), which is not a linear layer"
+        )
     if linear.activation != "linear":
         raise _Objection(f"{producer.path} applies {linear.activation} before the normalization")
     if linear.tied is not None:
         raise _Objection(f"{producer.path} {linear.tied}")
     if norm.axis != linear.axis or norm.channels != linear.channels:
         raise _Objection(
-            f"{call.path} normalizes axis {norm.axis}, but the channels of {producer.path} lie along "
+            f"{call.path} normalizes axis {norm.axis}, but the channels of {producer.path} lie "
+            "along "
             f"axis {linear.axis}"
         )
     return linear
@@ -154,6 +158,7 @@ def _check_finite(linear: Linear, producer: Call, norm: Call) -> None:
     for values in (linear.kernel, linear.bias):
         if values is not None and not bool(np.all(np.abs(values) <= limit)):
             raise _Objection(
-                f"the weights of {producer.path} would not be finite in {producer.outputs[0].dtype} "
+                f"the weights of {producer.path} would not be finite in "
+                f"{producer.outputs[0].dtype} "
                 f"(variance of {norm.path} negative, tiny or not finite)"
             )

@@ -1,8 +1,8 @@
 """Remove `training=` from the calls in which it was baked.
 
-`BatchNormalization()(x, training=True)` normalizes by the batch at hand whatever the caller asks for:
-in tf_keras always, in Keras 3 unless the caller passes `training` itself, as `predict` does.  Without
-it the caller decides, and inference uses the moving statistics.
+`BatchNormalization()(x, training=True)` normalizes by the batch at hand whatever the caller asks
+for: in tf_keras always, in Keras 3 unless the caller passes `training` itself, as `predict` does.
+Without it the caller decides, and inference uses the moving statistics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bnfix.report import Outcome, Report
 
 
 def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:
-    """Path and value of every `training=` written into a call, nested models' own calls included."""
+    """Path and value of each `training=` written into a call, nested models' own included."""
     return {
         key: (path, node.training)
         for key, path, node in definitions.written()

@@ -1,16 +1,16 @@
 """Exact statistics: one forward pass, run layer by layer instead of batch by batch.
 
 All batches go through one stage of the network before any goes into the next, so every
-BatchNormalization is measured on inputs normalized by final statistics.  The result is that of one
-training-mode pass over all the data as a single batch, for any batch size and order (Ioffe & Szegedy
-2015, arXiv:1502.03167, algorithm 2, without its small-batch approximation).
+BatchNormalization is measured on inputs normalized by final statistics. The result is that of one
+training-mode pass over all the data as a single batch, for any batch size and order (Ioffe &
+Szegedy 2015, arXiv:1502.03167, algorithm 2, without its small-batch approximation).
 
 The model is only read here: BNs whose statistics are settled are run by copies that hold them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ class ExactEngine:
     def run(self, batches: list[list[Any]], advance: Callable[[], None]) -> None:
         """Measure every BN on `batches`, each a flat list of input tensors.
 
-        `advance` is called after each batch of each stage.  `batches` is emptied on the way.
+        `advance` is called after each batch of each stage. `batches` is emptied on the way.
         """
         live: list[dict[Value, _Masked]] = [self._enter(batch) for batch in batches]
         batches.clear()
@@ -112,14 +112,15 @@ class ExactEngine:
             return self.adapter.flatten(layer(*args, **kwargs))
 
     @contextmanager
-    def _telling_where(self, where: str) -> Iterator[None]:
+    def _telling_where(self, where: str) -> Generator[None]:
         try:
             yield
         except BnfixError:
             raise
         except Exception as error:
             raise ModelError(
-                f"{where} raised {gist(error)} on the calibration data. The model has to run on the data before it can be "
+                f"{where} raised {gist(error)} on the calibration data. The model has to run on "
+                "the data before it can be "
                 "recalibrated; call model(x) on a batch to see it fail alone. Nothing was changed.",
                 path=where,
             ) from error
@@ -144,7 +145,8 @@ class ExactEngine:
         bad = int(np.sum(~(np.isfinite(mean) & np.isfinite(variance))))
         if bad:
             raise StatisticsError(
-                f"{call.path}: {bad} of {mean.size} channels have a mean or variance that is not finite "
+                f"{call.path}: {bad} of {mean.size} channels have a mean or variance that is not "
+                "finite "
                 f"in batch {batch}. The layers before it overflow or divide by zero there; look at "
                 "their weights and at that batch. Nothing was changed.",
                 path=call.path,

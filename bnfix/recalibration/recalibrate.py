@@ -37,22 +37,23 @@ def recalibrate(
 ) -> Any:
     """Replace the moving statistics of every BatchNormalization by those of `ds`.
 
-    Batches go through the network side by side, layer by layer, so that each BN sees inputs normalized
-    by final statistics (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2, without its small-batch
-    approximation): the result equals one training-mode pass over all of `ds` as a single batch and
-    does not depend on batch size or order.  Dropout and the like are off.
+    Batches go through the network side by side, layer by layer, so that each BN sees inputs
+    normalized by final statistics (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2, without its
+    small-batch approximation): the result equals one training-mode pass over all of `ds` as a
+    single batch and does not depend on batch size or order. Dropout and the like are off.
 
     Args:
-        model: Functional or Sequential model of either Keras, nested as deep as you like. Changed in
-            place, all or nothing; only statistics change.
+        model: Functional or Sequential model of either Keras, nested as deep as you like. Changed
+            in place, all or nothing; only statistics change.
         ds: What `fit` takes: `x`, `(x, y)` or `(x, y, weight)` as arrays, `tf.data.Dataset`,
             generator, `PyDataset` or `Sequence`; preprocessed as for training, read once.
         batch_size: For arrays; any value gives the same statistics.
         steps: Number of batches to take; needed where `ds` does not end.
-        layers: Paths (a nested model's stands for all in it) or a function of a path; all by default.
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
+            default.
         include_frozen: Whether BNs with `trainable=False` are re-estimated too.
-        min_count: Fewest values per channel, summed over batches and space. With 32 the mean is known
-            to 0.18 sigma and the variance to 25 %.
+        min_count: Fewest values per channel, summed over batches and space. With 32 the mean is
+            known to 0.18 sigma and the variance to 25 %.
         ddof: 0 stores the population variance, 1 the unbiased one that fused tf_keras layers store.
         verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
@@ -114,8 +115,10 @@ def _refuse_hidden(adapter: Adapter, reading: Reading) -> None:
         if hidden:
             path = f"{call.path}/{hidden[0][0]}"
             raise UnsupportedModelError(
-                f"recalibrate cannot see into {call.path} ({type(layer).__name__}), which holds the "
-                f"BatchNormalization {path}. Build the model from its layers, so that they are part "
+                f"recalibrate cannot see into {call.path} ({type(layer).__name__}), which holds "
+                "the "
+                f"BatchNormalization {path}. Build the model from its layers, so that they are "
+                "part "
                 "of its graph. Nothing was changed.",
                 path=path,
             )
@@ -132,7 +135,9 @@ def _load(reading: Reading, stream: Iterable[Any]) -> list[list[Any]]:
         check_fits(flat, names, specs, index=batch.index)
         loaded.append(flat)
     if not loaded:
-        raise DataError("the calibration data is empty: at least one batch is required. Nothing was changed.")
+        raise DataError(
+            "the calibration data is empty: at least one batch is required. Nothing was changed."
+        )
     return loaded
 
 
@@ -149,7 +154,8 @@ def _check_counts(found: list[tuple[str, LayerKey, ChannelMoments]], min_count: 
     for path, _, moments in found:
         if moments.count < min_count:
             raise StatisticsError(
-                f"{path} saw {moments.count} values per channel; min_count is {min_count}. Pass more "
+                f"{path} saw {moments.count} values per channel; min_count is {min_count}. Pass "
+                "more "
                 "calibration data or lower min_count. Nothing was changed.",
                 path=path,
             )

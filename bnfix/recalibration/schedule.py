@@ -1,8 +1,8 @@
 """In which order to run a model breadth-first, and how long each tensor must be kept.
 
 A BatchNormalization can only normalize once its statistics are known, and these are known once all
-batches have reached it.  So the calls fall into stages: run everything that the known statistics
-allow, measure the inputs of the BNs that stop it, go on with these.  Several calls of one BN pool
+batches have reached it. So the calls fall into stages: run everything that the known statistics
+allow, measure the inputs of the BNs that stop it, go on with these. Several calls of one BN pool
 their values, so it waits until all of them are reached.
 """
 
@@ -56,7 +56,9 @@ def schedule(graph: Graph, norms: Iterable[LayerKey]) -> Schedule:
         reads = [value for value in _inputs(calls, measures) if value not in made]
         keeps = [v for call in calls for v in call.outputs if last_read.get(v, -1) > number]
         frees = [value for value in reads if last_read[value] == number]
-        stages.append(Stage(tuple(calls), tuple(measures), tuple(reads), tuple(keeps), tuple(frees)))
+        stages.append(
+            Stage(tuple(calls), tuple(measures), tuple(reads), tuple(keeps), tuple(frees))
+        )
     return Schedule(tuple(stages), tuple(chained))
 
 

@@ -32,7 +32,7 @@ class LayerStatistics(Rendered):
 
     @property
     def mean_shift(self) -> float:
-        """Root mean square over channels of (old mean - mean) in standard deviations of the data."""
+        """Root mean square over channels of old mean - mean, in standard deviations."""
         sigma = np.sqrt(np.maximum(self.variance, np.finfo(np.float32).tiny))
         return float(np.sqrt(np.mean(np.square((self.old_mean - self.mean) / sigma))))
 

@@ -4,8 +4,9 @@
         model = zoo.build(entry, "tf_keras", seed=0)
         model(zoo.inputs_for(model, rows=3))
 
-A model is the same for the same seed, has no zero bias in front of a BatchNormalization (BN), and every
-BN in it carries random statistics, so that a wrong fold cannot hide. Nothing here imports bnfix.
+A model is the same for the same seed, has no zero bias in front of a BatchNormalization (BN), and
+every BN in it carries random statistics, so that a wrong fold cannot hide. Nothing here imports
+bnfix.
 
 Tags say what a model is:
 
@@ -13,7 +14,7 @@ Tags say what a model is:
     functional_subclass         a Functional of the user's own class
     subclassed                  a Model with `call` and no graph
     bn                          holds a BN at any depth
-    opaque_bn                   holds a BN that is no node of any graph: inside a custom layer or a wrapper
+    opaque_bn                   holds a BN that is no node of a graph: in a custom layer or wrapper
     nested                      a model is a layer of the model (at any depth)
     shared                      a layer or a nested model is called more than once
     multi_io                    several inputs or outputs, or a nested structure of them
@@ -21,18 +22,19 @@ Tags say what a model is:
     string_input, int_input     takes strings, integers
     custom                      needs `custom_objects(dialect)` to be loaded
     lambda                      holds a Lambda layer: loads only with `safe_mode=False`
-    ops                         operators or functions on symbolic tensors (Keras 3 `keras.ops`, TFOpLambda)
+    ops                         operators or functions on symbolic tensors (keras.ops, TFOpLambda)
     mixed, float64              not float32 throughout: 16-bit or 8-bit in places; float64 in places
     baked                       a call recorded with an explicit `training=`
     stochastic                  differs from call to call in training mode, apart from BN
     frozen                      some layer or nested model has `trainable=False`
-    compiled                    carries a compile configuration; `targets_for(model, rows)` fits its losses
+    compiled                    is compiled; `targets_for(model, rows)` fits its losses
     two_d_only                  BN sees `(batch, channels)` and nothing of higher rank
 
-and what its own Keras cannot do with it (measured: save, reload with `custom_objects`, compare outputs).
-Where only one Keras fails, the tag ends in the dialect, as in `no_h5:tf_keras`; `entries` understands that.
+and what its own Keras cannot do with it (measured: save, reload with `custom_objects`, compare
+outputs). Where only one Keras fails, the tag ends in the dialect, as in `no_h5:tf_keras`; `entries`
+understands that.
 
-    no_h5, no_keras             legacy `.h5`, native `.keras`: fails to save, to load, or loads a different model
+    no_h5, no_keras             `.h5`, `.keras`: fails to save, to load, or loads something else
     no_weights                  `.weights.h5` into a second build of the same entry
     no_export                   `model.export` fails, or what it wrote answers differently
 """

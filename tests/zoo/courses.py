@@ -1,9 +1,9 @@
 """Two networks for the real cases: a baked `training=True`, and unconverged statistics.
 
 `course_resnet50` has the layout in which a classic deep learning course teaches ResNet50 (He et al.
-2015, arXiv:1512.03385): every BN of a block is called with `training=True`, so that the graph carries
-it into prediction. `digits_resnet` is correct, and wrong all the same after two epochs: with momentum
-0.99 the moving statistics after n steps still hold 0.99**n of their initial 0 and 1.
+2015, arXiv:1512.03385): every BN of a block is called with `training=True`, so that the graph
+carries it into prediction. `digits_resnet` is correct, and wrong all the same after two epochs:
+with momentum 0.99 the moving statistics after n steps still hold 0.99**n of their initial 0 and 1.
 """
 
 from types import ModuleType

@@ -235,7 +235,8 @@ def custom_layer_with_two_outputs(K: ModuleType) -> Any:
 def spectral_normalization(K: ModuleType) -> Any:
     """A wrapper that rewrites its layer's kernel in training mode.
 
-    tf_keras 2.21 has it, but builds it with an `InputSpec` of `tf.keras`, which is Keras 3, and raises.
+    tf_keras 2.21 has it, but builds it with an `InputSpec` of `tf.keras`, which is Keras 3, and
+    raises.
     """
     L = K.layers
     return chain(

@@ -1,7 +1,7 @@
 """Random inputs and targets for a model, in the structure it takes.
 
-Read from the model's symbolic inputs. Where these do not say enough (no graph, padding for a mask, an
-optional input left out), the entry's own `sample` is used; `build` remembers it for each model.
+Read from the model's symbolic inputs. Where these do not say enough (no graph, padding for a mask,
+an optional input left out), the entry's own `sample` is used; `build` remembers it for each model.
 """
 
 import weakref
@@ -90,7 +90,9 @@ def _leaf(spec: Any, rows: int, rng: np.random.Generator) -> Any:
 
 def _any_strings(specs: Any) -> bool:
     found: list[bool] = []
-    map_leaves(lambda spec: found.append(getattr(spec.dtype, "name", spec.dtype) == "string"), specs)
+    map_leaves(
+        lambda spec: found.append(getattr(spec.dtype, "name", spec.dtype) == "string"), specs
+    )
     return any(found)
 
 

@@ -81,7 +81,9 @@ def integer_lookup_and_encoding(K: ModuleType) -> Any:
     )
 
 
-@zoo.entry("functional", "bn", "preprocessing", "string_input", "int_input", "multi_io", "two_d_only")
+@zoo.entry(
+    "functional", "bn", "preprocessing", "string_input", "int_input", "multi_io", "two_d_only"
+)
 def tabular(K: ModuleType) -> Any:
     """Numbers, integers and strings by name, as structured-data models have them."""
     L = K.layers
