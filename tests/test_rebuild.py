@@ -28,8 +28,8 @@ RENAMES_WEIGHTS = {
 }
 
 
-# Saving and loading takes half a second a model, exporting two: a sample of all themes here, and all
-# models in long runs.
+# Saving and loading takes half a second a model, exporting two: here a sample of all themes,
+# and all models in long runs.
 SAVED = {
     "bn_renorm",
     "bn_subclass",
