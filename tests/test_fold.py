@@ -259,3 +259,11 @@ def test_the_law_would_see_a_wrong_model_if_the_proof_were_off(dialect, monkeypa
     monkeypatch.setattr(fold_operation, "verify", lambda *args, **options: "not checked")
     with pytest.raises(AssertionError):
         test_folding_changes_no_output_and_not_the_model_given(BY_NAME["conv_with_bias"], dialect)
+
+
+def test_an_output_keeps_its_dtype_where_only_a_name_is_left_of_a_bn(K):
+    inputs = K.Input((5,), dtype="float64")
+    norm = K.layers.BatchNormalization(name="logits", dtype="float64")
+    model = K.Model(inputs, norm(K.layers.Dense(3, dtype="float64")(inputs)))
+    assert ref._array(bnfix.fold(model)(np.ones((2, 5)))).shape == (2, 3)
+    assert "float64" in str(bnfix.fold(model).outputs[0].dtype)

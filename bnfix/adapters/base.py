@@ -160,6 +160,36 @@ class Adapter(ABC):
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
 
+    def carried(self, model: Any) -> list[tuple[str, Any]]:
+        """Path and variable of what stateful recurrent layers hand on from call to call.
+
+        Neither Keras counts these among a model's variables.
+        """
+        held = [
+            (path, state)
+            for path, layer in self.tree(model)
+            if getattr(layer, "stateful", False)
+            for state in self.flatten(getattr(layer, "states", None))
+            if hasattr(state, "assign")
+        ]
+        return list({id(state): (path, state) for path, state in held}.values())
+
+    @contextmanager
+    def untouched(self, model: Any) -> Generator[None]:
+        """As `preserved`; recurrent states and the compiled `predict` are put back as well.
+
+        A function that was traced meanwhile would remember the flags of today.
+        """
+        carried = [(state, self.copy_value(state)) for _, state in self.carried(model)]
+        compiled = getattr(model, "predict_function", None)
+        try:
+            with self.preserved(model):
+                yield
+        finally:
+            for state, value in carried:
+                state.assign(value)
+            model.predict_function = compiled
+
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
         return np.array(variable.numpy())

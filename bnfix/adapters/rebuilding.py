@@ -114,8 +114,10 @@ class _Rebuilding:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
         tensor = tensors[slot]
         if (definition.key, slot.node) in self.edit.bypass:
-            name = definition.nodes[slot.node].name
-            tensor = self.adapter.keras.layers.Activation("linear", name=name)(tensor)
+            node = definition.nodes[slot.node]
+            dtype = self.dtype or self.reading.layers[node.layer].dtype_policy
+            same = self.adapter.keras.layers.Activation("linear", name=node.name, dtype=dtype)
+            tensor = same(tensor)
         return tensor
 
     def _layer(self, node: Node) -> Any:

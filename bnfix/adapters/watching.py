@@ -27,7 +27,7 @@ class Event:
     Attributes:
         path: Names of the layers around it and its own, `outer/inner/bn`.
         layer: The layer itself.
-        inputs: Row 0 of every tensor that went in.
+        inputs: Row 0 of every tensor that went in, by position or by name; a mask is one of them.
         outputs: Row 0 of every tensor that came out.
     """
 
@@ -49,11 +49,13 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
     around: list[str] = []
     with ExitStack() as undo:
         for layer in adapter.callables(model):
-            if "call" in vars(layer):
-                undo.callback(setattr, layer, "call", layer.call)
-            else:
-                undo.callback(delattr, layer, "call")
+            own = vars(layer).get("call")
             layer.call = _spy(adapter, layer, events, around, rows)
+            # Registered once the assignment has succeeded: there is nothing to undo before.
+            if own is None:
+                undo.callback(delattr, layer, "call")
+            else:
+                undo.callback(setattr, layer, "call", own)
         yield events
 
 
@@ -66,23 +68,27 @@ def _spy(
     def spy(*args: Any, **kwargs: Any) -> Any:
         around.append(layer.name)
         try:
+            # Taken before the call, which may change a state that it is given.
+            entering = _first(adapter, (args, kwargs), rows)
             outputs = call(*args, **kwargs)
             path = "/".join(around)
         finally:
             around.pop()
-        first = _first(adapter, args, rows), _first(adapter, outputs, rows)
-        events.append(Event(path, layer, *first))
+        events.append(Event(path, layer, entering, _first(adapter, outputs, rows)))
         return outputs
 
     return spy
 
 
 def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:
-    """Row 0 of every tensor in `structure`."""
+    """Row 0 of every tensor in `structure` that has rows and values."""
     found: list[npt.NDArray[Any]] = []
     for leaf in adapter.flatten(structure):
         shape = getattr(leaf, "shape", None)
         if shape is None or not len(shape) or not shape[0] or shape[0] % rows:
             continue
-        found.append(np.asarray(adapter.to_numpy(leaf[: shape[0] // rows])))
+        try:
+            found.append(np.asarray(adapter.to_numpy(leaf[: shape[0] // rows])))
+        except (AttributeError, *adapter.run_errors):
+            continue  # ragged, or a placeholder in a loop that the layer traces by itself
     return tuple(found)

@@ -7,7 +7,7 @@ by a second sign as well: row 0 does not come out as their stored statistics wou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,33 +29,61 @@ class Trace:
     """
 
     def __init__(self, adapter: Adapter, model: Any, probes: Probes, training: bool | None) -> None:
-        self.adapter = adapter
-        self.rows = probes.rows
-        with adapter.preserved(model):
+        self.adapter, self.model, self.training = adapter, model, training
+        self.probes = probes
+        with adapter.untouched(model):
             self.norms = dict(_norms(adapter, model))
-            self.events = self._run(model, probes.x, training)
-        with adapter.preserved(model):
-            self.replaced = self._run(model, probes.replaced, training)
+            self.events = self._run(probes)
+        with adapter.untouched(model):
+            self.replaced = self._run(probes, lambda row: row.replaced)
 
-    def _run(self, model: Any, x: Any, training: bool | None) -> list[Event]:
-        with watched(self.adapter, model, self.rows) as events:
-            fed = map_arrays(self.adapter.fed, x)
-            model(fed) if training is None else model(fed, training=training)
+    def _run(self, probes: Probes, of: Callable[[Probes], Any] = lambda row: row.x) -> list[Event]:
+        with watched(self.adapter, self.model, probes.rows) as events:
+            fed = map_arrays(self.adapter.fed, of(probes))
+            options = {} if self.training is None else {"training": self.training}
+            self.model(fed, **options)
         return events
 
-    def by_batch_statistics(self) -> list[str]:
-        """Paths of the BatchNormalizations that do not normalize by what they have stored."""
-        coupled = set(self.coupled())
+    def position(self, path: str | None) -> int:
+        """When the layer at `path` has first run; what has not run comes last."""
+        paths = [event.path for event in self.events]
+        return paths.index(path) if path in paths else len(paths)
+
+    def by_batch_statistics(self, changed: frozenset[int]) -> list[str]:
+        """Paths of the BatchNormalizations that do not normalize by what they have stored.
+
+        Args:
+            changed: Ids of layers that have overwritten their weights. It is the only sign of a
+                subclass behind another coupled layer, for what it computes is its own affair.
+        """
+        coupled = set(_first_to_differ(self.events, self.replaced))
         return _once(
             event.path
             for event in self.events
             if self.adapter.is_batch_norm(event.layer)
-            and (event.path in coupled or self._disregards_statistics(event))
+            and (
+                event.path in coupled
+                or self._disregards_statistics(event)
+                or (id(event.layer) in changed and id(event.layer) not in self.norms)
+            )
         )
 
     def coupled(self) -> list[str]:
-        """Paths of the innermost layers through which row 0 hears of its neighbours."""
-        return list(_first_to_differ(self.events, self.replaced))
+        """Paths of the innermost layers through which row 0 hears of its neighbours.
+
+        An axis as long as the batch by chance looks like rows; it does not in a shorter batch.
+        """
+        found = _first_to_differ(self.events, self.replaced)
+        if not found or self.probes.alone is None or self.probes.rows < 3:
+            return found
+        shorter = Trace(self.adapter, self.model, self.probes.shorter, self.training)
+        confirmed = set(_first_to_differ(shorter.events, shorter.replaced))
+        return [path for path in found if path in confirmed]
+
+    def random(self) -> list[str]:
+        """Paths of the innermost layers that answer the same input differently in a second call."""
+        with self.adapter.untouched(self.model):
+            return _first_to_differ(self._run(self.probes), self._run(self.probes))
 
     def not_finite(self) -> list[str]:
         """Paths of the innermost layers that make finite numbers infinite or not a number."""
@@ -68,7 +96,7 @@ class Trace:
 
     def differs_from(self, other: Trace) -> list[str]:
         """Paths of the innermost layers that treat the same row 0 differently in `other`."""
-        return list(_first_to_differ(self.events, other.events))
+        return _first_to_differ(self.events, other.events)
 
     def _disregards_statistics(self, event: Event) -> bool:
         norm = self.norms.get(id(event.layer))
@@ -85,27 +113,43 @@ class Trace:
 
 
 def _norms(adapter: Adapter, model: Any) -> Iterator[tuple[int, NormSpec]]:
-    """What each BatchNormalization of Keras's own class has stored now."""
+    """What each BatchNormalization of Keras's own class has stored now.
+
+    Renormalization keeps more than mean and variance, and may go by that.
+    """
     for _, layer in adapter.batch_norms(model):
-        norm = weights.read_norm(layer, 1) if adapter.is_own(layer) and layer.built else None
-        if norm is not None:
-            yield id(layer), norm
+        if adapter.is_own(layer) and layer.built and len(weights.statistics(layer)) == 2:
+            norm = weights.read_norm(layer, 1)
+            if norm is not None:
+                yield id(layer), norm
 
 
-def _first_to_differ(ours: list[Event], theirs: list[Event]) -> Iterator[str]:
+def _first_to_differ(ours: list[Event], theirs: list[Event]) -> list[str]:
+    """Paths of the innermost layers that are given the same row 0 and make different ones of it."""
     found: list[str] = []
     for a, b in zip(ours, theirs, strict=False):
-        if a.path != b.path:  # the model took another way for other rows
-            return
-        differs = not _agree(a.inputs, b.inputs, a.layer) or _agree(a.outputs, b.outputs, a.layer)
-        if not differs and not _holds(a.path, found):
-            found.append(a.path)
-    yield from _once(iter(found))
+        if a.path != b.path:  # the model takes another way for other rows
+            break
+        if _identical(a.inputs, b.inputs) and not _agree(a.outputs, b.outputs, a.layer):
+            found += [] if _holds(a.path, found) else [a.path]
+    return _once(iter(found))
+
+
+def _identical(ours: Rows, theirs: Rows) -> bool:
+    """Equal bit for bit, as they are unless something before has moved them, however little."""
+    return len(ours) == len(theirs) and all(
+        a.shape == b.shape and a.dtype == b.dtype and _same(a, b)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    return np.array_equal(ours, theirs, equal_nan=ours.dtype.kind in "fc")
 
 
 def _agree(ours: Rows, theirs: Rows, layer: Any) -> bool:
-    tolerance = rounding(str(getattr(layer, "compute_dtype", "")), 1, 1.0)
-    return len(ours) == len(theirs) and not gap(list(ours), list(theirs), tolerance).is_real
+    unit = rounding(str(getattr(layer, "compute_dtype", "")), 1, 1.0)
+    return len(ours) == len(theirs) and not gap(list(ours), list(theirs), unit).is_real
 
 
 def _holds(path: str, found: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Call a model in every way users do, and measure what its first row depends on.
+"""Call a model in every way users do, and measure what its rows depend on.
 
 Each probe starts from the same weights, states and seeds, and all are put back in the end.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -37,98 +38,167 @@ class Probes:
 
     @property
     def replaced(self) -> Any:
-        """Row 0 with copies of itself as neighbours: no statistic over the batch survives that."""
-        return map_arrays(lambda array: np.repeat(np.asarray(array[:1]), self.rows, axis=0), self.x)
+        """Row 0 with copies of itself as neighbours, the like of which no statistic survives."""
+        return map_arrays(lambda array: np.repeat(array[:1], self.rows, axis=0), self.x)
+
+    @property
+    def turned(self) -> Probes:
+        """The last row in the place of row 0.
+
+        What depends on a maximum over the batch does not show at the row that holds it.
+        """
+        return Probes(map_arrays(lambda array: np.roll(array, 1, axis=0), self.x), self.rows, None)
+
+    @property
+    def shorter(self) -> Probes:
+        """One row less, so that no axis that is as long as the batch is taken for it twice."""
+        return Probes(map_arrays(lambda array: array[:-1], self.x), self.rows - 1, None)
 
 
 def measure(adapter: Adapter, model: Any, probes: Probes) -> list[Measurement]:
-    """One measurement per entry point, `predict` first."""
-    tolerance = rounding(adapter.coarsest_dtype(model), sum(1 for _ in adapter.tree(model)), 1.0)
-    predicted: Arrays = []
+    """One measurement per entry point, `predict` first.
+
+    Raises:
+        ModelError: The model cannot be run.
+    """
+    predicted: Arrays | None = None
     found: list[Measurement] = []
     for name, call in adapter.entry_points(model).items():
-        measurement, outputs = _measure(adapter, model, name, call, probes, predicted, tolerance)
-        predicted = predicted or outputs
-        found.append(measurement)
+        point = _EntryPoint(adapter, model, name, call)
+        found.append(point.measurement(probes, predicted))
+        predicted = predicted or point.outputs
     return found
 
 
-def _measure(
-    adapter: Adapter,
-    model: Any,
-    name: str,
-    call: Callable[[Any], Any],
-    probes: Probes,
-    predicted: Arrays,
-    tolerance: float,
-) -> tuple[Measurement, Arrays]:
-    def run(x: Any) -> Arrays:
+class _EntryPoint:
+    """One way of calling a model."""
+
+    def __init__(
+        self, adapter: Adapter, model: Any, name: str, call: Callable[[Any], Any]
+    ) -> None:
+        self.adapter, self.model, self.name, self.call = adapter, model, name, call
+        self.outputs: Arrays = []
+
+    @cached_property
+    def unit(self) -> float:
+        """What rounding explains of outputs on a scale of 1."""
+        depth = sum(1 for _ in self.adapter.tree(self.model))
+        return rounding(self.adapter.coarsest_dtype(self.model), depth, 1.0)
+
+    def measurement(self, probes: Probes, predicted: Arrays | None) -> Measurement:
+        adapter, model, unit = self.adapter, self.model, self.unit
+        with adapter.untouched(model):
+            memory = _Memory(adapter, model)
+            outputs = self.outputs = self.run(probes.x)
+            changed, carried = memory.changed
+            memory.put_back()  # all but seeds
+            again = self.run(probes.x)
+        repeat = gap(outputs, again, unit)
+        # With its seeds put back, Keras 3 makes the same random numbers again; tf_keras may not.
+        noise = gap(outputs, self.fresh(probes.x), unit).difference if repeat.is_real else 0.0
+        alone = None if probes.alone is None else self.fresh(probes.alone)
+        coupling = gap(outputs, self.fresh(probes.replaced), unit, row=0)
+        last = gap(outputs, self.fresh(probes.turned.replaced), unit, row=-1)
+        return Measurement(
+            entry_point=self.name,
+            alone=None if alone is None else gap(outputs, alone, unit, row=0),
+            coupling=max(coupling, last, key=lambda found: found.ratio),
+            at_last_row=last.ratio > coupling.ratio,
+            repeat=repeat,
+            noise=noise,
+            against_predict=gap(outputs, predicted or outputs, unit),
+            changed=changed,
+            carried=carried,
+            finite=all(bool(np.isfinite(out).all()) for out in outputs if out.dtype.kind in "fc"),
+        )
+
+    def fresh(self, x: Any) -> Arrays:
+        """The outputs for `x`, from the weights, states and seeds that the model came with."""
+        with self.adapter.untouched(self.model):
+            return self.run(x)
+
+    def run(self, x: Any) -> Arrays:
         try:
-            outputs = call(map_arrays(adapter.fed, x))
-            return [np.asarray(adapter.to_numpy(leaf)) for leaf in adapter.flatten(outputs)]
+            outputs = self.call(map_arrays(self.adapter.fed, x))
+            flat = self.adapter.flatten(outputs)
+            return [np.asarray(self.adapter.to_numpy(leaf)) for leaf in flat]
         except BnfixError:
             raise
         except Exception as error:
             raise ModelError(
-                f"{model.name} cannot be run through {name}: {gist(error)}. Pass x as you pass it "
-                "to predict. Nothing was changed."
+                f"{self.model.name} cannot be run through {self.name}: {gist(error)}. Pass x as "
+                "you pass it to predict. Nothing was changed."
             ) from error
 
-    with adapter.preserved(model):
-        changed, outputs = changed_by(adapter, model, lambda: run(probes.x))
-        twice = run(probes.x)
-    with adapter.preserved(model):
-        replaced = run(probes.replaced)
-    alone = None
-    if probes.alone is not None:
-        with adapter.preserved(model):
-            alone = run(probes.alone)
-    measurement = Measurement(
-        entry_point=name,
-        alone=None if alone is None else gap(outputs, alone, tolerance, first_row=True),
-        coupling=gap(outputs, replaced, tolerance, first_row=True),
-        repeat=gap(outputs, twice, tolerance),
-        against_predict=gap(outputs, predicted or outputs, tolerance),
-        changed=changed,
-        finite=all(
-            bool(np.isfinite(output).all()) for output in outputs if output.dtype.kind == "f"
-        ),
-    )
-    return measurement, outputs
+
+class _Memory:
+    """Weights and recurrent states at one moment; random states are none of its business."""
+
+    def __init__(self, adapter: Adapter, model: Any) -> None:
+        self.adapter = adapter
+        owners = {id(weight): model.name for weight in adapter.weights(model)}
+        for path, layer in adapter.tree(model):  # what is inside comes later
+            owners.update({id(weight): path for weight in adapter.weights(layer)})
+        values = [(w, adapter.copy_value(w)) for w in adapter.weights(model)]
+        self._weights = [(owners[id(weight)], weight, value) for weight, value in values]
+        self._states = [(path, s, adapter.copy_value(s)) for path, s in adapter.carried(model)]
+
+    @property
+    def changed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Paths of the layers of which a weight is no longer what it was; the same of states."""
+        weights, states = map(self._differing, (self._weights, self._states))
+        return weights, states
+
+    def put_back(self) -> None:
+        for _, variable, value in (*self._weights, *self._states):
+            variable.assign(value)
+
+    def _differing(self, held: list[tuple[str, Any, Any]]) -> tuple[str, ...]:
+        differing = [path for path, variable, value in held if not self._equal(variable, value)]
+        return tuple(dict.fromkeys(differing))
+
+    def _equal(self, variable: Any, value: npt.NDArray[Any]) -> bool:
+        now = self.adapter.copy_value(variable)
+        return now.tobytes() == value.tobytes()  # bit for bit, NaN included
 
 
-def changed_by(
-    adapter: Adapter, model: Any, run: Callable[[], Arrays]
-) -> tuple[tuple[str, ...], Arrays]:
-    """Paths of the layers of which `run` changed a weight, and what it returned."""
-    owners = {id(weight): model.name for weight in adapter.weights(model)}
-    for path, layer in adapter.tree(model):  # what is inside comes later
-        owners.update({id(weight): path for weight in adapter.weights(layer)})
-    before = [(weight, adapter.copy_value(weight)) for weight in adapter.weights(model)]
-    outputs = run()
-    changed = [
-        owners[id(weight)]
-        for weight, value in before
-        if not np.array_equal(adapter.copy_value(weight), value, equal_nan=value.dtype.kind == "f")
-    ]
-    return tuple(dict.fromkeys(changed)), outputs
+def gap(ours: Arrays, theirs: Arrays, unit: float, *, row: int | None = None) -> Gap:
+    """The output that differs most, in units of what rounding explains on its own scale.
+
+    Args:
+        unit: What rounding explains on a scale of 1.
+        row: Compare this row only; None compares all. The scale is that of all rows.
+    """
+    gaps = map(partial(_gap, unit, row), ours, theirs)
+    return max(gaps, key=lambda found: found.ratio, default=Gap(0.0, unit))
 
 
-def gap(ours: Arrays, theirs: Arrays, tolerance: float, *, first_row: bool = False) -> Gap:
-    """The output that differs most in units of `tolerance` times its own scale."""
-    pairs = list(zip(ours, theirs, strict=True))
-    gaps = [_gap(a[:1], b[:1], tolerance) if first_row else _gap(a, b, tolerance) for a, b in pairs]
-    return max(gaps, key=lambda found: found.ratio, default=Gap(0.0, tolerance))
-
-
-def _gap(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], tolerance: float) -> Gap:
-    if ours.shape != theirs.shape:
-        return Gap(float("inf"), tolerance)
-    if ours.dtype.kind not in "fc":
-        return Gap(float(np.any(ours != theirs)), tolerance)
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+def _gap(
+    unit: float, row: int | None, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
+) -> Gap:
+    a, b = (_wide(values) for values in (ours, theirs))
+    if a.dtype.kind not in "fc":
+        a, b = _row(a, row), _row(b, row)
+        return Gap(float(a.shape != b.shape or bool(np.any(a != b))), unit)
+    scale = max(_largest(a), _largest(b)) or 1.0
+    a, b = _row(a, row), _row(b, row)
+    if a.shape != b.shape:
+        return Gap(float("inf"), unit * scale)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):
         difference = float(np.max(np.where(same, 0.0, np.abs(a - b)), initial=0.0))
-    scale = float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
-    return Gap(difference if np.isfinite(difference) else float("inf"), tolerance * (scale or 1.0))
+    return Gap(difference if np.isfinite(difference) else float("inf"), unit * scale)
+
+
+def _wide(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Floats in double precision, so that differences are exact and do not overflow."""
+    wide = {"f": np.float64, "c": np.complex128}.get(values.dtype.kind)
+    return values if wide is None else values.astype(wide)
+
+
+def _row(values: npt.NDArray[Any], row: int | None) -> npt.NDArray[Any]:
+    return values if row is None or not values.ndim else values[row]
+
+
+def _largest(values: npt.NDArray[Any]) -> float:
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))

@@ -34,20 +34,46 @@ class Measurement(Rendered):
     Attributes:
         entry_point: "predict", "call" or "tf.function".
         alone: Row 0 as a batch of its own against row 0 among others; None for a fixed batch size.
-        coupling: Row 0 with its neighbours replaced, at the same batch size.
-        repeat: The same call twice.
+        coupling: Row 0 with its neighbours replaced, at the same batch size; the last row, where
+            that moves more.
+        at_last_row: Whether it does.
+        repeat: The same call twice, weights and recurrent states put back in between.
+        noise: What is left of that when seeds are put back too.
         against_predict: All rows against what `predict` gives.
         changed: Paths of the layers whose weights the call changed.
+        carried: Paths of the recurrent layers whose state the call leaves for the next one.
         finite: Whether all outputs are.
     """
 
     entry_point: str
     alone: Gap | None
     coupling: Gap
+    at_last_row: bool
     repeat: Gap
+    noise: float
     against_predict: Gap
     changed: tuple[str, ...]
+    carried: tuple[str, ...]
     finite: bool
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the rows of a batch move each other, by more than rounding or noise explain."""
+        return self.coupling.is_real and not self.coupling.difference <= self.noise
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is worth looking for a layer to blame.
+
+        At equal shapes calm models agree bit for bit, so the least difference is reason enough.
+        """
+        gaps = (self.repeat, *([self.alone] if self.alone else []))
+        return (
+            not self.coupling.difference <= self.noise
+            or any(found.is_real for found in gaps)
+            or bool(self.changed or self.carried)
+            or not self.finite
+        )
 
 
 @dataclass(frozen=True)
@@ -56,8 +82,11 @@ class Finding(Rendered):
 
     Attributes:
         path: Full path of the layer; None where no layer is to blame.
-        cause: "batch_statistics", "batch_coupling", "inference_changes_weights", "randomness",
-            "entry_points_disagree", "batch_size", "nonfinite" or "rounding".
+        cause: "batch_statistics" (a BatchNormalization normalizes by the batch), "batch_coupling"
+            (another layer mixes rows), "inference_changes_weights", "state" (a stateful recurrent
+            layer), "stale_function" (`predict` was compiled under other flags), "randomness",
+            "nonfinite", "batch_size" (the length of the batch matters, the neighbours do not),
+            "entry_points_disagree" or "rounding", which alone leaves a model ok.
         entry_point: Where it shows, several joined by commas.
         detail: What was seen.
         fix: What to do, as code where there is some.
@@ -78,10 +107,11 @@ class CheckReport(Rendered):
         ok: No finding but rounding.
         max_difference: Largest difference of row 0 as a batch of its own against row 0 among
             others.
-        coupling: Largest difference of row 0 when its neighbours are replaced at the same batch
-            size.
+        coupling: Largest difference of row 0, or of the last row, when its neighbours are replaced
+            at the same batch size.
         tolerance: What rounding explains of the difference that is largest in units of it.
-        findings: Causes, the first layer first.
+        findings: One per layer and cause: first the layers that make rows depend on each other, in
+            the order in which they run, then what follows from them.
         measurements: One per entry point.
         rows: Batch size of the check.
         notes: What could not be checked.
@@ -105,17 +135,20 @@ class CheckReport(Rendered):
         return self.ok
 
     def __str__(self) -> str:
-        verdict = (
-            f"check: ok, row 0 does not depend on its {self.rows - 1} neighbours"
-            if self.ok
-            else f"check: NOT ok, {_headline(self.findings[0])}"
-        )
+        verdict = "check: NOT ok, " + _headline(self.findings[0]) if not self.ok else self._calm
         titles = (f"{title:>9}" for title in ("alone", "coupling", "twice", "tolerance"))
         head = f"  {'entry point':<12} {' '.join(titles)}  weights"
         rows = [_row(measurement) for measurement in self.measurements]
         found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
         notes = [f"  note: {note}" for note in self.notes]
         return "\n".join([verdict, head, *rows, *found, *notes])
+
+
+    @property
+    def _calm(self) -> str:
+        if self.rows == 1:
+            return "check: ok, as far as can be told from one row at a time"
+        return f"check: ok, row 0 does not depend on its {self.rows - 1} neighbours"
 
 
 def _headline(finding: Finding) -> str:
@@ -125,7 +158,8 @@ def _headline(finding: Finding) -> str:
 def _row(measurement: Measurement) -> str:
     m = measurement
     alone = "-" if m.alone is None else f"{m.alone.difference:.2g}"
-    changed = f"{len(m.changed)} layers changed" if m.changed else "unchanged"
+    number = len(m.changed)
+    changed = f"{number} layer{'s' * (number > 1)} changed" if m.changed else "unchanged"
     return (
         f"  {m.entry_point:<12} {alone:>9} {m.coupling.difference:>9.2g} "
         f"{m.repeat.difference:>9.2g} "

@@ -1,0 +1,111 @@
+"""Which rows is a model checked on, and which batch sizes does it take?"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.reading import flat_inputs
+from bnfix.checks.probes import Probes
+from bnfix.data.batches import batches, first_rows
+from bnfix.data.fit import check_fits
+from bnfix.data.structure import leaves, map_arrays
+from bnfix.errors import DataError
+from bnfix.graph.definition import TensorSpec
+
+
+def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
+    """The first `rows` rows of `x`, and notes on what they cannot show.
+
+    A model that takes one batch size gets that many, rows of `x` repeated as needed.
+
+    Raises:
+        DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
+    """
+    if rows < 2:
+        raise DataError(
+            f"check compares rows of one batch: rows must be at least 2; got {rows}. Nothing was "
+            "changed."
+        )
+    specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
+    declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
+    wanted = max(rows, declared or 0)
+    taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
+    number = _checked(adapter, model, taken, specs)
+    taken = map_arrays(np.asarray, taken)
+    fixed = _binding(adapter, model, _cycled(min(number, rows), taken), declared)
+    taken = _cycled(fixed or min(number, rows), taken)
+    alone = None if fixed else _cycled(1, taken)
+    probes = Probes(taken, fixed or min(number, rows), alone)
+    return probes, tuple(_notes(probes, fixed))
+
+
+def _inputs(model: Any) -> list[Any]:
+    """Symbolic inputs; a model without graph has none."""
+    return list(getattr(model, "inputs", None) or [])
+
+
+def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) -> int:
+    """Number of rows in `taken`, which fits the model."""
+    if taken is None:
+        raise DataError("x is empty; check needs at least two rows. Nothing was changed.")
+    if specs:
+        number = check_fits(
+            flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0
+        )
+    else:  # any shape and dtype may do, but values must be finite
+        held = [np.asarray(leaf) for leaf in leaves(taken) if leaf is not None]
+        names = [str(position) for position in range(len(held))]
+        number = check_fits(held, names, [_spec_of(array) for array in held], index=0)
+    if number < 2:
+        raise DataError(
+            "check needs at least two rows to tell whether they influence each other; got "
+            f"{number}. Nothing was changed."
+        )
+    return number
+
+
+def _spec_of(array: Any) -> TensorSpec:
+    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
+    return TensorSpec((None, *array.shape[1:]), dtype)
+
+
+def _binding(adapter: Adapter, model: Any, taken: Any, declared: int | None) -> int | None:
+    """The batch size that the model insists on, if it does.
+
+    A size may be declared without binding anyone: a Sequential remembers the batch it was built
+    on, and many a model made for serving says 1 but takes more.
+    """
+    if declared is None:
+        return None
+    if declared > 1 and not adapter.is_sequential(model):
+        return declared
+    try:
+        with adapter.untouched(model):
+            adapter.infer(model, map_arrays(adapter.fed, taken))
+    except adapter.run_errors:
+        return declared
+    return None
+
+
+def _cycled(rows: int, structure: Any) -> Any:
+    return map_arrays(partial(_repeated, rows), structure)
+
+
+def _repeated(rows: int, array: Any) -> Any:
+    return array[np.arange(rows) % len(array)]
+
+
+def _notes(probes: Probes, fixed: int | None) -> list[str]:
+    if fixed == 1:
+        return ["the model takes one row at a time, so no row has neighbours"]
+    notes: list[str] = []
+    if fixed:
+        notes.append(f"the model takes batches of {fixed} only, so row 0 was not tried alone")
+    arrays = [leaf for leaf in leaves(probes.x) if leaf is not None]
+    if all(np.array_equal(array, _repeated(len(array), array[:1])) for array in arrays):
+        notes.append("all rows of x are equal, so a dependence between them cannot be seen")
+    return notes
