@@ -267,3 +267,14 @@ def test_an_output_keeps_its_dtype_where_only_a_name_is_left_of_a_bn(K):
     model = K.Model(inputs, norm(K.layers.Dense(3, dtype="float64")(inputs)))
     assert ref._array(bnfix.fold(model)(np.ones((2, 5)))).shape == (2, 3)
     assert "float64" in str(bnfix.fold(model).outputs[0].dtype)
+
+
+def test_a_shared_bn_that_is_an_output_twice_leaves_one_name(K):
+    inputs, others = K.Input((5,)), K.Input((5,))
+    dense, norm = K.layers.Dense(3), K.layers.BatchNormalization(name="logits")
+    model = K.Model([inputs, others], [norm(dense(inputs)), norm(dense(others))])
+    zoo.randomise_batch_norms(model, 0)
+    folded = bnfix.fold(model, strict=True)
+    x = zoo.inputs_for(model, rows=3)
+    ref.assert_close(ref.inferred(folded, x), ref.inferred(model, x), CLOSE)
+    assert [layer.name for layer in folded.layers].count("logits") == 1

@@ -41,6 +41,7 @@ class _Rebuilding:
         self.edit = edit
         self.dtype = dtype
         self.made: dict[LayerKey, Any] = {}
+        self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
@@ -115,9 +116,11 @@ class _Rebuilding:
         tensor = tensors[slot]
         if (definition.key, slot.node) in self.edit.bypass:
             node = definition.nodes[slot.node]
-            dtype = self.dtype or self.reading.layers[node.layer].dtype_policy
-            same = self.adapter.keras.layers.Activation("linear", name=node.name, dtype=dtype)
-            tensor = same(tensor)
+            if node.layer not in self.names:
+                dtype = self.dtype or self.reading.layers[node.layer].dtype_policy
+                keep = self.adapter.keras.layers.Activation("linear", name=node.name, dtype=dtype)
+                self.names[node.layer] = keep
+            tensor = self.names[node.layer](tensor)
         return tensor
 
     def _layer(self, node: Node) -> Any:
