@@ -276,8 +276,9 @@ def test_a_model_that_fails_is_named_with_its_entry_point_and_left_as_it_was(K):
 
 def test_the_laws_reject_a_check_that_permutes_neighbours_instead_of_replacing_them(K, monkeypatch):
     """Statistics over the batch do not see an order, so permuting rows shows nothing."""
-    same_rows = property(lambda self: np.concatenate([self.x[:1], self.x[:0:-1]]))
+    same_rows = property(lambda self: np.concatenate([self.x[:1], self.x[-2:0:-1], self.x[-1:]]))
     monkeypatch.setattr(probes.Probes, "replaced", same_rows)
+    monkeypatch.setattr(probes.Probes, "turned", property(lambda self: self))
     with pytest.raises(AssertionError):
         test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at(
             "keras3" if K.__name__ == "keras" else "tf_keras", 0

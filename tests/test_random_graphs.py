@@ -1,6 +1,8 @@
 """Graphs that nobody thought of: folded they compute the same in float64, or say why not.
 
-300 examples as a rule; `HYPOTHESIS_PROFILE=long pytest tests/test_random_graphs.py -m long` runs thousands.
+300 examples as a rule; thousands with
+
+    pytest tests/test_random_graphs.py -m long --hypothesis-profile long
 """
 
 import os

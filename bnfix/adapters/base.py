@@ -176,19 +176,33 @@ class Adapter(ABC):
 
     @contextmanager
     def untouched(self, model: Any) -> Generator[None]:
-        """As `preserved`; recurrent states and the compiled `predict` are put back as well.
-
-        A function that was traced meanwhile would remember the flags of today.
-        """
+        """As `preserved`; recurrent states are put back as well."""
         carried = [(state, self.copy_value(state)) for _, state in self.carried(model)]
-        compiled = getattr(model, "predict_function", None)
         try:
             with self.preserved(model):
                 yield
         finally:
             for state, value in carried:
                 state.assign(value)
-            model.predict_function = compiled
+
+    def compiled_functions(self, model: Any) -> dict[str, Any]:
+        """The compiled train, test and predict functions that `model` has so far."""
+        names = ("train_function", "test_function", "predict_function", "train_tf_function")
+        found = {name: getattr(model, name, None) for name in names}
+        return {name: function for name, function in found.items() if function is not None}
+
+    @contextmanager
+    def functions_kept(self, model: Any) -> Generator[None]:
+        """Compiled functions are as before when the block ends.
+
+        One that was traced meanwhile would go on to obey the flags of today.
+        """
+        before = self.compiled_functions(model)
+        try:
+            yield
+        finally:
+            for name in {*self.compiled_functions(model), *before}:
+                setattr(model, name, before.get(name))
 
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""

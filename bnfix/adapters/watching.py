@@ -42,8 +42,9 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
     """A list that fills with the calls made while the block runs, in the order they return.
 
     Args:
-        rows: Length of the batches that the model is called on; where tensors have a multiple of it
-            in front (time folded into the batch), that many of them make up row 0.
+        rows: Length of the batches that the model is called on. The first axis of that length is
+            taken for the rows; where a tensor has a multiple of it in front (time folded into the
+            batch), that many entries make up row 0.
     """
     events: list[Event] = []
     around: list[str] = []
@@ -84,11 +85,20 @@ def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:
     """Row 0 of every tensor in `structure` that has rows and values."""
     found: list[npt.NDArray[Any]] = []
     for leaf in adapter.flatten(structure):
-        shape = getattr(leaf, "shape", None)
-        if shape is None or not len(shape) or not shape[0] or shape[0] % rows:
+        axis, length = _row_axis(tuple(getattr(leaf, "shape", None) or ()), rows)
+        if not length:
             continue
+        first = (slice(None),) * axis + (slice(0, length),)
         try:
-            found.append(np.asarray(adapter.to_numpy(leaf[: shape[0] // rows])))
+            found.append(np.asarray(adapter.to_numpy(leaf[first])))
         except (AttributeError, *adapter.run_errors):
             continue  # ragged, or a placeholder in a loop that the layer traces by itself
     return tuple(found)
+
+
+def _row_axis(shape: tuple[int | None, ...], rows: int) -> tuple[int, int]:
+    """Axis along which the rows stand, and how many entries are row 0; (0, 0) if none."""
+    if rows in shape:
+        return shape.index(rows), 1  # not always in front: time-major layouts, attention heads
+    folded = bool(shape) and bool(shape[0]) and shape[0] % rows == 0
+    return (0, shape[0] // rows) if folded and shape[0] else (0, 0)

@@ -7,7 +7,8 @@ by a second sign as well: row 0 does not come out as their stored statistics wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,16 @@ class Trace:
         self.probes = probes
         with adapter.untouched(model):
             self.norms = dict(_norms(adapter, model))
-            self.events = self._run(probes)
-        with adapter.untouched(model):
-            self.replaced = self._run(probes, lambda row: row.replaced)
+            self.events = self._run(probes.x)
 
-    def _run(self, probes: Probes, of: Callable[[Probes], Any] = lambda row: row.x) -> list[Event]:
-        with watched(self.adapter, self.model, probes.rows) as events:
-            fed = map_arrays(self.adapter.fed, of(probes))
+    @cached_property
+    def _replaced(self) -> list[Event]:
+        with self.adapter.untouched(self.model):
+            return self._run(self.probes.replaced)
+
+    def _run(self, x: Any) -> list[Event]:
+        with watched(self.adapter, self.model, self.probes.rows) as events:
+            fed = map_arrays(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             self.model(fed, **options)
         return events
@@ -56,34 +60,39 @@ class Trace:
             changed: Ids of layers that have overwritten their weights. It is the only sign of a
                 subclass behind another coupled layer, for what it computes is its own affair.
         """
-        coupled = set(_first_to_differ(self.events, self.replaced))
         return _once(
             event.path
             for event in self.events
             if self.adapter.is_batch_norm(event.layer)
             and (
-                event.path in coupled
+                event.path in self.coupled
                 or self._disregards_statistics(event)
                 or (id(event.layer) in changed and id(event.layer) not in self.norms)
             )
         )
 
-    def coupled(self) -> list[str]:
-        """Paths of the innermost layers through which row 0 hears of its neighbours.
+    def mixing(self, norms: Collection[str]) -> list[str]:
+        """Paths of the innermost layers but `norms` through which row 0 hears of its neighbours.
 
         An axis as long as the batch by chance looks like rows; it does not in a shorter batch.
         """
-        found = _first_to_differ(self.events, self.replaced)
+        found = [path for path in self.coupled if path not in norms]
         if not found or self.probes.alone is None or self.probes.rows < 3:
             return found
-        shorter = Trace(self.adapter, self.model, self.probes.shorter, self.training)
-        confirmed = set(_first_to_differ(shorter.events, shorter.replaced))
-        return [path for path in found if path in confirmed]
+        try:
+            shorter = Trace(self.adapter, self.model, self.probes.shorter, self.training)
+            return [path for path in found if path in shorter.coupled]
+        except self.adapter.run_errors:  # the batch size is written into some layer
+            return found
+
+    @cached_property
+    def coupled(self) -> list[str]:
+        return _first_to_differ(self.events, self._replaced)
 
     def random(self) -> list[str]:
         """Paths of the innermost layers that answer the same input differently in a second call."""
         with self.adapter.untouched(self.model):
-            return _first_to_differ(self._run(self.probes), self._run(self.probes))
+            return _first_to_differ(self._run(self.probes.x), self._run(self.probes.x))
 
     def not_finite(self) -> list[str]:
         """Paths of the innermost layers that make finite numbers infinite or not a number."""
@@ -106,6 +115,8 @@ class Trace:
         x = np.moveaxis(event.inputs[0].astype(np.float64), axis or 0, -1)
         got = np.moveaxis(event.outputs[0].astype(np.float64), axis or 0, -1)
         scale, shift = norm.affine()
+        if x.shape[-1] != scale.size or x.shape != got.shape:
+            return False  # the channels were taken for the rows
         # The terms may be larger than their sum, and each is rounded.
         terms = np.abs(x * scale) + np.abs(norm.moving_mean * scale) + np.abs(shift)
         tolerance = rounding(str(event.layer.compute_dtype), 1, float(np.max(terms, initial=0.0)))
@@ -127,12 +138,15 @@ def _norms(adapter: Adapter, model: Any) -> Iterator[tuple[int, NormSpec]]:
 def _first_to_differ(ours: list[Event], theirs: list[Event]) -> list[str]:
     """Paths of the innermost layers that are given the same row 0 and make different ones of it."""
     found: list[str] = []
+    without_rows: list[str] = []
     for a, b in zip(ours, theirs, strict=False):
         if a.path != b.path:  # the model takes another way for other rows
             break
         if _identical(a.inputs, b.inputs) and not _agree(a.outputs, b.outputs, a.layer):
-            found += [] if _holds(a.path, found) else [a.path]
-    return _once(iter(found))
+            # What is given no rows at all may be handed the fault of another.
+            suspects = found if a.inputs else without_rows
+            suspects += [] if _holds(a.path, found) else [a.path]
+    return _once(iter(found or without_rows))
 
 
 def _identical(ours: Rows, theirs: Rows) -> bool:

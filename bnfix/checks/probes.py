@@ -47,12 +47,13 @@ class Probes:
 
         What depends on a maximum over the batch does not show at the row that holds it.
         """
-        return Probes(map_arrays(lambda array: np.roll(array, 1, axis=0), self.x), self.rows, None)
+        alone = None if self.alone is None else map_arrays(lambda array: array[-1:], self.x)
+        return Probes(map_arrays(lambda a: np.roll(a, 1, axis=0), self.x), self.rows, alone)
 
     @property
     def shorter(self) -> Probes:
-        """One row less, so that no axis that is as long as the batch is taken for it twice."""
-        return Probes(map_arrays(lambda array: array[:-1], self.x), self.rows - 1, None)
+        """One row less."""
+        return Probes(map_arrays(lambda array: array[:-1], self.x), self.rows - 1, self.alone)
 
 
 def measure(adapter: Adapter, model: Any, probes: Probes) -> list[Measurement]:
@@ -63,20 +64,21 @@ def measure(adapter: Adapter, model: Any, probes: Probes) -> list[Measurement]:
     """
     predicted: Arrays | None = None
     found: list[Measurement] = []
-    for name, call in adapter.entry_points(model).items():
-        point = _EntryPoint(adapter, model, name, call)
-        found.append(point.measurement(probes, predicted))
-        predicted = predicted or point.outputs
+    memory = _Memory(adapter, model)
+    with adapter.untouched(model):
+        for name, call in adapter.entry_points(model).items():
+            point = _EntryPoint(memory, name, call)
+            found.append(point.measurement(probes, predicted))
+            predicted = predicted or point.outputs
     return found
 
 
 class _EntryPoint:
     """One way of calling a model."""
 
-    def __init__(
-        self, adapter: Adapter, model: Any, name: str, call: Callable[[Any], Any]
-    ) -> None:
-        self.adapter, self.model, self.name, self.call = adapter, model, name, call
+    def __init__(self, memory: _Memory, name: str, call: Callable[[Any], Any]) -> None:
+        self.adapter, self.model, self.memory = memory.adapter, memory.model, memory
+        self.name, self.call = name, call
         self.outputs: Arrays = []
 
     @cached_property
@@ -86,14 +88,11 @@ class _EntryPoint:
         return rounding(self.adapter.coarsest_dtype(self.model), depth, 1.0)
 
     def measurement(self, probes: Probes, predicted: Arrays | None) -> Measurement:
-        adapter, model, unit = self.adapter, self.model, self.unit
-        with adapter.untouched(model):
-            memory = _Memory(adapter, model)
-            outputs = self.outputs = self.run(probes.x)
-            changed, carried = memory.changed
-            memory.put_back()  # all but seeds
-            again = self.run(probes.x)
-        repeat = gap(outputs, again, unit)
+        memory, unit = self.memory, self.unit
+        outputs = self.outputs = self.fresh(probes.x)
+        changed, carried = memory.changed
+        memory.put_back(seeds=False)
+        repeat = gap(outputs, self.run(probes.x), unit)
         # With its seeds put back, Keras 3 makes the same random numbers again; tf_keras may not.
         noise = gap(outputs, self.fresh(probes.x), unit).difference if repeat.is_real else 0.0
         alone = None if probes.alone is None else self.fresh(probes.alone)
@@ -114,8 +113,8 @@ class _EntryPoint:
 
     def fresh(self, x: Any) -> Arrays:
         """The outputs for `x`, from the weights, states and seeds that the model came with."""
-        with self.adapter.untouched(self.model):
-            return self.run(x)
+        self.memory.put_back()
+        return self.run(x)
 
     def run(self, x: Any) -> Arrays:
         try:
@@ -132,26 +131,30 @@ class _EntryPoint:
 
 
 class _Memory:
-    """Weights and recurrent states at one moment; random states are none of its business."""
+    """What a model remembers at one moment: weights, recurrent states, seeds."""
 
     def __init__(self, adapter: Adapter, model: Any) -> None:
-        self.adapter = adapter
+        self.adapter, self.model = adapter, model
         owners = {id(weight): model.name for weight in adapter.weights(model)}
         for path, layer in adapter.tree(model):  # what is inside comes later
             owners.update({id(weight): path for weight in adapter.weights(layer)})
-        values = [(w, adapter.copy_value(w)) for w in adapter.weights(model)]
-        self._weights = [(owners[id(weight)], weight, value) for weight, value in values]
-        self._states = [(path, s, adapter.copy_value(s)) for path, s in adapter.carried(model)]
+        weights = [(owners[id(weight)], weight) for weight in adapter.weights(model)]
+        seeds = [variable for variable in adapter.variables(model) if id(variable) not in owners]
+        self._weights = self._held(weights)
+        self._states = self._held(adapter.carried(model))
+        self._seeds = self._held([("", seed) for seed in seeds])
 
     @property
     def changed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Paths of the layers of which a weight is no longer what it was; the same of states."""
-        weights, states = map(self._differing, (self._weights, self._states))
-        return weights, states
+        return self._differing(self._weights), self._differing(self._states)
 
-    def put_back(self) -> None:
-        for _, variable, value in (*self._weights, *self._states):
+    def put_back(self, *, seeds: bool = True) -> None:
+        for _, variable, value in (*self._weights, *self._states, *(self._seeds if seeds else ())):
             variable.assign(value)
+
+    def _held(self, variables: list[tuple[str, Any]]) -> list[tuple[str, Any, Any]]:
+        return [(path, variable, self.adapter.copy_value(variable)) for path, variable in variables]
 
     def _differing(self, held: list[tuple[str, Any, Any]]) -> tuple[str, ...]:
         differing = [path for path, variable, value in held if not self._equal(variable, value)]
@@ -173,9 +176,7 @@ def gap(ours: Arrays, theirs: Arrays, unit: float, *, row: int | None = None) ->
     return max(gaps, key=lambda found: found.ratio, default=Gap(0.0, unit))
 
 
-def _gap(
-    unit: float, row: int | None, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
-) -> Gap:
+def _gap(unit: float, row: int | None, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> Gap:
     a, b = (_wide(values) for values in (ours, theirs))
     if a.dtype.kind not in "fc":
         a, b = _row(a, row), _row(b, row)

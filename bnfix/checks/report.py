@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bnfix.report import Rendered
@@ -25,6 +26,11 @@ class Gap(Rendered):
     def is_real(self) -> bool:
         """Whether it is more than rounding."""
         return not self.difference <= self.tolerance  # NaN is a gap too
+
+
+def worst(gaps: Iterable[Gap]) -> Gap:
+    """The gap that is largest in units of what rounding explains."""
+    return max(gaps, key=lambda found: found.ratio, default=Gap(0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,6 @@ class CheckReport(Rendered):
         found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
         notes = [f"  note: {note}" for note in self.notes]
         return "\n".join([verdict, head, *rows, *found, *notes])
-
 
     @property
     def _calm(self) -> str:
