@@ -3,6 +3,9 @@
 import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# On a CPU TensorFlow has channels_first convolutions in oneDNN only, and turns that on by itself on
+# newer processors alone.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import gc
 from pathlib import Path

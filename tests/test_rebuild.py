@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import references as ref
 import zoo
+from test_graph import assert_is_a_view
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
@@ -88,8 +89,8 @@ def forget_models():
     gc.collect()
 
 
-def copied(model, edit=None):
-    return rebuild(Reading(adapter_of(model), model), edit or Edit())
+def copied(model):
+    return rebuild(Reading(adapter_of(model), model), Edit())
 
 
 def outputs(model, x):
@@ -147,7 +148,9 @@ def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     adapter = adapter_of(model)
     calls, values = nodes(model), [adapter.copy_value(v) for v in adapter.variables(model)]
 
-    copy = copied(model)
+    reading = Reading(adapter, model)
+    assert_is_a_view(reading.graph, model)
+    copy = rebuild(reading, Edit())
 
     assert nodes(model) == calls
     assert not {id(layer) for _, layer in adapter.tree(model)} & {

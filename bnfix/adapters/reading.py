@@ -182,5 +182,5 @@ def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
         )
     return (
         f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
-        "bnfix.check and bnfix.freeze accept it. Nothing was changed."
+        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it. Nothing was changed."
     )

@@ -6,6 +6,9 @@ models. Values follow after the structure: flags first, since the order of weigh
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +34,27 @@ def rebuild(reading: Reading, edit: Edit, *, dtype: str | None = None) -> Rebuil
 
     With `dtype` all floating-point layers and inputs are made in it, and nothing is compiled.
     """
-    return _Rebuilding(reading, edit, dtype).run()
+    with _deep(sum(len(each.nodes) for each in reading.definitions)):
+        return _Rebuilding(reading, edit, dtype).run()
+
+
+@contextmanager
+def _deep(nodes: int) -> Generator[None]:
+    """Room for Keras, which walks a new graph from its outputs back by recursion.
+
+    A frame a node is what it takes; whoever made a deeper graph than Python's limit allows has
+    raised the limit at that time only.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _FRAMES_OF_KERAS + 2 * nodes))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+#: What is on the stack before the walk begins, with room to spare.
+_FRAMES_OF_KERAS = 1000
 
 
 class _Rebuilding:

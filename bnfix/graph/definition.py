@@ -104,6 +104,10 @@ class Definitions:
     def __contains__(self, key: LayerKey) -> bool:
         return key == self.top.key or key in self.nested
 
+    def __iter__(self) -> Iterator[Definition]:
+        yield self.top
+        yield from self.nested.values()
+
     def written(self) -> Iterator[tuple[NodeKey, str, Node]]:
         """Every node once, with the path at which it is met first, in order."""
         yield from self._written(self.top, "", set())
