@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from timing import interleaved
 
 import bnfix
 
@@ -42,7 +43,9 @@ def main() -> None:
         count = f"{len(report.changed)}/{len(report.outcomes)}"
         for batch in options.batches:
             x = np.random.default_rng(0).random((batch, options.size, options.size, 3), np.float32)
-            before, after = interleaved(calls, x, options.repeats)
+            before, after = interleaved(
+                [partial(once, call, x) for call in calls], options.repeats, warm_up=WARM_UP
+            )
             apart = difference(calls, x)
             print(
                 f"{network:<16}{batch:>6}{1e3 * before:>9.1f} ms{1e3 * after:>9.1f} ms"
@@ -67,16 +70,8 @@ def compiled(model: Any) -> Callable[[Any], Any]:
     return tf.function(lambda x: model(x, training=False))
 
 
-def interleaved(calls: list[Callable[[Any], Any]], x: Any, repeats: int) -> list[float]:
-    """Median seconds of each call; they take turns, so that all see the same machine."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(WARM_UP + repeats):
-        for call, taken in zip(calls, seconds, strict=True):
-            begin = time.perf_counter()
-            np.asarray(call(x))
-            if turn >= WARM_UP:
-                taken.append(time.perf_counter() - begin)
-    return [float(np.median(taken)) for taken in seconds]
+def once(call: Callable[[Any], Any], x: Any) -> None:
+    np.asarray(call(x))
 
 
 def difference(calls: list[Callable[[Any], Any]], x: Any) -> float:

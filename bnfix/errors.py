@@ -36,6 +36,10 @@ class ModelError(BnfixError):
     """The model itself fails when it is run; the error that it raised is the cause."""
 
 
+class ResourceError(BnfixError):
+    """Memory or disk space does not suffice for what was asked."""
+
+
 class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""
 

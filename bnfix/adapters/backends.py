@@ -5,18 +5,78 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 
-def compiled(backend: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn`, compiled where `backend` compiles; PyTorch runs it as it is."""
+
+def compiled(
+    backend: str, fn: Callable[[Any], Any], *, any_rows: bool
+) -> Callable[[Any], Any]:
+    """`fn` of one structure of tensors, compiled where `backend` compiles.
+
+    With `any_rows` it is compiled once for batches of every length.
+    """
     if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(fn, autograph=False, reduce_retracing=True)
+        return _traced(fn) if any_rows else _tf_function(fn)
     if backend == "jax":
         import jax  # pyright: ignore[reportMissingImports]
 
         return jax.jit(fn)
     return fn
+
+
+def _tf_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    return tf.function(fn, autograph=False, reduce_retracing=True)
+
+
+def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`fn`, traced for tensors of an unknown first dimension; None may stand in for a tensor."""
+    import tensorflow as tf
+
+    traced: dict[Any, Callable[[Any], Any]] = {}
+
+    def call(structure: Any) -> Any:
+        flat = tf.nest.flatten(structure)
+        tensors = [leaf for leaf in flat if leaf is not None]
+        if not all(isinstance(leaf, tf.Tensor) for leaf in tensors):
+            return traced.setdefault("any", _tf_function(fn))(structure)
+        present = [leaf is not None for leaf in flat]
+        specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in tensors]
+        key = (*present, *specs)
+        if key not in traced:
+
+            def run(given: Any) -> Any:
+                left = iter(given)
+                full = [next(left) if here else None for here in present]
+                return fn(tf.nest.pack_sequence_as(structure, full))
+
+            traced[key] = tf.function(run, autograph=False, input_signature=[specs])
+        return traced[key](tensors)
+
+    return call
+
+
+def view(backend: str, tensor: Any) -> Any:
+    """The values of a tensor in the processor's memory, without copying where that is possible."""
+    if backend == "torch":
+        return tensor.detach().cpu().numpy()
+    return np.asarray(tensor)
+
+
+def accelerated(backend: str) -> bool:
+    """Whether tensors live outside of the processor's own memory."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+    if backend == "jax":
+        import jax  # pyright: ignore[reportMissingImports]
+
+        return jax.default_backend() != "cpu"
+    import torch  # pyright: ignore[reportMissingImports]
+
+    return torch.cuda.is_available()
 
 
 def errors(backend: str) -> tuple[type[Exception], ...]:

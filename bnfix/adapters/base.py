@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import weights
+from bnfix.adapters import backends
 from bnfix.adapters.cloning import clone
 from bnfix.errors import gist
 from bnfix.graph.definition import TensorSpec
-from bnfix.numerics.moments import Floats
 
 _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
@@ -236,6 +235,10 @@ class Adapter(ABC):
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
         """`value` as an input of a model: in the dtype of `spec`, a last axis of 1 as needed."""
 
+    @abstractmethod
+    def cast(self, tensor: Any, dtype: str) -> Any:
+        """`tensor` in another dtype, itself if it has that."""
+
     def fed(self, array: Any) -> Any:
         """`array` as a tensor that every entry point takes alike; `predict` casts floats."""
         values = np.asarray(array)
@@ -263,9 +266,26 @@ class Adapter(ABC):
             tensor._keras_mask = mask
         return tensor
 
+    @property
     @abstractmethod
-    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` compiled by the backend, if the backend compiles."""
+    def backend(self) -> str:
+        """Name of the array library below."""
+
+    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+        """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
+
+        With `any_rows` it is compiled once for batches of every length.
+        """
+        return backends.compiled(self.backend, fn, any_rows=any_rows)
+
+    def view(self, tensor: Any) -> Any:
+        """The values of a tensor, in its own dtype and memory where that is possible."""
+        return backends.view(self.backend, tensor)
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether tensors live outside of the processor's own memory."""
+        return backends.accelerated(self.backend)
 
     @abstractmethod
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
@@ -297,17 +317,6 @@ class Adapter(ABC):
     @abstractmethod
     def copy_operation(self, operation: Any) -> Any:
         """A fresh copy of a bare function on tensors, without its recorded calls."""
-
-    def normalizer(
-        self, layer: Any, shape: tuple[int | None, ...], mean: Floats, var: Floats
-    ) -> Any:
-        """A copy of the BatchNormalization `layer` that normalizes by the given statistics."""
-        copy = self.clone_layer(layer)
-        copy.build(shape)
-        for ours, theirs in zip(copy.weights, layer.weights, strict=True):
-            ours.assign(theirs)
-        weights.write_statistics(copy, mean, var)
-        return copy
 
     # --- models ------------------------------------------------------------------------------
 

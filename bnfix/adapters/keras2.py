@@ -96,6 +96,9 @@ class Keras2(Adapter):
             tensor = tf.expand_dims(tensor, axis=-1)
         return self.with_mask(tensor, mask)
 
+    def cast(self, tensor: Any, dtype: str) -> Any:
+        return tf.cast(tensor, dtype)
+
     def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
         if tensor.dtype in (tf.float16, tf.bfloat16):
             tensor = tf.cast(tensor, tf.float32)
@@ -115,8 +118,9 @@ class Keras2(Adapter):
         count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
         return count, mean, variance
 
-    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        return backends.compiled("tensorflow", fn)
+    @property
+    def backend(self) -> str:
+        return "tensorflow"
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         points: dict[str, Callable[[Any], Any]] = {

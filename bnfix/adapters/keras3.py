@@ -86,6 +86,9 @@ class Keras3(Adapter):
             tensor = ops.expand_dims(tensor, axis=-1)
         return self.with_mask(tensor, mask)
 
+    def cast(self, tensor: Any, dtype: str) -> Any:
+        return self.keras.ops.cast(tensor, dtype)
+
     def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
         ops = self.keras.ops
         if self.keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
@@ -104,8 +107,9 @@ class Keras3(Adapter):
         apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
         return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
-    def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        return backends.compiled(self.keras.backend.backend(), fn)
+    @property
+    def backend(self) -> str:
+        return self.keras.backend.backend()
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         points: dict[str, Callable[[Any], Any]] = {

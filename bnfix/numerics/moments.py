@@ -6,6 +6,10 @@ variance"); `ss` is the sum of squared deviations from the mean:
     delta = mean_b - mean_a
     mean  = mean_a + delta * count_b / count
     ss    = ss_a + ss_b + delta**2 * count_a * count_b / count
+
+Values are taken in blocks that fit into the processor's cache, each about a pivot of its own, its
+rough mean: so every value is fetched once, sums over a block are of small numbers and can be in the
+values' own precision, and everything beyond a block is in float64.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ import numpy.typing as npt
 from bnfix.errors import StatisticsError
 
 Floats = npt.NDArray[np.float64]
+
+#: Values in a block: 512 KiB of float32, about what a core's own cache holds.
+_BLOCK = 1 << 17
 
 
 class ChannelMoments:
@@ -35,12 +42,23 @@ class ChannelMoments:
         """Values seen by the channel that saw fewest."""
         return int(self.counts.min(initial=np.inf)) if self.counts.size else 0
 
-    def update(self, values: npt.ArrayLike, *, axis: int = -1) -> None:
-        """Add every entry of `values`, whose channels lie along `axis`."""
-        rows = np.moveaxis(np.asarray(values, np.float64), axis, -1).reshape(-1, self.mean.size)
-        if len(rows):
-            mean = rows.mean(axis=0)
-            self.merge(len(rows), mean, np.square(rows - mean).mean(axis=0))
+    @property
+    def not_finite(self) -> int:
+        """Number of channels whose mean or variance is infinite or not a number."""
+        return int(np.sum(~(np.isfinite(self.mean) & np.isfinite(self._ss))))
+
+    def update(self, values: npt.NDArray[np.floating], *, axis: int, mask: object = None) -> None:
+        """Add the entries of `values`, whose channels lie along `axis`, that `mask` lets through.
+
+        Args:
+            values: Any shape and floating dtype.
+            axis: Position of the channels in that shape.
+            mask: Broadcast over the last axis of `values`; true where a value counts.
+        """
+        if mask is not None:
+            self._add_masked(np.moveaxis(values, axis, -1), _spread(mask, values.shape, axis))
+        elif values.size:
+            self._add(values, axis)
 
     def merge(self, count: npt.ArrayLike, mean: npt.ArrayLike, variance: npt.ArrayLike) -> None:
         """Add a part given by its counts (one or (channels,)), means and population variances.
@@ -63,3 +81,50 @@ class ChannelMoments:
                 f"got {self.count}."
             )
         return self._ss / (self.counts - ddof)
+
+    def _add(self, values: npt.NDArray[np.floating], axis: int) -> None:
+        # (before, channels, behind) takes any axis without copying.
+        behind = int(np.prod(values.shape[axis + 1 :]))
+        rows = values.reshape(-1, self.mean.size, behind)
+        wide = np.float64 if values.dtype == np.float64 else np.float32
+        height = min(max(_BLOCK // rows[0].size, 1), len(rows))
+        apart = np.empty((height, *rows.shape[1:]), wide)  # fresh memory costs more than the sums
+        for start in range(0, len(rows), height):
+            block = rows[start : start + height]
+            self._add_block(block.astype(wide, copy=False), apart[: len(block)])
+
+    def _add_block(
+        self, block: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]
+    ) -> None:
+        count = len(block) * block.shape[2]
+        with np.errstate(all="ignore"):  # what is not finite is reported by whoever asks
+            pivot = (_sums(block) / count).astype(block.dtype)
+            np.subtract(block, pivot[:, np.newaxis], out=apart)
+            first = _sums(apart) / count
+            np.multiply(apart, apart, out=apart)
+            second = _sums(apart) / count
+            self.merge(count, pivot + first, np.maximum(second - np.square(first), 0))
+
+    def _add_masked(self, rows: npt.NDArray[np.floating], seen: npt.NDArray[np.bool_]) -> None:
+        """Mask and values with channels last; float64 throughout, for masks are seldom large."""
+        rows, seen = (part.reshape(-1, self.mean.size) for part in (rows, seen))
+        counts = seen.sum(axis=0)
+        total = np.maximum(counts, 1)
+        kept = np.where(seen, rows, 0).astype(np.float64)
+        with np.errstate(all="ignore"):
+            mean = kept.sum(axis=0) / total
+            apart = np.where(seen, kept - mean, 0)
+            self.merge(counts, mean, np.square(apart).sum(axis=0) / total)
+
+
+def _sums(block: npt.NDArray[np.floating]) -> Floats:
+    """Sums per channel of (before, channels, behind); a product with ones is the fastest."""
+    ones = np.ones(len(block), block.dtype)
+    sums = ones @ block.reshape(len(block), -1)
+    return sums.reshape(block.shape[1:]).sum(axis=1, dtype=np.float64)
+
+
+def _spread(mask: object, shape: tuple[int, ...], axis: int) -> npt.NDArray[np.bool_]:
+    """`mask` for every value, channels last."""
+    spread = np.broadcast_to(np.asarray(mask, bool)[..., np.newaxis], shape)
+    return np.moveaxis(spread, axis, -1)

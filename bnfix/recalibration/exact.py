@@ -1,27 +1,30 @@
 """Exact statistics: one forward pass, run layer by layer instead of batch by batch.
 
-All batches go through one stage of the network before any goes into the next, so every
+All rows go through one stage of the network before any goes into the next, so every
 BatchNormalization is measured on inputs normalized by final statistics. The result is that of one
 training-mode pass over all the data as a single batch, for any batch size and order (Ioffe &
 Szegedy 2015, arXiv:1502.03167, algorithm 2, without its small-batch approximation).
 
-The model is only read here: BNs whose statistics are settled are run by copies that hold them.
+The model is only read here: BNs whose statistics are settled run by what was measured, not by what
+they hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.errors import BnfixError, ModelError, StatisticsError, gist
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration.finite import check_finite
+from bnfix.recalibration.memory import Store
+from bnfix.recalibration.pieces import Piece
 from bnfix.recalibration.schedule import Schedule, Stage
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
@@ -29,53 +32,78 @@ _Masked = tuple[Any, Any]
 
 
 class ExactEngine:
-    """Runs a schedule over a list of batches and collects the moments of every BN in it.
+    """Runs a schedule over pieces of the data and collects the moments of every BN in it.
 
     Args:
         reading: The model, read.
         plan: Its stages.
         ddof: Of the variance by which measured BNs normalize, and which is stored.
         compiled: Whether stages are compiled; pays for all but small jobs.
+        any_rows: Whether the model takes batches of every length.
+        store: Where tensors wait.
+
+    Attributes:
+        moments: Of each BN, by key.
     """
 
-    def __init__(self, reading: Reading, plan: Schedule, *, ddof: int, compiled: bool) -> None:
-        self.reading = reading
-        self.adapter = reading.adapter
-        self.plan = plan
-        self.ddof = ddof
-        self.compiled = compiled
+    def __init__(
+        self,
+        reading: Reading,
+        plan: Schedule,
+        *,
+        ddof: int,
+        compiled: bool,
+        any_rows: bool,
+        store: Store,
+    ) -> None:
+        self.reading, self.adapter, self.plan, self.store = reading, reading.adapter, plan, store
+        self.ddof, self.compiled, self.any_rows = ddof, compiled, any_rows
         self.moments: dict[LayerKey, ChannelMoments] = {}
-        self._normalizers: dict[int, Any] = {}  # by index of the call
+        # On the processor itself float64 costs nothing extra; from elsewhere only moments come.
+        self._on_device = self.adapter.accelerated
+        self._masks: dict[tuple[int, Value], Any] = {}
+        self._normalizers: dict[int, Callable[..., Any]] = {}  # by index of the call
 
-    def run(self, batches: list[list[Any]], advance: Callable[[], None]) -> None:
-        """Measure every BN on `batches`, each a flat list of input tensors.
+    def enter(self, number: int, piece: Piece) -> None:
+        """Store the inputs of the `number`-th piece that the plan reads."""
+        used = {value for stage in self.plan.stages for value in stage.reads}
+        for value, array in zip(self.reading.graph.inputs, piece.inputs, strict=True):
+            if value in used:
+                self.store.put((number, value), array)
 
-        `advance` is called after each batch of each stage. `batches` is emptied on the way.
+    def run(self, pieces: Sequence[Piece], advance: Callable[[], None]) -> None:
+        """Measure every BN on `pieces`, all of which have entered.
+
+        `advance` is called after each piece of each stage.
         """
-        live: list[dict[Value, _Masked]] = [self._enter(batch) for batch in batches]
-        batches.clear()
         for stage in self.plan.stages:
             step = self._step(stage)
-            for number, values in enumerate(live):
-                with self._telling_where(_last(stage)):
-                    kept, measured = step([values[value] for value in stage.reads])
-                for value in stage.frees:
-                    del values[value]
-                values.update(zip(stage.keeps, kept, strict=True))
-                for call, part in zip(stage.measures, measured, strict=True):
-                    self._merge(call, part, number)
+            for number, piece in enumerate(pieces):
+                self._run(stage, step, number, piece)
                 advance()
             self._settle(stage)
 
-    def _enter(self, batch: list[Any]) -> dict[Value, _Masked]:
-        adapter = self.adapter
-        used = {value for stage in self.plan.stages for value in stage.reads}
-        entered = {
-            value: self._as_input(array, value)
-            for value, array in zip(self.reading.graph.inputs, batch, strict=True)
-            if value in used
-        }
-        return {value: (tensor, adapter.mask_of(tensor)) for value, tensor in entered.items()}
+    def _run(self, stage: Stage, step: Callable[..., Any], number: int, piece: Piece) -> None:
+        read = [self._taken(number, value) for value in stage.reads]
+        with self._telling_where(_last(stage)):
+            kept, measured = step(read)
+        del read
+        for value in stage.frees:
+            self.store.drop((number, value))
+            self._masks.pop((number, value), None)
+        for call, part in zip(stage.measures, measured, strict=True):
+            self._merge(call, part, str(piece))
+        for value, (tensor, mask) in zip(stage.keeps, kept, strict=True):
+            self.store.put((number, value), tensor)
+            if mask is not None:
+                self._masks[number, value] = mask
+
+    def _taken(self, number: int, value: Value) -> _Masked:
+        held = self.store.get((number, value))
+        if value not in self.reading.graph.inputs:
+            return held, self._masks.get((number, value))
+        tensor = self._as_input(held, value)
+        return tensor, self.adapter.mask_of(tensor)
 
     def _as_input(self, array: Any, value: Value) -> Any:
         """What Keras makes of `array` at an input; None is an optional input left out."""
@@ -85,7 +113,8 @@ class ExactEngine:
     # --- one stage ---------------------------------------------------------------------------
 
     def _step(self, stage: Stage) -> Callable[[list[_Masked]], Any]:
-        """The stage as a function of what it reads: what it keeps, and the moments it measures."""
+        """The stage as a function of what it reads: what it keeps, and what is to be measured."""
+        done = _done_with(stage)
 
         def step(read: list[_Masked]) -> tuple[list[_Masked], list[Any]]:
             made = {
@@ -94,10 +123,12 @@ class ExactEngine:
             }
             for call in stage.calls:
                 made.update(zip(call.outputs, self._call(call, made), strict=True))
+                for value in done.get(call.index, ()):
+                    del made[value]
             kept = [(made[value], self.adapter.mask_of(made[value])) for value in stage.keeps]
-            return kept, [self._measure(call, made) for call in stage.measures]
+            return kept, [self._measured(call, made) for call in stage.measures]
 
-        return self.adapter.compiled(step) if self.compiled else step
+        return self.adapter.compiled(step, any_rows=self.any_rows) if self.compiled else step
 
     def _call(self, call: Call, made: dict[Value, Any]) -> list[Any]:
         args, kwargs = map_leaves(
@@ -120,12 +151,21 @@ class ExactEngine:
         except Exception as error:
             raise ModelError(
                 f"{where} raised {gist(error)} on the calibration data. The model has to run on "
-                "the data before it can be "
-                "recalibrated; call model(x) on a batch to see it fail alone. Nothing was changed.",
+                "the data before it can be recalibrated; call model(x) on a batch to see it fail "
+                "alone. Nothing was changed.",
                 path=where,
             ) from error
 
-    def _measure(self, call: Call, made: dict[Value, Any]) -> tuple[Any, Any, Any]:
+    def _measured(self, call: Call, made: dict[Value, Any]) -> Any:
+        """What `_merge` is given: input and mask of the BN, or their moments already."""
+        tensor = made[call.inputs[0]]
+        mask = call.arguments[1].get("mask")
+        mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
+        if not self._on_device:
+            return tensor, mask
+        return self.adapter.moments(tensor, self._axis(call), mask)
+
+    def _axis(self, call: Call) -> int:
         axis = self.reading.channel_axis(call)
         if axis is None:
             raise StatisticsError(
@@ -133,39 +173,49 @@ class ExactEngine:
                 "support. Leave it out with layers=. Nothing was changed.",
                 path=call.path,
             )
-        tensor = made[call.inputs[0]]
-        mask = call.arguments[1].get("mask")
-        mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
-        return self.adapter.moments(tensor, axis, mask)
+        return axis
 
     # --- between stages ----------------------------------------------------------------------
 
-    def _merge(self, call: Call, part: tuple[Any, Any, Any], batch: int) -> None:
-        count, mean, variance = (np.asarray(self.adapter.to_numpy(item)) for item in part)
-        bad = int(np.sum(~(np.isfinite(mean) & np.isfinite(variance))))
-        if bad:
-            raise StatisticsError(
-                f"{call.path}: {bad} of {mean.size} channels have a mean or variance that is not "
-                "finite "
-                f"in batch {batch}. The layers before it overflow or divide by zero there; look at "
-                "their weights and at that batch. Nothing was changed.",
-                path=call.path,
-            )
-        moments = self.moments.setdefault(call.layer, ChannelMoments(mean.size))
-        moments.merge(count, mean, variance)
+    def _merge(self, call: Call, part: tuple[Any, ...], where: str) -> None:
+        axis, view = self._axis(call), self.adapter.view
+        moments = self.moments.setdefault(
+            call.layer, ChannelMoments(self.reading.channels(call))
+        )
+        if self._on_device:
+            moments.merge(*(view(item) for item in part))
+        else:
+            tensor, mask = part
+            moments.update(view(tensor), axis=axis, mask=None if mask is None else view(mask))
+        check_finite(moments, call.path, where)
 
     def _settle(self, stage: Stage) -> None:
-        """Make copies of the BNs just measured that normalize by what was measured."""
-        copies: dict[LayerKey, Any] = {}
+        """Let the BNs just measured normalize by what was measured."""
+        settled: dict[LayerKey, Callable[..., Any]] = {}
         for call in stage.measures:
-            if call.layer not in copies:
+            if call.layer not in settled:
                 moments = self.moments[call.layer]
-                layer = self.reading.layers[call.layer]
-                copies[call.layer] = self.adapter.normalizer(
-                    layer, call.inputs[0].shape, moments.mean, moments.variance(ddof=self.ddof)
+                settled[call.layer] = normalizer(
+                    self.adapter,
+                    self.reading.layers[call.layer],
+                    call.inputs[0].shape,
+                    moments.mean,
+                    moments.variance(ddof=self.ddof),
                 )
-            self._normalizers[call.index] = copies[call.layer]
+            self._normalizers[call.index] = settled[call.layer]
 
 
 def _last(stage: Stage) -> str:
     return [*stage.calls, *stage.measures][-1].path
+
+
+def _done_with(stage: Stage) -> dict[int, list[Value]]:
+    """By index of the call after which they are, the values that are not needed any more."""
+    needed = {*stage.keeps, *(value for call in stage.measures for value in call.inputs)}
+    done: dict[int, list[Value]] = {}
+    for call in reversed(stage.calls):
+        for value in dict.fromkeys((*call.inputs, *call.outputs)):
+            if value not in needed:
+                needed.add(value)
+                done.setdefault(call.index, []).append(value)
+    return done

@@ -1,0 +1,154 @@
+"""How much memory does a schedule take, and where do tensors wait for their next stage?
+
+The live set is what the graph itself implies: at a stage, everything made before that is read then
+or later, for all rows at once, and what the stage makes on its way, for one piece of rows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfix.errors import ResourceError
+from bnfix.graph.graph import Value
+from bnfix.recalibration.schedule import Schedule
+
+#: Bytes that one row of a value takes.
+RowBytes = Callable[[Value], int]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a calibration takes beyond the model.
+
+    Attributes:
+        waiting: At most, for all rows, between stages.
+        working: At most, for one piece of rows, within a stage.
+    """
+
+    waiting: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.working
+
+
+def need(plan: Schedule, row_bytes: RowBytes, *, rows: int, piece: int) -> Need:
+    """What `plan` takes for `rows` rows that go through it `piece` at a time."""
+    alive = {value for stage in plan.stages for value in stage.reads}
+    alive -= {value for stage in plan.stages for value in stage.keeps}  # leaves the inputs
+    waiting = working = 0
+    for stage in plan.stages:
+        made = {value for call in stage.calls for value in call.outputs}
+        working = max(working, sum(map(row_bytes, made)))
+        before = sum(map(row_bytes, alive))
+        alive = alive.difference(stage.frees).union(stage.keeps)
+        waiting = max(waiting, before, sum(map(row_bytes, alive)))
+    return Need(waiting * rows, working * piece)
+
+
+def largest(plan: Schedule, row_bytes: RowBytes) -> int:
+    """Bytes of one row of the largest tensor that the plan makes."""
+    made = (value for stage in plan.stages for call in stage.calls for value in call.outputs)
+    return max(map(row_bytes, made), default=0) or 1
+
+
+class Store:
+    """Tensors that wait for their next stage, in memory up to a limit and beyond it on disk.
+
+    Args:
+        view: The values of a tensor as an array, without copying; None if it cannot be had.
+        restore: A tensor of the values of an array.
+        limit: Bytes that may wait in memory; None for all of them.
+        folder: Where files go; used with a limit only.
+    """
+
+    def __init__(
+        self,
+        view: Callable[[Any], np.ndarray[Any, Any] | None],
+        restore: Callable[[np.ndarray[Any, Any]], Any],
+        *,
+        limit: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.view, self.restore = view, restore
+        self.limit, self.folder = limit, folder
+        self.in_memory = 0
+        self._held: dict[Hashable, Any] = {}
+        self._bytes: dict[Hashable, int] = {}
+        self._files = 0
+
+    def put(self, key: Hashable, tensor: Any) -> None:
+        if self.limit is not None and self.folder is not None:
+            array = self.view(tensor)
+            size = 0 if array is None else array.nbytes
+            if array is not None and array.dtype != object and self.in_memory + size > self.limit:
+                tensor, size = self._write(array), 0
+            self.in_memory += size
+            self._bytes[key] = size
+        self._held[key] = tensor
+
+    def get(self, key: Hashable) -> Any:
+        held = self._held[key]
+        return self.restore(held.read()) if isinstance(held, _OnDisk) else held
+
+    def drop(self, key: Hashable) -> None:
+        held = self._held.pop(key)
+        self.in_memory -= self._bytes.pop(key, 0)
+        if isinstance(held, _OnDisk):
+            held.file.unlink()
+
+    def _write(self, array: np.ndarray[Any, Any]) -> _OnDisk:
+        self._files += 1
+        file = Path(self.folder or ".") / str(self._files)
+        np.ascontiguousarray(array).tofile(file)
+        return _OnDisk(file, array.shape, array.dtype)
+
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """An array in a file, which is mapped into memory for as long as it is read."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self) -> np.ndarray[Any, Any]:
+        return np.memmap(self.file, self.dtype, "r", shape=self.shape)
+
+
+def check_room(wanted: Need, limit: int, folder: Path) -> None:
+    """Refuse what will not fit.
+
+    Raises:
+        ResourceError: One piece of rows takes more than `limit`, or the rest more than the disk
+            has free.
+    """
+    if wanted.working >= limit:
+        raise ResourceError(
+            f"memory_limit is {shown(limit)}, but one batch alone takes {shown(wanted.working)} on "
+            "its way through the network. Pass smaller batches or a higher memory_limit. "
+            "Nothing was changed."
+        )
+    spilled = wanted.total - limit
+    free = shutil.disk_usage(folder).free
+    if spilled > free:
+        raise ResourceError(
+            f"beyond memory_limit, {shown(spilled)} must go to {folder}, which has {shown(free)} "
+            "free. Free some space, set TMPDIR to another disk, pass less data, or use "
+            'method="streaming". Nothing was changed.'
+        )
+
+
+def shown(size: int) -> str:
+    """Bytes for people: "1.5 GiB"."""
+    amount, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.3g} {units[0]}"

@@ -1,0 +1,108 @@
+"""In pieces of how many rows does data go through the network?
+
+Statistics do not depend on it, time and memory do: a processor is fastest on tensors that fit into
+its cache, and batches of one row cost a call each. So rows are joined and cut as suits the machine,
+unless a layer might mix the rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Kinds of calls of which nobody knows what they do with rows.
+_UNKNOWN = ("Operation", "Custom", "Lambda")
+
+Flat = list[Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that go through the network together.
+
+    Attributes:
+        inputs: One array per input of the model, or None where it is left out.
+        rows: Their number.
+        first: Position of the batch in the data that its first row is from.
+        last: Position of the batch that its last row is from.
+    """
+
+    inputs: Flat
+    rows: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return f"batch {self.first}"
+        return f"batches {self.first} to {self.last}"
+
+
+def keeps_rows_apart(kind: str, layer: Any) -> bool:
+    """Whether a call of `layer` certainly treats each row of a batch by itself.
+
+    BatchNormalizations count among these: they do, once they normalize by statistics.
+    """
+    if kind in _UNKNOWN or getattr(layer, "stateful", False):
+        return False
+    axis = getattr(layer, "axis", None)
+    return 0 not in (axis if isinstance(axis, (list, tuple)) else [axis])
+
+
+def pieces(batches: Iterable[tuple[int, Flat]], rows: int | None) -> Iterator[Piece]:
+    """All rows of `batches`, in order, `rows` at a time; None leaves the batches as they are.
+
+    Args:
+        batches: Position of the batch, and its inputs.
+        rows: Of each piece but the last, and the last before the rows change their shape.
+    """
+    waiting: list[Piece] = []
+    for index, flat in batches:
+        piece = Piece(flat, _length(flat), index, index)
+        if rows is None or not _can_be_cut(flat):
+            yield from [*_joined(waiting), piece]
+            waiting = []
+            continue
+        if waiting and _shapes(waiting[0]) != _shapes(piece):
+            yield from _joined(waiting)
+            waiting = []
+        start = 0
+        while start < piece.rows:
+            missing = rows - sum(part.rows for part in waiting)
+            waiting.append(_part(piece, start, start + missing))
+            start += missing
+            if start <= piece.rows:
+                yield from _joined(waiting)
+                waiting = []
+    yield from _joined(waiting)
+
+
+def _can_be_cut(flat: Flat) -> bool:
+    """Whether all rows have the same length, so that they stand in an array."""
+    return all(leaf is None or hasattr(leaf, "__array__") for leaf in flat)
+
+
+def _length(flat: Flat) -> int:
+    return next(int(leaf.shape[0]) for leaf in flat if leaf is not None)
+
+
+def _shapes(piece: Piece) -> list[Any]:
+    return [leaf if leaf is None else tuple(leaf.shape[1:]) for leaf in piece.inputs]
+
+
+def _part(piece: Piece, start: int, stop: int) -> Piece:
+    stop = min(stop, piece.rows)
+    inputs = [None if leaf is None else leaf[start:stop] for leaf in piece.inputs]
+    return Piece(inputs, stop - start, piece.first, piece.last)
+
+
+def _joined(parts: list[Piece]) -> list[Piece]:
+    """One piece of all `parts`, or none."""
+    if len(parts) < 2:
+        return parts
+    columns = zip(*(part.inputs for part in parts), strict=True)
+    inputs = [None if c[0] is None else np.concatenate([np.asarray(p) for p in c]) for c in columns]
+    return [Piece(inputs, sum(part.rows for part in parts), parts[0].first, parts[-1].last)]

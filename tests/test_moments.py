@@ -1,0 +1,108 @@
+"""Moments of channels: any split into parts gives those of the whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnfix.numerics.moments import ChannelMoments
+
+#: Errors of float32 sums over a block stay within this many units in the last place.
+ULPS = 16
+
+
+def drawn(seed, shape, offset, dtype):
+    return (np.random.default_rng(seed).normal(offset, 1.0, shape)).astype(dtype)
+
+
+def assert_moments_of_the_whole(estimator, values, cuts, axis, mask=None):
+    """As numpy has them in extended precision, to a few units in the last place of the values."""
+    moments = estimator(values.shape[axis])
+    edges = [0, *cuts, len(values)]
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        part = None if mask is None else mask[start:stop]
+        moments.update(values[start:stop], axis=axis, mask=part)
+    rows = np.moveaxis(values.astype(np.longdouble), axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1]) if mask is None else rows[mask]
+    sigma = rows.std(axis=0) + 1e-300
+    unit = np.finfo(values.dtype).eps if values.dtype == np.float64 else np.finfo(np.float32).eps
+    # In deviations: a value far from zero is itself known to a unit of its size only.
+    tolerance = ULPS * unit * (1 + np.max(np.abs(rows).max(axis=0) / sigma))
+    assert np.all(moments.counts == len(rows))
+    assert np.max(np.abs(moments.mean - rows.mean(axis=0)) / sigma) <= tolerance
+    relative = np.abs(moments.variance() / rows.var(axis=0) - 1)
+    assert np.max(relative) <= tolerance
+
+
+@given(
+    seed=st.integers(0, 99),
+    offset=st.sampled_from([0.0, 1e3, -1e5]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    shape=st.sampled_from([(40, 3), (20, 5, 3), (12, 3, 40), (9, 40, 20, 3), (30, 3, 41, 50)]),
+    data=st.data(),
+)
+def test_any_split_into_parts_gives_the_moments_of_the_whole(seed, offset, dtype, shape, data):
+    axis = shape.index(3)
+    cuts = sorted(data.draw(st.lists(st.integers(0, shape[0]), max_size=6), label="cuts"))
+    assert_moments_of_the_whole(ChannelMoments, drawn(seed, shape, offset, dtype), cuts, axis)
+
+
+@given(seed=st.integers(0, 99), rows=st.integers(4, 30), data=st.data())
+def test_masked_values_count_for_nothing_whatever_they_are(seed, rows, data):
+    values = drawn(seed, (rows, 7, 3), 1e3, "float32")
+    mask = np.random.default_rng(seed).random((rows, 7)) < 0.7
+    mask[:2] = True
+    cut = data.draw(st.integers(0, rows))
+    assert_moments_of_the_whole(ChannelMoments, values, [cut], 2, mask)
+    spoiled = ChannelMoments(3)
+    spoiled.update(np.where(mask[..., None], values, np.nan), axis=2, mask=mask)
+    assert spoiled.not_finite == 0
+
+
+def test_a_masked_or_empty_part_changes_nothing():
+    moments, values = ChannelMoments(3), drawn(0, (8, 3), 5.0, "float32")
+    moments.update(values, axis=1)
+    before = moments.mean, moments.variance()
+    moments.update(values, axis=1, mask=np.zeros(8, bool))
+    moments.update(values[:0], axis=1)
+    np.testing.assert_array_equal(moments.mean, before[0])
+    np.testing.assert_array_equal(moments.variance(), before[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_counted_by_channel(bad):
+    values = drawn(0, (50, 3), 0.0, "float32")
+    values[7, 1] = bad
+    moments = ChannelMoments(3)
+    moments.update(values, axis=1)
+    assert moments.not_finite == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_large_samples_of_low_precision_do_not_lose_digits(dtype):
+    values = drawn(0, (300, 20, 20, 2), 100.0, dtype)
+    assert_moments_of_the_whole(ChannelMoments, values, [100], 3)
+
+
+class SumOfSquares(ChannelMoments):
+    """E[x^2] - E[x]^2 in the values' own precision."""
+
+    def _add_block(self, block, apart):
+        rows = np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
+        mean = rows.mean(axis=0)
+        self.merge(len(rows), mean, (rows * rows).mean(axis=0) - mean * mean)
+
+
+class EqualWeights(ChannelMoments):
+    """Every part counts the same, however long it is."""
+
+    def merge(self, count, mean, variance):
+        super().merge(1, mean, variance)
+        self.counts = self.counts + (self.counts > 0) * (count - 1)
+
+
+@pytest.mark.parametrize("mutant", [SumOfSquares, EqualWeights])
+def test_the_law_rejects_known_wrong_estimators(mutant):
+    values = drawn(0, (40, 3), 1e3, "float32")
+    with pytest.raises(AssertionError):
+        assert_moments_of_the_whole(mutant, values, [7, 9], 1)
