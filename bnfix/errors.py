@@ -36,12 +36,20 @@ class ModelError(BnfixError):
     """The model itself fails when it is run; the error that it raised is the cause."""
 
 
+class OptionError(BnfixError):
+    """An argument is none of the values that it may have, or does not go with another."""
+
+
 class ResourceError(BnfixError):
     """Memory or disk space does not suffice for what was asked."""
 
 
 class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""
+
+
+class BnfixWarning(UserWarning):
+    """Something that was asked for was not done, or is worth less than it looks."""
 
 
 def gist(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Moments of channels: any split into parts gives those of the whole."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ def assert_moments_of_the_whole(estimator, values, cuts, axis, mask=None):
     """As numpy has them in extended precision, to a few units in the last place of the values."""
     moments = estimator(values.shape[axis])
     edges = [0, *cuts, len(values)]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         part = None if mask is None else mask[start:stop]
         moments.update(values[start:stop], axis=axis, mask=part)
     rows = np.moveaxis(values.astype(np.longdouble), axis, -1)

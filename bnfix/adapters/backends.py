@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def compiled(
-    backend: str, fn: Callable[[Any], Any], *, any_rows: bool
-) -> Callable[[Any], Any]:
+def compiled(backend: str, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
     """`fn` of one structure of tensors, compiled where `backend` compiles.
 
     With `any_rows` it is compiled once for batches of every length.

@@ -354,8 +354,12 @@ class Adapter(ABC):
         return self.keras.Sequential(layers, name=model.name), lost
 
     @abstractmethod
+    def is_compiled(self, model: Any) -> bool:
+        """Whether `model` knows its loss."""
+
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         """How `model` is compiled, serialized; None if it is not."""
+        return model.get_compile_config() if self.is_compiled(model) else None
 
     def copy_compilation(self, source: Any, target: Any) -> str | None:
         """Compile `target` as `source` is compiled; says what could not be kept."""

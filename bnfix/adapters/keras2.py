@@ -146,8 +146,8 @@ class Keras2(Adapter):
         if layers:  # what add_loss() and add_metric() on symbolic tensors leave
             model._insert_layers(layers)
 
-    def compile_config(self, model: Any) -> dict[str, Any] | None:
-        return model.get_compile_config() if getattr(model, "_is_compiled", False) else None
+    def is_compiled(self, model: Any) -> bool:
+        return bool(getattr(model, "_is_compiled", False))
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None

@@ -133,8 +133,8 @@ class Keras3(Adapter):
     def attach(self, model: Any, layers: list[Any]) -> None:
         """Nothing to do: in Keras 3 every node of a graph feeds an output."""
 
-    def compile_config(self, model: Any) -> dict[str, Any] | None:
-        return model.get_compile_config() if model.compiled else None
+    def is_compiled(self, model: Any) -> bool:
+        return bool(model.compiled)
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None

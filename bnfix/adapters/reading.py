@@ -53,6 +53,10 @@ class Reading:
         """Channel axis of the BatchNormalization that `call` applies; None if it has several."""
         return weights.channel_axis(self.layers[call.layer], len(call.inputs[0].shape))
 
+    def channels(self, call: Call) -> int:
+        """Number of channels of the BatchNormalization that `call` applies."""
+        return weights.read_statistics(self.layers[call.layer])[0].size
+
     def linear(self, call: Call) -> Linear | None:
         rank = len(call.outputs[0].shape)
         return weights.read_linear(self.layers[call.layer], call.kind, rank)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bnfix.numerics.linear import KERNEL_AXES, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
+from bnfix.numerics.tolerance import largest
 
 
 def channel_axis(layer: Any, rank: int) -> int | None:
@@ -67,7 +68,14 @@ def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:
     for name, value in values.items():
         variable = getattr(layer, name, None)
         if variable is not None:
-            variable.assign(value.reshape(tuple(variable.shape)))
+            most = largest(_dtype(variable))
+            variable.assign(np.clip(value, -most, most).reshape(tuple(variable.shape)))
+
+
+def too_large(layer: Any, mean: Floats, variance: Floats) -> int:
+    """Number of channels whose statistics exceed what `layer` can store, and are cut to that."""
+    most = largest(_dtype(layer.moving_variance))
+    return int(np.sum((np.abs(mean) > most) | (variance > most)))
 
 
 def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
@@ -122,6 +130,10 @@ def _tie(layer: Any, kernel_name: str) -> str | None:
     if getattr(layer, "lora_enabled", False):
         return "has LoRA weights"
     return None
+
+
+def _dtype(variable: Any) -> str:
+    return str(getattr(variable.dtype, "name", variable.dtype))
 
 
 def _required(variable: Any) -> Floats:

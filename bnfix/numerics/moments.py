@@ -93,9 +93,7 @@ class ChannelMoments:
             block = rows[start : start + height]
             self._add_block(block.astype(wide, copy=False), apart[: len(block)])
 
-    def _add_block(
-        self, block: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]
-    ) -> None:
+    def _add_block(self, block: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]) -> None:
         count = len(block) * block.shape[2]
         with np.errstate(all="ignore"):  # what is not finite is reported by whoever asks
             pivot = (_sums(block) / count).astype(block.dtype)

@@ -35,3 +35,9 @@ _LARGEST = {"float64": 1.797e308, "float32": 3.4028e38, "float16": 65504.0, "bfl
 def largest(dtype: str) -> float:
     """The largest finite number of `dtype`."""
     return _LARGEST.get(dtype, _LARGEST["float32"])
+
+
+def width(dtype: str) -> int:
+    """Bytes of one number of `dtype`; 8 where it does not say, as for strings."""
+    digits = "".join(filter(str.isdigit, dtype.removeprefix("b")))
+    return max(int(digits) // 8, 1) if digits else 1 if dtype == "bool" else 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from bnfix.adapters import weights
@@ -9,19 +11,28 @@ from bnfix.adapters.base import Adapter
 from bnfix.numerics.moments import Floats
 
 
-def commit(adapter: Adapter, updates: list[tuple[Any, Floats, Floats]]) -> None:
-    """Store `(layer, mean, variance)` for all of `updates`.
+@contextmanager
+def committed(
+    adapter: Adapter, updates: list[tuple[Any, Floats, Floats]]
+) -> Generator[Callable[[], None]]:
+    """`(layer, mean, variance)` of all of `updates` are stored while the block runs.
 
-    Whatever interrupts it, even a KeyboardInterrupt, puts every statistic back as it was.
+    They stay if the function handed out was called in it. Else, whatever ends the block, even a
+    KeyboardInterrupt, every statistic is put back as it was.
     """
     variables = [variable for layer, _, _ in updates for variable in weights.statistics(layer)]
     before = [adapter.copy_value(variable) for variable in variables]
-    done = False
+    kept = False
+
+    def keep() -> None:
+        nonlocal kept
+        kept = True
+
     try:
         for layer, mean, variance in updates:
             weights.write_statistics(layer, mean, variance)
-        done = True
+        yield keep
     finally:
-        if not done:
+        if not kept:
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)

@@ -11,8 +11,10 @@ they hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters.normalizing import normalizer
@@ -22,8 +24,9 @@ from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.numerics.tolerance import width
 from bnfix.recalibration.finite import check_finite
-from bnfix.recalibration.memory import Store
+from bnfix.recalibration.memory import RowBytes, Store
 from bnfix.recalibration.pieces import Piece
 from bnfix.recalibration.schedule import Schedule, Stage
 
@@ -38,46 +41,43 @@ class ExactEngine:
         reading: The model, read.
         plan: Its stages.
         ddof: Of the variance by which measured BNs normalize, and which is stored.
-        compiled: Whether stages are compiled; pays for all but small jobs.
-        any_rows: Whether the model takes batches of every length.
         store: Where tensors wait.
 
     Attributes:
         moments: Of each BN, by key.
     """
 
-    def __init__(
-        self,
-        reading: Reading,
-        plan: Schedule,
-        *,
-        ddof: int,
-        compiled: bool,
-        any_rows: bool,
-        store: Store,
-    ) -> None:
-        self.reading, self.adapter, self.plan, self.store = reading, reading.adapter, plan, store
-        self.ddof, self.compiled, self.any_rows = ddof, compiled, any_rows
+    def __init__(self, reading: Reading, plan: Schedule, *, ddof: int, store: Store) -> None:
+        self.reading, self.adapter, self.plan = reading, reading.adapter, plan
+        self.ddof, self.store = ddof, store
         self.moments: dict[LayerKey, ChannelMoments] = {}
         # On the processor itself float64 costs nothing extra; from elsewhere only moments come.
         self._on_device = self.adapter.accelerated
         self._masks: dict[tuple[int, Value], Any] = {}
         self._normalizers: dict[int, Callable[..., Any]] = {}  # by index of the call
 
-    def enter(self, number: int, piece: Piece) -> None:
-        """Store the inputs of the `number`-th piece that the plan reads."""
+    def enter(self, number: int, piece: Piece) -> Piece:
+        """Store what the plan reads of the `number`-th piece; returns it without its inputs."""
         used = {value for stage in self.plan.stages for value in stage.reads}
         for value, array in zip(self.reading.graph.inputs, piece.inputs, strict=True):
             if value in used:
                 self.store.put((number, value), array)
+        return replace(piece, inputs=[])
 
-    def run(self, pieces: Sequence[Piece], advance: Callable[[], None]) -> None:
+    def run(self, pieces: Sequence[Piece], advance: Callable[[], None], *, compiled: bool) -> None:
         """Measure every BN on `pieces`, all of which have entered.
 
-        `advance` is called after each piece of each stage.
+        Args:
+            pieces: In the order in which they have entered.
+            advance: Called after each piece of each stage.
+            compiled: Whether stages are compiled; pays for all but small jobs.
         """
+        # A batch size that is written into the model has to stay visible.
+        any_rows = all(value.shape[:1] == (None,) for value in self.reading.graph.inputs)
         for stage in self.plan.stages:
             step = self._step(stage)
+            if compiled:
+                step = self.adapter.compiled(step, any_rows=any_rows)
             for number, piece in enumerate(pieces):
                 self._run(stage, step, number, piece)
                 advance()
@@ -128,7 +128,19 @@ class ExactEngine:
             kept = [(made[value], self.adapter.mask_of(made[value])) for value in stage.keeps]
             return kept, [self._measured(call, made) for call in stage.measures]
 
-        return self.adapter.compiled(step, any_rows=self.any_rows) if self.compiled else step
+        return step
+
+    def observe(self, flat: list[Any]) -> dict[Value, int]:
+        """Bytes of the first row of every value, by running the model on it as it is."""
+        made = {
+            value: self._as_input(None if array is None else array[:1], value)
+            for value, array in zip(self.reading.graph.inputs, flat, strict=True)
+        }
+        for call in self.reading.graph:
+            if call.outputs[0] not in made:
+                made.update(zip(call.outputs, self._call(call, made), strict=True))
+        arrays = {v: self.adapter.view(t) for v, t in made.items() if hasattr(t, "__array__")}
+        return {value: arrays[value].nbytes if value in arrays else 0 for value in made}
 
     def _call(self, call: Call, made: dict[Value, Any]) -> list[Any]:
         args, kwargs = map_leaves(
@@ -179,9 +191,7 @@ class ExactEngine:
 
     def _merge(self, call: Call, part: tuple[Any, ...], where: str) -> None:
         axis, view = self._axis(call), self.adapter.view
-        moments = self.moments.setdefault(
-            call.layer, ChannelMoments(self.reading.channels(call))
-        )
+        moments = self.moments.setdefault(call.layer, ChannelMoments(self.reading.channels(call)))
         if self._on_device:
             moments.merge(*(view(item) for item in part))
         else:
@@ -203,6 +213,23 @@ class ExactEngine:
                     moments.variance(ddof=self.ddof),
                 )
             self._normalizers[call.index] = settled[call.layer]
+
+
+def row_bytes(reading: Reading, plan: Schedule, flat: list[Any]) -> RowBytes:
+    """Bytes that one row of each value takes.
+
+    From the graph alone where all shapes are known, else from the first row of `flat`.
+    """
+    values = [value for call in reading.graph for value in call.outputs]
+    if all(None not in value.shape[1:] for value in values):
+        return _declared_bytes
+    engine = ExactEngine(reading, plan, ddof=0, store=Store(lambda _: None, lambda array: array))
+    with reading.adapter.preserved(reading.model):
+        return engine.observe(flat).__getitem__
+
+
+def _declared_bytes(value: Value) -> int:
+    return math.prod(size or 0 for size in value.shape[1:]) * width(value.dtype)
 
 
 def _last(stage: Stage) -> str:

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.recalibration.loading import Loaded
+
+#: Tracing a stage costs about as much as running it uncompiled on this many pieces. Measured on
+#: MobileNetV2: 2.1 s compiled against 0.6 s for 6 batches, 2.1 s against 3.1 s for 40.
+TRACING_PAYS_FROM = 24
+
 #: Kinds of calls of which nobody knows what they do with rows.
 _UNKNOWN = ("Operation", "Custom", "Lambda")
-
-Flat = list[Any]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Piece:
         last: Position of the batch that its last row is from.
     """
 
-    inputs: Flat
+    inputs: list[Any]
     rows: int
     first: int
     last: int
@@ -52,17 +56,17 @@ def keeps_rows_apart(kind: str, layer: Any) -> bool:
     return 0 not in (axis if isinstance(axis, (list, tuple)) else [axis])
 
 
-def pieces(batches: Iterable[tuple[int, Flat]], rows: int | None) -> Iterator[Piece]:
+def pieces(batches: Iterable[Loaded], rows: int | None) -> Iterator[Piece]:
     """All rows of `batches`, in order, `rows` at a time; None leaves the batches as they are.
 
     Args:
-        batches: Position of the batch, and its inputs.
+        batches: Read one at a time.
         rows: Of each piece but the last, and the last before the rows change their shape.
     """
     waiting: list[Piece] = []
-    for index, flat in batches:
-        piece = Piece(flat, _length(flat), index, index)
-        if rows is None or not _can_be_cut(flat):
+    for one in batches:
+        piece = Piece(one.flat, one.rows, one.batch.index, one.batch.index)
+        if rows is None or not _can_be_cut(one.flat):
             yield from [*_joined(waiting), piece]
             waiting = []
             continue
@@ -80,13 +84,9 @@ def pieces(batches: Iterable[tuple[int, Flat]], rows: int | None) -> Iterator[Pi
     yield from _joined(waiting)
 
 
-def _can_be_cut(flat: Flat) -> bool:
+def _can_be_cut(flat: list[Any]) -> bool:
     """Whether all rows have the same length, so that they stand in an array."""
     return all(leaf is None or hasattr(leaf, "__array__") for leaf in flat)
-
-
-def _length(flat: Flat) -> int:
-    return next(int(leaf.shape[0]) for leaf in flat if leaf is not None)
 
 
 def _shapes(piece: Piece) -> list[Any]:

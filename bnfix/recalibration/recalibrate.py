@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import Reading, flat_inputs, read
 from bnfix.data.batches import batches
-from bnfix.data.fit import check_fits
-from bnfix.errors import DataError, StatisticsError, UnsupportedModelError
-from bnfix.graph.definition import LayerKey
-from bnfix.graph.select import Selection, select
+from bnfix.errors import BnfixWarning, OptionError, StatisticsError
+from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
-from bnfix.progress import progress
-from bnfix.recalibration.commit import commit
-from bnfix.recalibration.exact import ExactEngine
-from bnfix.recalibration.schedule import schedule
+from bnfix.recalibration.commit import committed
+from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
+from bnfix.recalibration.guard import Guard, Metric, Verdict
+from bnfix.recalibration.loading import loaded
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
+from bnfix.recalibration.targets import targets
 
 
 def recalibrate(
     model: Any,
     ds: Any,
     *,
+    method: str = "exact",
     batch_size: int = 32,
     steps: int | None = None,
     layers: Selection = None,
     include_frozen: bool = True,
     min_count: int = 32,
     ddof: int = 0,
+    memory_limit: int | None = None,
+    guard: str | bool = "auto",
+    metric: Metric | None = None,
     verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
@@ -42,12 +43,17 @@ def recalibrate(
     small-batch approximation): the result equals one training-mode pass over all of `ds` as a
     single batch and does not depend on batch size or order. Dropout and the like are off.
 
+    With labels the loss on `ds` is compared before and after, and worse statistics are not kept.
+
     Args:
-        model: Functional or Sequential model of either Keras, nested as deep as you like. Changed
-            in place, all or nothing; only statistics change.
+        model: Built model of either Keras and any kind, subclassed included. Changed in place, all
+            or nothing; only statistics change.
         ds: What `fit` takes: `x`, `(x, y)` or `(x, y, weight)` as arrays, `tf.data.Dataset`,
             generator, `PyDataset` or `Sequence`; preprocessed as for training, read once.
-        batch_size: For arrays; any value gives the same statistics.
+        method: "exact", or "streaming" for data too large to hold: one pass in which each BN
+            normalizes by the batch at hand, as training does, so that it is exact for the first
+            BN only. The larger the batches, the better.
+        batch_size: For arrays; with "exact" any value gives the same statistics.
         steps: Number of batches to take; needed where `ds` does not end.
         layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
@@ -55,6 +61,14 @@ def recalibrate(
         min_count: Fewest values per channel, summed over batches and space. With 32 the mean is
             known to 0.18 sigma and the variance to 25 %.
         ddof: 0 stores the population variance, 1 the unbiased one that fused tf_keras layers store.
+        memory_limit: Bytes that tensors on their way through the network may take; the others go
+            to files in a temporary folder. All are held in memory by default.
+        guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
+            loss on `ds`, and refuses to replace statistics that were never updated where it cannot
+            compare; "raise" raises; False keeps the new ones whatever they do.
+        metric: What the guard compares instead of the compiled loss: a function of the labels and
+            the predictions of a batch, as they come, that gives a number or one a row, the smaller
+            the better.
         verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
@@ -62,125 +76,108 @@ def recalibrate(
         The model.
 
     Raises:
-        UnsupportedModelError: Not a Keras model, no graph, or no BatchNormalization in it.
+        UnsupportedModelError: Not a built Keras model, or no BatchNormalization in it.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
-        StatisticsError: A BN saw fewer than `min_count` values, or some that are not finite.
+        StatisticsError: A BN saw fewer than `min_count` values, or some that are not finite; or the
+            guard raises.
+        ModelError: The model fails on `ds`, or takes other ways for other batches.
+        ResourceError: Memory or disk space does not suffice.
+        OptionError: An argument is none of what it may be.
         In every case, KeyboardInterrupt included, nothing is changed.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "recalibrate")
-    chosen = _chosen(reading, layers, include_frozen)
-    plan = schedule(reading.graph, chosen)
-    inputs = _load(reading, batches(ds, batch_size=batch_size, steps=steps))
-    number = len(inputs)
-    engine = ExactEngine(reading, plan, ddof=ddof, compiled=_worth_compiling(number))
-    with (
-        progress(len(plan.stages) * number, "recalibrating", verbose) as advance,
-        adapter.preserved(model),
-    ):
-        engine.run(inputs, advance)
-    found = [(path, key, engine.moments[key]) for key, path in chosen.items()]
-    _check_counts(found, min_count)
-    report = _report(reading, found, number, ddof, plan.chained)
-    commit(adapter, _updates(reading, found, ddof))
+    settings = _settings(method, ddof, memory_limit, verbose)
+    judge = Guard(adapter, model, guard, metric, limit=_share(memory_limit, method))
+    norms = targets(adapter, model, layers, include_frozen=include_frozen)
+    stream = loaded(adapter, model, batches(ds, batch_size=batch_size, steps=steps))
+    found = estimate(adapter, model, norms, judge.watch(stream, norms), settings)
+    _check_counts(found.moments, min_count)
+    rows = tuple(_row(path, norms[path], m, ddof) for path, m in found.moments.items())
+    before = judge.loss() if judge.can_judge else None
+    updates = [(norms[row.path], row.mean, row.variance) for row in rows]
+    with committed(adapter, updates) as keep:
+        verdict = None if before is None else Verdict(before, judge.loss())
+        kept = verdict is None or not verdict.worse
+        if not kept and guard == "raise":
+            raise StatisticsError(
+                f"new statistics make {model.name} worse: {verdict}. Look whether the data is "
+                "preprocessed as for training; guard=False keeps them anyway. "
+                "Nothing was changed."
+            )
+        if kept:
+            keep()
+    if verdict is not None and not kept:
+        warnings.warn(
+            f"recalibrate made {model.name} worse and put the old statistics back: {verdict}. Is "
+            "the data preprocessed as for training? guard=False keeps the new ones.",
+            BnfixWarning,
+            stacklevel=2,
+        )
+    report = _report(found, rows, kept, verdict)
     return (model, report) if return_report else model
 
 
-def _chosen(reading: Reading, layers: Selection, include_frozen: bool) -> dict[LayerKey, str]:
-    """Key and path of every BN to re-estimate, in the model's order."""
-    adapter = reading.adapter
-    _refuse_hidden(adapter, reading)
-    paths: dict[LayerKey, str] = {}
-    for call in reading.graph:
-        if reading.is_batch_norm(call.layer):
-            paths.setdefault(call.layer, call.path)
-    if not paths:
-        raise UnsupportedModelError(
-            f"{reading.model.name} has no BatchNormalization, so there is nothing to recalibrate. "
-            "bnfix.check tells whether anything else makes it depend on the batch."
+def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | str) -> Settings:
+    if method not in METHODS:
+        raise OptionError(
+            f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}. "
+            "Nothing was changed."
         )
-    wanted = select(layers, paths.values(), what="BatchNormalization")
-    return {
-        key: path
-        for key, path in paths.items()
-        if path in wanted and (include_frozen or reading.layers[key].trainable)
-    }
-
-
-def _refuse_hidden(adapter: Adapter, reading: Reading) -> None:
-    """A BN inside a custom layer or wrapper has no place in the graph, so its input is not seen."""
-    for call in reading.graph:
-        layer = reading.layers[call.layer]
-        hidden = adapter.batch_norms(layer) if adapter.is_layer(layer) else []
-        if hidden:
-            path = f"{call.path}/{hidden[0][0]}"
-            raise UnsupportedModelError(
-                f"recalibrate cannot see into {call.path} ({type(layer).__name__}), which holds "
-                "the "
-                f"BatchNormalization {path}. Build the model from its layers, so that they are "
-                "part "
-                "of its graph. Nothing was changed.",
-                path=path,
-            )
-
-
-def _load(reading: Reading, stream: Iterable[Any]) -> list[list[Any]]:
-    """Every batch as a flat list of inputs, checked against the model."""
-    adapter, model = reading.adapter, reading.model
-    names = adapter.input_names(model)
-    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
-    loaded: list[list[Any]] = []
-    for batch in stream:
-        flat = flat_inputs(adapter, model, batch.x)
-        check_fits(flat, names, specs, index=batch.index)
-        loaded.append(flat)
-    if not loaded:
-        raise DataError(
-            "the calibration data is empty: at least one batch is required. Nothing was changed."
+    if ddof not in (0, 1):
+        raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1. Nothing was changed.")
+    if memory_limit is not None and memory_limit <= 0:
+        raise OptionError(
+            f"memory_limit is {memory_limit!r}; it is a number of bytes, 2**30 for 1 GiB. "
+            "Nothing was changed."
         )
-    return loaded
+    return Settings(method, ddof, memory_limit, verbose)
 
 
-def _worth_compiling(number: int) -> bool:
-    """Tracing a stage costs about as much as running it uncompiled on this many batches."""
-    return number >= _TRACING_PAYS_FROM
+def _share(memory_limit: int | None, method: str) -> int | None:
+    """Bytes of inputs that the guard may keep."""
+    if memory_limit is not None:
+        return memory_limit // _GUARDS_PART
+    return _SAMPLE if method == "streaming" else None
 
 
-# Measured on MobileNetV2: 2.1 s compiled against 0.6 s for 6 batches, 2.1 s against 3.1 s for 40.
-_TRACING_PAYS_FROM = 24
+#: What part of a memory limit the guard may take for a sample of the inputs.
+_GUARDS_PART = 16
+
+#: Bytes of inputs kept to compare losses where the data is too large to hold.
+_SAMPLE = 256 << 20
 
 
-def _check_counts(found: list[tuple[str, LayerKey, ChannelMoments]], min_count: int) -> None:
-    for path, _, moments in found:
-        if moments.count < min_count:
+def _check_counts(moments: dict[str, ChannelMoments], min_count: int) -> None:
+    for path, found in moments.items():
+        if found.count < min_count:
             raise StatisticsError(
-                f"{path} saw {moments.count} values per channel; min_count is {min_count}. Pass "
-                "more "
-                "calibration data or lower min_count. Nothing was changed.",
+                f"{path} saw {found.count} values per channel; min_count is {min_count}. Pass "
+                "more calibration data or lower min_count. Nothing was changed.",
                 path=path,
             )
 
 
-def _updates(
-    reading: Reading, found: list[tuple[str, LayerKey, ChannelMoments]], ddof: int
-) -> list[tuple[Any, Any, Any]]:
-    return [(reading.layers[key], m.mean, m.variance(ddof=ddof)) for _, key, m in found]
+def _row(path: str, layer: Any, moments: ChannelMoments, ddof: int) -> LayerStatistics:
+    new = moments.mean, moments.variance(ddof=ddof)
+    return LayerStatistics(
+        path,
+        moments.count,
+        *weights.read_statistics(layer),
+        *new,
+        momentum=float(layer.momentum),
+        clamped=weights.too_large(layer, *new),
+    )
 
 
 def _report(
-    reading: Reading,
-    found: list[tuple[str, LayerKey, ChannelMoments]],
-    number: int,
-    ddof: int,
-    chained: tuple[str, ...],
+    found: Estimate, rows: tuple[LayerStatistics, ...], kept: bool, verdict: Verdict | None
 ) -> RecalibrationReport:
-    rows: list[LayerStatistics] = []
-    for path, key, moments in found:
-        old_mean, old_variance = weights.read_statistics(reading.layers[key])
-        new = moments.mean, moments.variance(ddof=ddof)
-        rows.append(LayerStatistics(path, moments.count, old_mean, old_variance, *new))
-    notes = tuple(
-        f"{path} is called on a result of its own; its calls were settled in order and pooled"
-        for path in chained
+    return RecalibrationReport(
+        rows,
+        found.batches,
+        kept,
+        found.engine,
+        verdict,
+        None if found.need is None else found.need.total,
+        found.notes,
     )
-    return RecalibrationReport(tuple(rows), number, notes)

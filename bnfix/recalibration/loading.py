@@ -1,0 +1,78 @@
+"""Calibration data on its way in: each batch once, in order, checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.reading import flat_inputs
+from bnfix.data.batches import Batch
+from bnfix.data.fit import check_fits
+from bnfix.data.structure import leaves, map_arrays
+from bnfix.errors import DataError
+from bnfix.graph.definition import TensorSpec
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch that fits the model.
+
+    Attributes:
+        batch: As it came.
+        flat: Its inputs in the order of the model's, or as they stand where it has none declared.
+        rows: Their number.
+    """
+
+    batch: Batch
+    flat: list[Any]
+    rows: int
+
+
+def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Loaded]:
+    """Every batch of `stream`, at least one.
+
+    Raises:
+        DataError: There is none, or one does not fit the model or is not finite.
+    """
+    inputs = list(getattr(model, "inputs", None) or [])
+    specs = [adapter.tensor_spec(tensor) for tensor in inputs]
+    empty = True
+    for batch in stream:
+        empty = False
+        yield _fitting(adapter, model, batch, specs)
+    if empty:
+        raise DataError(
+            "the calibration data is empty: at least one batch is required. Nothing was changed."
+        )
+
+
+def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:
+    """The batch as tensors in the structure in which `model` is called."""
+    inputs = list(getattr(model, "inputs", None) or [])
+    if not inputs:
+        return map_arrays(adapter.fed, one.batch.x)
+    specs = (adapter.tensor_spec(tensor) for tensor in inputs)
+    tensors = [
+        None if leaf is None else adapter.to_tensor(leaf, spec)
+        for leaf, spec in zip(one.flat, specs, strict=True)
+    ]
+    return adapter.pack(adapter.input_structure(model), tensors)
+
+
+def _fitting(adapter: Adapter, model: Any, batch: Batch, specs: list[TensorSpec]) -> Loaded:
+    if specs:
+        flat, names = flat_inputs(adapter, model, batch.x), adapter.input_names(model)
+    else:  # a subclassed model may take any shape, but values must be finite
+        flat = [leaf for leaf in leaves(batch.x) if leaf is not None]
+        names = [str(position) for position in range(len(flat))]
+        specs = [_spec_of(np.asarray(leaf)) for leaf in flat]
+    return Loaded(batch, flat, check_fits(flat, names, specs, index=batch.index))
+
+
+def _spec_of(array: np.ndarray[Any, Any]) -> TensorSpec:
+    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
+    return TensorSpec((None, *array.shape[1:]), dtype)
