@@ -49,7 +49,8 @@ def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 full = [next(left) if here else None for here in present]
                 return fn(tf.nest.pack_sequence_as(structure, full))
 
-            traced[key] = tf.function(run, autograph=False, input_signature=[specs])
+            # The concrete function is called directly: finding it anew costs as much as it does.
+            traced[key] = tf.function(run, autograph=False).get_concrete_function(specs)
         return traced[key](tensors)
 
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from functools import cached_property
 from typing import Any
 
@@ -55,7 +56,7 @@ class Reading:
 
     def channels(self, call: Call) -> int:
         """Number of channels of the BatchNormalization that `call` applies."""
-        return weights.read_statistics(self.layers[call.layer])[0].size
+        return math.prod(self.layers[call.layer].moving_mean.shape)
 
     def linear(self, call: Call) -> Linear | None:
         rank = len(call.outputs[0].shape)

@@ -73,6 +73,10 @@ class ChannelMoments:
         self._ss = self._ss + within + np.square(delta) * (self.counts * counts / total)
         self.counts = self.counts + counts
 
+    def absorb(self, other: ChannelMoments) -> None:
+        """Add everything that `other` has seen."""
+        self.merge(other.counts, other.mean, other._ss / np.maximum(other.counts, 1))
+
     def variance(self, *, ddof: int = 0) -> Floats:
         """Squared deviations over `count - ddof`: 0 the population variance, 1 the unbiased one."""
         if self.count <= ddof:

@@ -150,7 +150,7 @@ def _rows_of_a_piece(
 
 #: Largest tensor that a processor works on at a time. Larger ones leave its cache, and memory for
 #: them is fetched from the system anew each time.
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 32 << 20
 
 
 def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:

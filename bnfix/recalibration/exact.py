@@ -12,7 +12,9 @@ they hold.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -32,6 +34,9 @@ from bnfix.recalibration.schedule import Schedule, Stage
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
+
+#: Pieces under way in compiled code: while one is measured, the other keeps the processor busy.
+AT_ONCE = 2
 
 
 class ExactEngine:
@@ -74,29 +79,56 @@ class ExactEngine:
         """
         # A batch size that is written into the model has to stay visible.
         any_rows = all(value.shape[:1] == (None,) for value in self.reading.graph.inputs)
-        for stage in self.plan.stages:
-            step = self._step(stage)
-            if compiled:
-                step = self.adapter.compiled(step, any_rows=any_rows)
-            for number, piece in enumerate(pieces):
-                self._run(stage, step, number, piece)
-                advance()
-            self._settle(stage)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            for stage in self.plan.stages:
+                step = self._step(stage)
+                if compiled:
+                    step = self.adapter.compiled(step, any_rows=any_rows)
+                self._run(stage, step, pieces, pool.submit if compiled else _now, advance)
+                self._settle(stage)
 
-    def _run(self, stage: Stage, step: Callable[..., Any], number: int, piece: Piece) -> None:
-        read = [self._taken(number, value) for value in stage.reads]
+    def _run(
+        self,
+        stage: Stage,
+        step: Callable[[list[_Masked]], Any],
+        pieces: Sequence[Piece],
+        submit: Callable[..., Future[Any]],
+        advance: Callable[[], None],
+    ) -> None:
+        """Take all pieces through `stage`, a few at a time, and merge what they bring in order."""
+        under_way: deque[Future[Any]] = deque()
+        done = 0
+        for number, piece in enumerate(pieces):
+            read = [self._taken(number, value) for value in stage.reads]
+            # The first piece goes alone: a stage is traced when it is first called.
+            work = (submit if number else _now)(self._through, stage, step, read, str(piece))
+            under_way.append(work)
+            while len(under_way) >= AT_ONCE or (under_way and number + 1 == len(pieces)):
+                self._finish(stage, done, *under_way.popleft().result())
+                done += 1
+                advance()
+
+    def _through(
+        self, stage: Stage, step: Callable[..., Any], read: list[_Masked], where: str
+    ) -> tuple[list[_Masked], list[ChannelMoments]]:
+        """What a piece is after `stage`, and its moments there; changes nothing here."""
         with self._telling_where(_last(stage)):
             kept, measured = step(read)
-        del read
+        pairs = zip(stage.measures, measured, strict=True)
+        return kept, [self._moments(call, part, where) for call, part in pairs]
+
+    def _finish(
+        self, stage: Stage, number: int, kept: list[_Masked], parts: list[ChannelMoments]
+    ) -> None:
         for value in stage.frees:
             self.store.drop((number, value))
             self._masks.pop((number, value), None)
-        for call, part in zip(stage.measures, measured, strict=True):
-            self._merge(call, part, str(piece))
         for value, (tensor, mask) in zip(stage.keeps, kept, strict=True):
             self.store.put((number, value), tensor)
             if mask is not None:
                 self._masks[number, value] = mask
+        for call, part in zip(stage.measures, parts, strict=True):
+            self.moments.setdefault(call.layer, ChannelMoments(part.mean.size)).absorb(part)
 
     def _taken(self, number: int, value: Value) -> _Masked:
         held = self.store.get((number, value))
@@ -169,7 +201,7 @@ class ExactEngine:
             ) from error
 
     def _measured(self, call: Call, made: dict[Value, Any]) -> Any:
-        """What `_merge` is given: input and mask of the BN, or their moments already."""
+        """What `_moments` is given: input and mask of the BN, or their moments already."""
         tensor = made[call.inputs[0]]
         mask = call.arguments[1].get("mask")
         mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
@@ -189,15 +221,17 @@ class ExactEngine:
 
     # --- between stages ----------------------------------------------------------------------
 
-    def _merge(self, call: Call, part: tuple[Any, ...], where: str) -> None:
-        axis, view = self._axis(call), self.adapter.view
-        moments = self.moments.setdefault(call.layer, ChannelMoments(self.reading.channels(call)))
+    def _moments(self, call: Call, part: tuple[Any, ...], where: str) -> ChannelMoments:
+        """Of one piece at one BN."""
+        view, moments = self.adapter.view, ChannelMoments(self.reading.channels(call))
         if self._on_device:
             moments.merge(*(view(item) for item in part))
         else:
             tensor, mask = part
-            moments.update(view(tensor), axis=axis, mask=None if mask is None else view(mask))
+            seen = None if mask is None else view(mask)
+            moments.update(view(tensor), axis=self._axis(call), mask=seen)
         check_finite(moments, call.path, where)
+        return moments
 
     def _settle(self, stage: Stage) -> None:
         """Let the BNs just measured normalize by what was measured."""
@@ -213,6 +247,13 @@ class ExactEngine:
                     moments.variance(ddof=self.ddof),
                 )
             self._normalizers[call.index] = settled[call.layer]
+
+
+def _now(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """As `Executor.submit`, but at once and here."""
+    result: Future[Any] = Future()
+    result.set_result(function(*args))
+    return result
 
 
 def row_bytes(reading: Reading, plan: Schedule, flat: list[Any]) -> RowBytes:
