@@ -55,6 +55,11 @@ class ChannelMoments:
         self._ss = self._ss + within + np.square(delta) * (self.counts * counts / total)
         self.counts = self.counts + counts
 
+    def absorb(self, other: ChannelMoments, *, weight: float = 1.0) -> None:
+        """Add everything that `other` has seen, each value counted `weight` times."""
+        variance = other._ss / np.where(other.counts > 0, other.counts, 1)
+        self.merge(weight * other.counts, other.mean, variance)
+
     def variance(self, *, ddof: int = 0) -> Floats:
         """Squared deviations over `count - ddof`: 0 the population variance, 1 the unbiased one."""
         if self.count <= ddof:
