@@ -57,8 +57,13 @@ class ChannelMoments:
 
     def absorb(self, other: ChannelMoments, *, weight: float = 1.0) -> None:
         """Add everything that `other` has seen, each value counted `weight` times."""
-        variance = other._ss / np.where(other.counts > 0, other.counts, 1)
-        self.merge(weight * other.counts, other.mean, variance)
+        counts, mean, variance = other.part
+        self.merge(weight * counts, mean, variance)
+
+    @property
+    def part(self) -> tuple[Floats, Floats, Floats]:
+        """Counts, means and population variances (0 where nothing was seen), each (channels,)."""
+        return self.counts, self.mean, self._ss / np.where(self.counts > 0, self.counts, 1)
 
     def variance(self, *, ddof: int = 0) -> Floats:
         """Squared deviations over `count - ddof`: 0 the population variance, 1 the unbiased one."""

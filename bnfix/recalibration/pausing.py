@@ -66,6 +66,15 @@ class Pausable:
         if self._thread.ident is not None:
             self._thread.join(max(until - time.monotonic(), 0))
 
+    def pause(self, value: Any) -> None:
+        """Within the function: hand `value` to who resumed it, and wait to be resumed again."""
+        if not self._released:  # or else it has caught what was to end it
+            self._value = value
+            self._stopped.release()
+            self._turn.acquire()
+        if self._released:
+            raise Released
+
     def _run(self) -> None:
         _here.pausable = self
         self._turn.acquire()
@@ -78,14 +87,6 @@ class Pausable:
             self._error = error
         finally:
             self._stopped.release()
-
-    def _pause(self, value: Any) -> None:
-        if not self._released:  # or else it has caught what was to end it
-            self._value = value
-            self._stopped.release()
-            self._turn.acquire()
-        if self._released:
-            raise Released
 
 
 _here = threading.local()
@@ -100,7 +101,7 @@ def pause(value: Any) -> None:
     pausable: Pausable | None = getattr(_here, "pausable", None)
     if pausable is None:
         raise RuntimeError("not in a thread that can be paused")
-    pausable._pause(value)  # pyright: ignore[reportPrivateUsage]
+    pausable.pause(value)
 
 
 @contextmanager
