@@ -25,10 +25,10 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
-from bnfix.errors import BnfixError, ModelError, StatisticsError
+from bnfix.errors import BnfixError, ModelError
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
-from bnfix.recalibration.measuring import failure, merge, raised_in
+from bnfix.recalibration.measuring import check_counts, failure, merge, raised_in, unreached
 from bnfix.recalibration.pausing import NoProgress, Pausable, pause, paused
 from bnfix.recalibration.pooling import Calls, apart, partway, pool
 
@@ -93,7 +93,7 @@ class LockstepEngine:
             before = partway(before, one.calls) if chained else one.calls
             count += 1
         self.moments = {path: pool(best.calls[path]) for path in self.norms}
-        self._check_counts()
+        check_counts(self.moments, ddof=self.ddof)
         if chained:
             self.notes = (_chained(chained, count, best.disagreement, tolerance),)
 
@@ -104,7 +104,7 @@ class LockstepEngine:
                 advance()
         missed = [path for path in self.norms if path not in one.calls]
         if missed:
-            raise _unreached(missed[0], len(batches))
+            raise unreached(missed[0], batches=len(batches))
         for path, calls in before.items():
             if len(calls) != len(one.calls[path]):
                 raise _unsteady(path, len(calls), len(one.calls[path]))
@@ -133,15 +133,6 @@ class LockstepEngine:
             around.enter_context(arrivals(adapter, self.norms, pause))
             functions = [forward_pass(batch) for batch in batches]
             yield around.enter_context(paused(functions, patience=self.patience))
-
-    def _check_counts(self) -> None:
-        for path, moments in self.moments.items():
-            if moments.count <= self.ddof:
-                raise StatisticsError(
-                    f"{path} saw {moments.count} values per channel; ddof={self.ddof} needs more "
-                    "than that. Pass more calibration data. Nothing was changed.",
-                    path=path,
-                )
 
 
 class _Pass:
@@ -236,15 +227,6 @@ def _parted(first: Arrival | None, other: Arrival | None, number: int) -> ModelE
         "takes the same way through the model, or leave the layer out with layers=. "
         "Nothing was changed.",
         path=_path(first) or _path(other),
-    )
-
-
-def _unreached(path: str, batches: int) -> ModelError:
-    return ModelError(
-        f"{path} is not called when the model runs on the calibration data (batches 0 to "
-        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=. "
-        "Nothing was changed.",
-        path=path,
     )
 
 

@@ -5,6 +5,7 @@ A part is what one batch contributes to one call: count, mean and population var
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,26 @@ def several_axes(path: str) -> StatisticsError:
     return StatisticsError(
         f"{path} normalizes over several axes at once, which recalibrate does not support. Leave "
         "it out with layers=. Nothing was changed.",
+        path=path,
+    )
+
+
+def check_counts(found: Mapping[str, ChannelMoments], *, ddof: int) -> None:
+    """Refuse what no variance with `ddof` can be computed of; `found` is by path."""
+    for path, moments in found.items():
+        if moments.count <= ddof:
+            raise StatisticsError(
+                f"{path} saw {moments.count} values per channel; a variance with ddof={ddof} needs "
+                "more than that. Pass more calibration data. Nothing was changed.",
+                path=path,
+            )
+
+
+def unreached(path: str, *, batches: int) -> ModelError:
+    return ModelError(
+        f"{path} is not called when the model runs on the calibration data (batches 0 to "
+        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=. "
+        "Nothing was changed.",
         path=path,
     )
 
