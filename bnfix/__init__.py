@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnfix import callbacks as callbacks
     from bnfix.checks.check import CheckReport as CheckReport
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import check as check
@@ -39,6 +40,7 @@ _HOME = {
     "StatisticsError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "callbacks": "bnfix.callbacks",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
     "graph_of": "bnfix.operations.view",
@@ -55,7 +57,8 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'bnfix' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    home = importlib.import_module(_HOME[name])
+    value = home if _HOME[name] == f"bnfix.{name}" else getattr(home, name)
     globals()[name] = value
     return value
 

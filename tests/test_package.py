@@ -38,7 +38,7 @@ ROOMS = {
     },
 }  # fmt: skip
 #: The outermost modules may use anything.
-OUTER = {"__init__", "__main__", "cli", "demo", "plots"}
+OUTER = {"__init__", "__main__", "callbacks", "cli", "demo", "plots"}
 #: Where an array library may be named at all; of these, keras2 is loaded for tf_keras models only.
 TENSORFLOW = re.compile(r"bnfix\.(adapters\.(backends|keras2)|data\..*)$")
 TENSORFLOW_AT_THE_TOP = {"bnfix.adapters.keras2"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,55 @@ def accelerated(backend: str) -> bool:
     import torch  # pyright: ignore[reportMissingImports]
 
     return torch.cuda.is_available()
+
+
+@contextmanager
+def uncompiled(backend: str) -> Generator[None]:
+    """What the user has compiled runs step by step while the block runs, in all threads."""
+    if backend != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextmanager
+def inference_thread(backend: str) -> Generator[None]:
+    """This thread keeps nothing for gradients, and compiles nothing, while the block runs.
+
+    In TensorFlow a new thread records on no tape, and `uncompiled` reaches all threads.
+    """
+    if backend == "torch":
+        import torch  # pyright: ignore[reportMissingImports]
+
+        with torch.no_grad():
+            yield
+    elif backend == "jax":
+        import jax  # pyright: ignore[reportMissingImports]
+
+        with jax.disable_jit():
+            yield
+    else:
+        yield
+
+
+def is_traced(backend: str, value: Any) -> bool:
+    """Whether `value` stands for one that compiled code will have later."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.is_symbolic_tensor(value)) if tf.is_tensor(value) else False
+    if backend == "jax":
+        import jax  # pyright: ignore[reportMissingImports]
+
+        return isinstance(value, jax.core.Tracer)
+    return False
 
 
 def errors(backend: str) -> tuple[type[Exception], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +286,39 @@ class Adapter(ABC):
     def accelerated(self) -> bool:
         """Whether tensors live outside of the processor's own memory."""
         return backends.accelerated(self.backend)
+
+    @abstractmethod
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """While the block runs, functions that the user has compiled run step by step."""
+
+    @abstractmethod
+    def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
+        """What a new thread enters to run a model in inference as this thread would."""
+
+    @abstractmethod
+    def is_traced(self, value: Any) -> bool:
+        """Whether `value` stands for one that compiled code will have later."""
+
+    def has_values(self, tensor: Any) -> bool:
+        return not (self.is_symbolic(tensor) or self.is_traced(tensor))
+
+    @contextmanager
+    def each_step_once(self, model: Any) -> Generator[None]:
+        """While the block runs, layers that loop over time make no step twice.
+
+        The loops of both Kerases make the first step once more before, to see what comes out.
+        """
+        with ExitStack() as undo:
+            for _, layer in self.tree(model):
+                if self.batch_norms(layer):
+                    for name, value in self.without_trial_step(layer).items():
+                        undo.callback(setattr, layer, name, getattr(layer, name))
+                        setattr(layer, name, value)
+            yield
+
+    def without_trial_step(self, layer: Any) -> dict[str, Any]:
+        """The attributes that make `layer` loop without a trial."""
+        return {"unroll": True} if isinstance(layer, self.keras.layers.RNN) else {}
 
     @abstractmethod
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:

@@ -7,6 +7,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,21 @@ class Keras2(Adapter):
     @property
     def backend(self) -> str:
         return "tensorflow"
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        return backends.uncompiled("tensorflow")
+
+    def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
+        return nullcontext  # floatx and policy are those of all threads
+
+    def is_traced(self, value: Any) -> bool:
+        return backends.is_traced("tensorflow", value)
+
+    def without_trial_step(self, layer: Any) -> dict[str, Any]:
+        if isinstance(layer, self.keras.layers.TimeDistributed):
+            # As predict() runs it: time folded into the batch; it loops where the batch is known.
+            return {"_always_use_reshape": True}
+        return super().without_trial_step(layer)
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         points: dict[str, Callable[[Any], Any]] = {

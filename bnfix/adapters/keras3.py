@@ -10,6 +10,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,22 @@ class Keras3(Adapter):
     @property
     def backend(self) -> str:
         return self.keras.backend.backend()
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        return backends.uncompiled(self.keras.backend.backend())
+
+    def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
+        # Layers made within a call take the policy from the thread; floatx is that of all threads.
+        policy = self.keras.config.dtype_policy()
+
+        def enter() -> AbstractContextManager[None]:
+            self.keras.config.set_dtype_policy(policy)
+            return backends.inference_thread(self.keras.backend.backend())
+
+        return enter
+
+    def is_traced(self, value: Any) -> bool:
+        return backends.is_traced(self.keras.backend.backend(), value)
 
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         points: dict[str, Callable[[Any], Any]] = {

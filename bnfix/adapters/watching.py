@@ -1,14 +1,12 @@
 """Watch every layer of a model at work: what the first row brings in, and what comes out.
 
-The calls are watched from inside, at `layer.call`: wrappers such as Keras 3's TimeDistributed do
-not go through `__call__`. Only row 0 is kept, since that is what must not depend on its neighbours.
+Only row 0 is kept, since that is what must not depend on its neighbours.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.intercepting import intercepted
 
 Rows = tuple[npt.NDArray[Any], ...]
 
@@ -48,24 +47,22 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
     """
     events: list[Event] = []
     around: list[str] = []
-    with ExitStack() as undo:
-        for layer in adapter.callables(model):
-            own = vars(layer).get("call")
-            layer.call = _spy(adapter, layer, events, around, rows)
-            # Registered once the assignment has succeeded: there is nothing to undo before.
-            if own is None:
-                undo.callback(delattr, layer, "call")
-            else:
-                undo.callback(setattr, layer, "call", own)
+
+    def spy(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        return _spy(adapter, layer, call, events, around, rows)
+
+    with intercepted(adapter.callables(model), spy):
         yield events
 
 
 def _spy(
-    adapter: Adapter, layer: Any, events: list[Event], around: list[str], rows: int
+    adapter: Adapter,
+    layer: Any,
+    call: Callable[..., Any],
+    events: list[Event],
+    around: list[str],
+    rows: int,
 ) -> Callable[..., Any]:
-    call = layer.call
-
-    @functools.wraps(call)
     def spy(*args: Any, **kwargs: Any) -> Any:
         around.append(layer.name)
         try:

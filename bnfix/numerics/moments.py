@@ -73,9 +73,15 @@ class ChannelMoments:
         self._ss = self._ss + within + np.square(delta) * (self.counts * counts / total)
         self.counts = self.counts + counts
 
-    def absorb(self, other: ChannelMoments) -> None:
-        """Add everything that `other` has seen."""
-        self.merge(other.counts, other.mean, other._ss / np.maximum(other.counts, 1))
+    def absorb(self, other: ChannelMoments, *, weight: float = 1.0) -> None:
+        """Add everything that `other` has seen, each value counted `weight` times."""
+        counts, mean, variance = other.part
+        self.merge(weight * counts, mean, variance)
+
+    @property
+    def part(self) -> tuple[Floats, Floats, Floats]:
+        """Counts, means and population variances (0 where nothing was seen), each (channels,)."""
+        return self.counts, self.mean, self._ss / np.where(self.counts > 0, self.counts, 1)
 
     def variance(self, *, ddof: int = 0) -> Floats:
         """Squared deviations over `count - ddof`: 0 the population variance, 1 the unbiased one."""
@@ -109,7 +115,7 @@ class ChannelMoments:
 
     def _add_masked(self, rows: npt.NDArray[np.floating], seen: npt.NDArray[np.bool_]) -> None:
         """Mask and values with channels last; float64 throughout, for masks are seldom large."""
-        rows, seen = (part.reshape(-1, self.mean.size) for part in (rows, seen))
+        rows, seen = rows.reshape(-1, self.mean.size), seen.reshape(-1, self.mean.size)
         counts = seen.sum(axis=0)
         total = np.maximum(counts, 1)
         kept = np.where(seen, rows, 0).astype(np.float64)

@@ -205,15 +205,8 @@ def _streaming(
     batches: Iterator[Loaded],
     settings: Settings,
 ) -> Estimate:
-    number = 0
-
-    def inputs() -> Iterator[Any]:
-        nonlocal number
-        for one in batches:
-            number += 1
-            yield as_inputs(adapter, model, one)
-
     engine = StreamingEngine(adapter, model, norms, ddof=settings.ddof)
+    inputs = (as_inputs(adapter, model, one) for one in batches)
     with progress(None, "recalibrating", settings.verbose) as advance:
-        engine.run(inputs(), advance)
-    return Estimate(engine.moments, "streaming", number, None, engine.notes)
+        engine.run(inputs, advance)
+    return Estimate(engine.moments, "streaming", engine.batches, None, engine.notes)

@@ -21,13 +21,13 @@ from typing import Any
 
 from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
-from bnfix.errors import BnfixError, ModelError, StatisticsError, gist
+from bnfix.errors import BnfixError
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.numerics.tolerance import width
-from bnfix.recalibration.finite import check_finite
+from bnfix.recalibration.measuring import axis_of, check_finite, failure, measure
 from bnfix.recalibration.memory import RowBytes, Store
 from bnfix.recalibration.pieces import Piece
 from bnfix.recalibration.schedule import Schedule, Stage
@@ -56,7 +56,6 @@ class ExactEngine:
         self.reading, self.adapter, self.plan = reading, reading.adapter, plan
         self.ddof, self.store = ddof, store
         self.moments: dict[LayerKey, ChannelMoments] = {}
-        # On the processor itself float64 costs nothing extra; from elsewhere only moments come.
         self._on_device = self.adapter.accelerated
         self._masks: dict[tuple[int, Value], Any] = {}
         self._normalizers: dict[int, Callable[..., Any]] = {}  # by index of the call
@@ -112,7 +111,7 @@ class ExactEngine:
         self, stage: Stage, step: Callable[..., Any], read: list[_Masked], where: str
     ) -> tuple[list[_Masked], list[ChannelMoments]]:
         """What a piece is after `stage`, and its moments there; changes nothing here."""
-        with self._telling_where(_last(stage)):
+        with _telling(_last(stage), where):
             kept, measured = step(read)
         pairs = zip(stage.measures, measured, strict=True)
         return kept, [self._moments(call, part, where) for call, part in pairs]
@@ -183,22 +182,8 @@ class ExactEngine:
         layer = self._normalizers.get(call.index) or self.reading.layers[call.layer]
         if call.accepts_training:
             kwargs = {**kwargs, "training": False}
-        with self._telling_where(call.path):
+        with _telling(call.path, "a batch"):
             return self.adapter.flatten(layer(*args, **kwargs))
-
-    @contextmanager
-    def _telling_where(self, where: str) -> Generator[None]:
-        try:
-            yield
-        except BnfixError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"{where} raised {gist(error)} on the calibration data. The model has to run on "
-                "the data before it can be recalibrated; call model(x) on a batch to see it fail "
-                "alone. Nothing was changed.",
-                path=where,
-            ) from error
 
     def _measured(self, call: Call, made: dict[Value, Any]) -> Any:
         """What `_moments` is given: input and mask of the BN, or their moments already."""
@@ -207,30 +192,20 @@ class ExactEngine:
         mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
         if not self._on_device:
             return tensor, mask
-        return self.adapter.moments(tensor, self._axis(call), mask)
-
-    def _axis(self, call: Call) -> int:
-        axis = self.reading.channel_axis(call)
-        if axis is None:
-            raise StatisticsError(
-                f"{call.path} normalizes over several axes at once, which recalibrate does not "
-                "support. Leave it out with layers=. Nothing was changed.",
-                path=call.path,
-            )
-        return axis
+        axis = axis_of(self.reading.layers[call.layer], len(tensor.shape), path=call.path)
+        return self.adapter.moments(tensor, axis, mask)
 
     # --- between stages ----------------------------------------------------------------------
 
     def _moments(self, call: Call, part: tuple[Any, ...], where: str) -> ChannelMoments:
         """Of one piece at one BN."""
-        view, moments = self.adapter.view, ChannelMoments(self.reading.channels(call))
         if self._on_device:
-            moments.merge(*(view(item) for item in part))
+            moments = ChannelMoments(self.reading.channels(call))
+            moments.merge(*map(self.adapter.view, part))
         else:
-            tensor, mask = part
-            seen = None if mask is None else view(mask)
-            moments.update(view(tensor), axis=self._axis(call), mask=seen)
-        check_finite(moments, call.path, where)
+            layer = self.reading.layers[call.layer]
+            moments = measure(self.adapter, layer, *part, path=call.path)
+        check_finite(moments, path=call.path, where=where)
         return moments
 
     def _settle(self, stage: Stage) -> None:
@@ -247,6 +222,16 @@ class ExactEngine:
                     moments.variance(ddof=self.ddof),
                 )
             self._normalizers[call.index] = settled[call.layer]
+
+
+@contextmanager
+def _telling(path: str, where: str) -> Generator[None]:
+    try:
+        yield
+    except BnfixError:
+        raise
+    except Exception as error:
+        raise failure(error, path=path, where=where) from error
 
 
 def _now(function: Callable[..., Any], *args: Any) -> Future[Any]:

@@ -1,0 +1,36 @@
+"""Stand between a model and its layers: replace `layer.call` for a while.
+
+`call` is what is replaced, not `__call__`, which wrappers such as Keras 3's TimeDistributed go
+around. What Keras does in `__call__` (casting, masks, building) happens before.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+#: From a layer and its own `call` to what is called instead.
+Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+
+
+@contextmanager
+def intercepted(layers: Iterable[Any], wrap: Wrap) -> Generator[None]:
+    """While the block runs, each of `layers` is called as `wrap(layer, layer.call)`."""
+    with ExitStack() as undo:
+        for layer in layers:
+            call = layer.call
+            replaced = functools.wraps(call)(wrap(layer, call))
+            # Registered first: an interrupt must find everything undone.
+            undo.callback(_put_back, layer, vars(layer).get("call"))
+            layer.call = replaced
+        yield
+
+
+def _put_back(layer: Any, own: Any) -> None:
+    """`own` is a `call` that the layer had as an attribute of its own, rarely there."""
+    if own is not None:
+        layer.call = own
+    elif "call" in vars(layer):
+        del layer.call

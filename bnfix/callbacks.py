@@ -1,0 +1,192 @@
+"""bnfix inside `fit`: fresh statistics before each validation, and BN frozen from some epoch on.
+
+These are callbacks to both Kerases without being a subclass of either's, since nothing here may
+import a Keras. What a CallbackList asks of its members is in `_Callback`; `fit` looks up the train
+function anew for each step, so one made within an epoch's hook is the one that is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from bnfix.adapters.choose import adapter_of
+from bnfix.data.batches import batches
+from bnfix.errors import BnfixError, DataError
+from bnfix.graph.select import Selection, select
+from bnfix.operations.freeze import freeze
+from bnfix.recalibration.recalibrate import recalibrate
+from bnfix.recalibration.statistics import RecalibrationReport
+
+
+class _Callback:
+    """Everything that `fit`, `evaluate` and `predict` of either Keras call, doing nothing.
+
+    Attributes:
+        model: The model at work.
+        params: What `fit` was told: epochs, steps, verbose.
+    """
+
+    async_safe = True  # Keras 3 may run the batch hooks, which do nothing, in another thread
+    _supports_tf_logs = True  # tf_keras need not make numbers of logs that nobody reads
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.params: dict[str, Any] = {}
+
+    def set_model(self, model: Any) -> None:
+        self.model = model
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+    def _implements_no_batch_hooks(self) -> bool:
+        return False
+
+    _implements_train_batch_hooks = _implements_no_batch_hooks
+    _implements_test_batch_hooks = _implements_no_batch_hooks
+    _implements_predict_batch_hooks = _implements_no_batch_hooks
+
+    def on_train_begin(self, logs: Any = None) -> None: ...
+    def on_train_end(self, logs: Any = None) -> None: ...
+    def on_test_begin(self, logs: Any = None) -> None: ...
+    def on_test_end(self, logs: Any = None) -> None: ...
+    def on_predict_begin(self, logs: Any = None) -> None: ...
+    def on_predict_end(self, logs: Any = None) -> None: ...
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None: ...
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None: ...
+    def on_batch_end(self, batch: int, logs: Any = None) -> None: ...
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None: ...
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None: ...
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None: ...
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None: ...
+    def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None: ...
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None: ...
+
+
+class RecalibrateBN(_Callback):
+    """Recalibrate before each validation of a `fit`, at the end of epochs, and of the training.
+
+    Validation then measures the weights rather than moving statistics that lag behind them, and so
+    do checkpoints and early stopping. List it before the callbacks that are to see the new
+    statistics, and after those that change weights, such as Keras 3's SwapEMAWeights: it runs
+    wherever the weights are not those that it has seen last. Training itself goes on as without
+    it, since training mode normalizes by the batch.
+
+    Args:
+        ds: Calibration data, as for `recalibrate`. It is read anew each time, so that a generator,
+            which can be read only once, is refused.
+        every: Number of epochs from one recalibration to the next; the last epoch always has one.
+        **options: Of `recalibrate`; `verbose` is 0 unless given.
+
+    Attributes:
+        report: Of the last recalibration; None before the first.
+
+    Raises:
+        DataError: `ds` can be read only once, is no calibration data, or never ends.
+    """
+
+    def __init__(self, ds: Any, every: int = 1, **options: Any) -> None:
+        super().__init__()
+        _check_whole("RecalibrateBN", "every", every, at_least=1)
+        self.ds = ds
+        self.every = every
+        self.options: dict[str, Any] = {"verbose": 0, **options, "return_report": True}
+        self.report: RecalibrationReport | None = None
+        self._epoch: int | None = None  # within `fit` only
+        self._seen = b""
+        _check_readable(ds, self.options)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._recalibrate_if_due()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._recalibrate_if_due()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._epoch is not None:
+            self._recalibrate()
+        self._epoch = None
+
+    def _recalibrate_if_due(self) -> None:
+        if self._epoch is not None and (self._epoch + 1) % self.every == 0:
+            self._recalibrate()
+
+    def _recalibrate(self) -> None:
+        if _fingerprint(self.model) != self._seen:
+            _, self.report = recalibrate(self.model, self.ds, **self.options)
+            self._seen = _fingerprint(self.model)
+
+
+class FreezeBN(_Callback):
+    """Freeze every BatchNormalization from epoch `at_epoch` on, within the running `fit`.
+
+    As `bnfix.freeze`: moving statistics, gamma and beta stay as they are from then on. The train
+    function is made anew, since the old one remembers that they were to be trained. The optimizer
+    keeps the slots it has for gamma and beta, and leaves them alone; compile again before saving a
+    model whose optimizer state is to be loaded, or Keras finds more slots than it expects.
+
+    An optimizer that overwrites weights by their average now and then (`ema_overwrite_frequency`)
+    still does so with gamma and beta. `RecalibrateBN` goes on with frozen layers too, unless told
+    `include_frozen=False`.
+
+    Args:
+        at_epoch: From 0; 0 freezes before the first step.
+        layers: As for `freeze`: paths or a function of a path; all by default.
+    """
+
+    def __init__(self, at_epoch: int, *, layers: Selection = None) -> None:
+        super().__init__()
+        _check_whole("FreezeBN", "at_epoch", at_epoch, at_least=0)
+        self.at_epoch = at_epoch
+        self.layers = layers
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.model.built:  # a path that does not exist is told now, not many epochs later
+            self._trained()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch >= self.at_epoch and self._trained():
+            freeze(self.model, layers=self.layers)
+            self.model.make_train_function(force=True)
+
+    def _trained(self) -> list[str]:
+        """Paths of those that are still to be frozen."""
+        norms = dict(adapter_of(self.model).batch_norms(self.model))
+        chosen = select(self.layers, norms, what="BatchNormalization")
+        return [path for path in chosen if norms[path].trainable]
+
+
+def _check_whole(who: str, name: str, value: Any, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise BnfixError(
+            f"{who}: {name} must be a whole number of at least {at_least}; got {value!r}."
+        )
+
+
+def _check_readable(ds: Any, options: dict[str, Any]) -> None:
+    """Find out at the start what would otherwise end a training after its first epoch."""
+    inspect.signature(recalibrate).bind(None, ds, **options)
+    if isinstance(ds, Iterator):
+        raise DataError(
+            f"RecalibrateBN reads its data each time anew, and {type(ds).__name__} can be read "
+            "only once. Pass arrays, a tf.data.Dataset, a PyDataset or Sequence, or a list of its "
+            "batches behind an __iter__ of your own. Nothing was changed."
+        )
+    sizes = {name: options[name] for name in ("batch_size", "steps") if name in options}
+    batches(ds, **sizes)
+
+
+def _fingerprint(model: Any) -> bytes:
+    """Tells one state of the weights and statistics of `model` from another."""
+    adapter = adapter_of(model)
+    digest = hashlib.blake2b()
+    for variable in adapter.weights(model):
+        digest.update(adapter.copy_value(variable).tobytes())
+    return digest.digest()

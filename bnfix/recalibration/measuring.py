@@ -1,0 +1,92 @@
+"""What is measured where a BatchNormalization is called, and when is that refused?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.errors import ModelError, StatisticsError, gist
+from bnfix.numerics.moments import ChannelMoments
+
+
+def measure(adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str) -> ChannelMoments:
+    """Moments of `tensor`, on its way into the BatchNormalization `layer`.
+
+    A `mask` of None stands for the one that travels with `tensor`, if any does. On the processor
+    itself sums in float64 cost nothing extra; from elsewhere only moments are fetched.
+    """
+    axis = axis_of(layer, len(tensor.shape), path=path)
+    mask = adapter.mask_of(tensor) if mask is None else mask
+    moments = ChannelMoments(math.prod(layer.moving_mean.shape))
+    if adapter.accelerated:
+        moments.merge(*map(adapter.view, adapter.moments(tensor, axis, mask)))
+    else:
+        seen = None if mask is None else adapter.view(mask)
+        moments.update(adapter.view(tensor), axis=axis, mask=seen)
+    return moments
+
+
+def check_finite(moments: ChannelMoments, *, path: str, where: str) -> None:
+    """Refuse what is infinite or not a number; `where` is what it was measured on: "batch 3"."""
+    if bad := moments.not_finite:
+        raise StatisticsError(
+            f"{path}: {bad} of {moments.mean.size} channels have a mean or variance that is not "
+            f"finite in {where}. The layers before it overflow or divide by zero there; look at "
+            "their weights and at that batch. Nothing was changed.",
+            path=path,
+        )
+
+
+def axis_of(layer: Any, rank: int, *, path: str) -> int:
+    """Channel axis of the BatchNormalization `layer` on inputs of `rank` dimensions."""
+    axis = weights.channel_axis(layer, rank)
+    if axis is None:
+        raise StatisticsError(
+            f"{path} normalizes over several axes at once, which recalibrate does not support. "
+            "Leave it out with layers=. Nothing was changed.",
+            path=path,
+        )
+    return axis
+
+
+def check_counts(found: Mapping[str, ChannelMoments], *, ddof: int) -> None:
+    """Refuse what no variance with `ddof` can be computed of; `found` is by path."""
+    for path, moments in found.items():
+        if moments.count <= ddof:
+            raise StatisticsError(
+                f"{path} saw {moments.count} values per channel; a variance with ddof={ddof} needs "
+                "more than that. Pass more calibration data. Nothing was changed.",
+                path=path,
+            )
+
+
+def unreached(path: str, *, batches: int) -> ModelError:
+    return ModelError(
+        f"{path} is not called when the model runs on the calibration data (batches 0 to "
+        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=. "
+        "Nothing was changed.",
+        path=path,
+    )
+
+
+def failure(error: BaseException, *, path: str, where: str) -> ModelError:
+    """How to say that the model raised `error` at the layer at `path`, on "batch 3"."""
+    return ModelError(
+        f"{path} raised {gist(error)} on {where} of the calibration data. The model has to run "
+        "on the data before it can be recalibrated; call model(x) on that batch to see it fail "
+        "alone. Nothing was changed.",
+        path=path,
+    )
+
+
+def raised_in(adapter: Adapter, model: Any, error: BaseException) -> str:
+    """Path of the innermost layer of `model` within whose code `error` was raised."""
+    paths = {id(layer): path for path, layer in adapter.tree(model)}
+    where, frame = model.name, error.__traceback__
+    while frame is not None:
+        where = paths.get(id(frame.tb_frame.f_locals.get("self")), where)
+        frame = frame.tb_next
+    return where

@@ -1,0 +1,134 @@
+"""Statistics of data too large to hold: one pass, each batch normalized by itself.
+
+Each BatchNormalization measures its inputs, merges their moments into those of the batches before,
+and normalizes by the batch at hand, as in training mode but with dropout and the like off. So what
+is pooled has the variance within batches and that between them, where an average of batch
+variances would lose the latter.
+
+It is not exact. A layer further down sees inputs normalized by one batch, from which the difference
+of this batch to all is gone. Of n independent values of a Gaussian, a variance is known to a
+relative standard error of sqrt(2 / n); n lies between the rows of a batch and the values that these
+hold per channel, since neighbouring values are alike. To normalize by what has been pooled so far
+instead is no remedy: the first batches then stay in the pool as they were seen, wrongly scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.errors import BnfixError, DataError
+from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration.arrivals import Arrival, arrivals
+from bnfix.recalibration.measuring import (
+    check_counts,
+    check_finite,
+    failure,
+    raised_in,
+    unreached,
+)
+
+#: Rows per batch below which the report warns.
+_SMALL_BATCH = 64
+
+
+class StreamingEngine:
+    """Runs a model on one batch after the other and collects the moments of every BN in `norms`.
+
+    Batches may take different ways through the model.
+
+    Args:
+        adapter: Of the model's Keras.
+        model: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
+        norms: The BNs to measure, by full path; others run as they are.
+        ddof: Of the variance that is to be stored; each batch is normalized with 0, as in training.
+
+    Attributes:
+        moments: What was found, by path.
+        notes: How far the result may be off, and why.
+        batches: Number of batches read.
+    """
+
+    def __init__(self, adapter: Adapter, model: Any, norms: Mapping[str, Any], *, ddof: int):
+        self.adapter = adapter
+        self.model = model
+        self.norms = dict(norms)
+        self.ddof = ddof
+        self.moments: dict[str, ChannelMoments] = {}
+        self.notes: tuple[str, ...] = ()
+        self.batches = 0
+
+    def run(self, batches: Iterable[Any], advance: Callable[[], None]) -> None:
+        """Measure every BN on `batches`, each in the structure that the model takes.
+
+        `advance` is called after each batch.
+
+        Raises:
+            DataError: There is no batch.
+            ModelError: The model fails, or no batch comes to one of `norms`.
+            StatisticsError: A BN saw too few values, or some that are not finite.
+        """
+        rows = 0
+        with self.adapter.untouched(self.model):
+            for batch in batches:
+                self._forward(batch)
+                rows += int(self.adapter.flatten(batch)[0].shape[0])
+                self.batches += 1
+                advance()
+        if not self.batches:
+            raise DataError(
+                "the calibration data is empty: at least one batch is required. "
+                "Nothing was changed."
+            )
+        missed = [path for path in self.norms if path not in self.moments]
+        if missed:
+            raise unreached(missed[0], batches=self.batches)
+        check_counts(self.moments, ddof=self.ddof)
+        self.notes = self._expected_bias(rows / self.batches)
+
+    def _forward(self, batch: Any) -> None:
+        adapter, model = self.adapter, self.model
+        try:
+            with ExitStack() as around:
+                around.enter_context(adapter.uncompiled())
+                around.enter_context(adapter.each_step_once(model))
+                around.enter_context(adapter.inference_thread()())
+                around.enter_context(arrivals(adapter, self.norms, self._arrive))
+                model(batch, training=False)
+        except BnfixError:
+            raise
+        except Exception as error:
+            path = raised_in(adapter, model, error)
+            raise failure(error, path=path, where=f"batch {self.batches}") from error
+
+    def _arrive(self, arrival: Arrival) -> None:
+        """Pool what has arrived, and let the call normalize by it alone."""
+        path, layer, here = arrival.path, self.norms[arrival.path], arrival.moments
+        check_finite(here, path=path, where=f"batch {self.batches}")
+        self.moments.setdefault(path, ChannelMoments(here.mean.size)).absorb(here)
+        if here.count:  # else all of it is masked, and its answer is of no account
+            weights.write_statistics(layer, here.mean, here.variance())
+
+    def _expected_bias(self, rows: float) -> tuple[str, ...]:
+        if len(self.norms) < 2 or self.batches < 2:
+            return ()  # no layer saw inputs normalized by a part of the data
+        path = min(self.moments, key=lambda path: self.moments[path].count)
+        values = self.moments[path].count / self.batches
+        low, high = (math.sqrt(2 / max(n, 1)) for n in (max(values, rows), min(values, rows)))
+        notes = (
+            "streamed: layers behind another BatchNormalization saw inputs normalized by one batch "
+            f"at a time, whose variances are off by {low:.1%} to {high:.1%} at {path} "
+            f"({rows:.3g} rows, {values:,.0f} values per channel a batch); not streamed, the "
+            "statistics are exact",
+        )
+        if rows < _SMALL_BATCH:
+            notes += (
+                f"streamed in batches of {rows:.3g} rows: with fewer than {_SMALL_BATCH}, deep "
+                "networks end far from exact statistics (ResNet50 on 256 images: outputs 36 % off "
+                "at batches of 2, 14 % at 8, 7.7 % at 32, 3.5 % at 128). Use larger batches",
+            )
+        return notes
