@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import check as check
     from bnfix.errors import BnfixError as BnfixError
+    from bnfix.errors import BnfixWarning as BnfixWarning
     from bnfix.errors import DataError as DataError
     from bnfix.errors import ModelError as ModelError
+    from bnfix.errors import OptionError as OptionError
+    from bnfix.errors import ResourceError as ResourceError
     from bnfix.errors import StatisticsError as StatisticsError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.graph.graph import Call as Call
+    from bnfix.graph.graph import Graph as Graph
+    from bnfix.graph.graph import Value as Value
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
     from bnfix.operations.repair import repair as repair
@@ -35,12 +41,18 @@ _HOME = {
     "CheckReport": "bnfix.checks.check",
     "Finding": "bnfix.checks.check",
     "BnfixError": "bnfix.errors",
+    "BnfixWarning": "bnfix.errors",
+    "OptionError": "bnfix.errors",
+    "ResourceError": "bnfix.errors",
     "DataError": "bnfix.errors",
     "ModelError": "bnfix.errors",
     "StatisticsError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
     "callbacks": "bnfix.callbacks",
+    "Call": "bnfix.graph.graph",
+    "Graph": "bnfix.graph.graph",
+    "Value": "bnfix.graph.graph",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
     "graph_of": "bnfix.operations.view",
