@@ -129,8 +129,9 @@ class FreezeBN(_Callback):
 
     As `bnfix.freeze`: moving statistics, gamma and beta stay as they are from then on. The train
     function is made anew, since the old one remembers that they were to be trained. The optimizer
-    keeps the slots it has for gamma and beta, and leaves them alone; compile again before saving a
-    model whose optimizer state is to be loaded, or Keras finds more slots than it expects.
+    keeps the slots it has for gamma and beta, and leaves them alone. They are saved as well, and
+    Keras 3 then loads the model without its optimizer's state, with a warning; compile again before
+    the last epochs where that state is wanted.
 
     An optimizer that overwrites weights by their average now and then (`ema_overwrite_frequency`)
     still does so with gamma and beta. `RecalibrateBN` goes on with frozen layers too, unless told

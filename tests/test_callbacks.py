@@ -25,7 +25,7 @@ def digits():
     return x[:1400], labels[order][:1400], x[1400:], labels[order][1400:]
 
 
-def network(K, blocks=((16, 1), (16, 1), (32, 2), (32, 1), (64, 2))):
+def network(K, blocks=((16, 2), (32, 1), (32, 1), (64, 2))):
     L = K.layers
     K.utils.set_random_seed(0)
     x = inputs = K.Input((8, 8, 1))
@@ -36,15 +36,16 @@ def network(K, blocks=((16, 1), (16, 1), (32, 2), (32, 1), (64, 2))):
     return K.Model(inputs, L.Dense(10, activation="softmax")(x))
 
 
-def compiled(model, K, **options):
+def compiled(model, K, *, eagerly=False, **options):
     optimizer = K.optimizers.SGD(0.1, momentum=0.9, **options)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"], run_eagerly=eagerly)
     return model
 
 
-def small(K):
-    """Two BNs, for tests of what happens when."""
-    return compiled(network(K, blocks=((4, 2), (4, 2))), K)
+def small(K, *, eagerly=False):
+    """Two BNs, for tests of what happens when; `eagerly` saves the tracing."""
+    return compiled(network(K, blocks=((4, 2), (4, 2))), K, eagerly=eagerly)
 
 
 def fitted(model, *callbacks, epochs=3, rows=200, **options):
@@ -108,7 +109,7 @@ def test_weights_averaged_by_hand_need_statistics_of_their_own(K):
     for weight, values in zip(model.trainable_weights, zip(*keep.seen, strict=True), strict=True):
         weight.assign(np.mean(values, axis=0))
     stale = accuracy(model, *test)
-    bnfix.recalibrate(model, x, verbose=0)
+    bnfix.recalibrate(model, x, batch_size=350, verbose=0)
     recalibrated = accuracy(model, *test)
 
     assert stale < last, (last, stale, recalibrated)
@@ -123,14 +124,14 @@ def test_averages_of_keras_3_are_validated_with_statistics_of_their_own():
         model = compiled(network(K), K, use_ema=True, ema_momentum=0.98)
         as_trained = Recorder(ref.weights_of)  # the averages are swapped out by then
         callbacks = K.callbacks.SwapEMAWeights(), *callbacks, as_trained
-        options = {"rows": 1400, "batch_size": 32, "validation_data": tuple(test)}
+        options = {"epochs": 2, "rows": 1400, "batch_size": 32, "validation_data": tuple(test)}
         history = fitted(model, *callbacks, **options).history
         final = accuracy(model, *test)
         model.set_weights(as_trained.seen[-1])
         return history, final, accuracy(model, *test)
 
     stale, stale_at_last, last = run()
-    history, final, _ = run(RecalibrateBN(x))
+    history, final, _ = run(RecalibrateBN(x, batch_size=350))
 
     assert history["loss"] == stale["loss"], "training went another way"
     for epoch, validated in enumerate(history["val_accuracy"]):
@@ -149,7 +150,7 @@ def is_fresh(model):
 
 
 def test_statistics_are_fresh_at_each_validation_and_at_the_end(K):
-    model, looks = small(K), [Recorder(is_fresh, at) for at in ("test", "epoch")]
+    model, looks = small(K, eagerly=True), [Recorder(is_fresh, at) for at in ("test", "epoch")]
     callback = RecalibrateBN(digits()[0][:200])
     fitted(model, callback, *looks, validation_data=validation())
     assert [look.seen for look in looks] == [[True] * 3, [True] * 3]
@@ -158,13 +159,13 @@ def test_statistics_are_fresh_at_each_validation_and_at_the_end(K):
 
 
 def test_without_validation_they_are_fresh_when_an_epoch_ends(K):
-    model, look = small(K), Recorder(is_fresh)
+    model, look = small(K, eagerly=True), Recorder(is_fresh)
     fitted(model, RecalibrateBN(digits()[0][:200]), look)
     assert look.seen == [True] * 3
 
 
 def test_every_second_epoch_and_the_last_are_recalibrated_on_request(K):
-    model, look = small(K), Recorder(is_fresh)
+    model, look = small(K, eagerly=True), Recorder(is_fresh)
     fitted(model, RecalibrateBN(digits()[0][:200], every=2), look)
     assert look.seen == [False, True, False]
     assert is_fresh(model)
@@ -180,7 +181,7 @@ def test_nothing_is_read_again_while_the_weights_stay_the_same(K):
 
     callback = RecalibrateBN(Data())
     Data.read = 0
-    fitted(small(K), callback, validation_data=validation())
+    fitted(small(K, eagerly=True), callback, validation_data=validation())
     assert Data.read == 3
 
 
@@ -188,7 +189,7 @@ def test_training_goes_on_as_without_it(K):
     def run(*callbacks):
         model = small(K)
         functions = Recorder(lambda model: model.train_function)
-        told = fitted(model, *callbacks, functions, validation_data=validation())
+        told = fitted(model, *callbacks, functions)
         assert len(set(map(id, functions.seen))) == 1, "the train function was made again"
         slots = [np.array(v.numpy() if hasattr(v, "numpy") else v) for v in variables(model)]
         return told.history, trained(model), slots
@@ -197,9 +198,7 @@ def test_training_goes_on_as_without_it(K):
     wanted, plain, plain_slots = run()
     assert same(weights, plain)
     assert same(slots, plain_slots)
-    assert {k: v for k, v in history.items() if not k.startswith("val")} == {
-        k: v for k, v in wanted.items() if not k.startswith("val")
-    }
+    assert history == wanted
 
 
 def variables(model):
@@ -209,7 +208,7 @@ def variables(model):
 
 
 def test_outside_of_fit_it_does_nothing(K):
-    model = small(K)
+    model = small(K, eagerly=True)
     before = ref.weights_of(model)
     model.evaluate(*validation(), verbose=0, callbacks=[RecalibrateBN(digits()[0][:200])])
     ref.assert_same_weights(model, before)
@@ -265,7 +264,7 @@ def test_flags_alone_do_not_freeze_within_a_running_fit(K):
 
 
 def test_only_the_chosen_layers_freeze(K):
-    model = small(K)
+    model = small(K, eagerly=True)
     first, second = zoo.batch_norms(model)
     fitted(model, FreezeBN(at_epoch=0, layers=[second.name]), epochs=1)
     assert (first.trainable, second.trainable) == (True, False)
@@ -274,7 +273,7 @@ def test_only_the_chosen_layers_freeze(K):
 
 
 def test_a_path_that_does_not_exist_is_refused_before_the_first_step(K):
-    model = small(K)
+    model = small(K, eagerly=True)
     before = ref.weights_of(model)
     with pytest.raises(bnfix.BnfixError, match="no BatchNormalization at 'nowhere'"):
         fitted(model, FreezeBN(at_epoch=9, layers="nowhere"))

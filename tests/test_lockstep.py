@@ -112,17 +112,14 @@ def test_every_bn_gets_the_population_statistics_of_its_own_inputs(entry, dialec
 
 
 GRAPHS = {
-    "residual",
     "nested_called_twice",
     "bn_renorm",
     "bn_virtual_batches",
-    "bn_synchronized",
     "bn_subclass",
     "mixed_float16",
     "float64",
     "masking_lstm",
     "mask_given_by_hand",
-    "nested_with_dicts",
     "baked_in_one_of_two_calls",
 }
 
