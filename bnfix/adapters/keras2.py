@@ -75,7 +75,10 @@ class Keras2(Adapter):
 
     def variables(self, model: Any) -> list[Any]:
         # Vocabularies stand among them by a handler that is no variable; calls leave them alone.
-        return [variable for variable in model.variables if hasattr(variable, "assign")]
+        # Metrics stand apart in tf_keras.
+        held = [v for metric in getattr(model, "metrics", ()) for v in metric.variables]
+        unique = {id(variable): variable for variable in [*model.variables, *held]}
+        return [variable for variable in unique.values() if hasattr(variable, "assign")]
 
     @property
     def run_errors(self) -> tuple[type[Exception], ...]:
