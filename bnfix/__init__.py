@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfix.checks.check import CheckReport as CheckReport
     from bnfix.checks.check import Finding as Finding
+    from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
+    from bnfix.errors import BatchDependenceError as BatchDependenceError
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import DataError as DataError
     from bnfix.errors import ModelError as ModelError
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "assert_batch_invariant": "bnfix.checks.check",
     "check": "bnfix.checks.check",
     "CheckReport": "bnfix.checks.check",
     "Finding": "bnfix.checks.check",
+    "BatchDependenceError": "bnfix.errors",
     "BnfixError": "bnfix.errors",
     "DataError": "bnfix.errors",
     "ModelError": "bnfix.errors",

@@ -6,6 +6,7 @@ Every message says where, what was seen, what is required, what to do, and what 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 class BnfixError(Exception):
@@ -38,6 +39,18 @@ class ModelError(BnfixError):
 
 class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""
+
+
+class BatchDependenceError(BnfixError, AssertionError):
+    """A model that should be batch-invariant is not.
+
+    Attributes:
+        report: The `CheckReport`.
+    """
+
+    def __init__(self, message: str, *, report: Any, path: str | None = None) -> None:
+        super().__init__(message, path=path)
+        self.report = report
 
 
 def gist(error: BaseException) -> str:

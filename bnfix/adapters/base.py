@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import weights
+from bnfix.adapters import backends, weights
 from bnfix.adapters.cloning import clone
 from bnfix.errors import gist
 from bnfix.graph.definition import TensorSpec
@@ -223,6 +223,30 @@ class Adapter(ABC):
         used = {str(layer.compute_dtype) for _, layer in self.tree(model)}
         return next((dtype for dtype in _COARSEST_FIRST if dtype in used), "float32")
 
+    def rounding_dtype(self, model: Any) -> str:
+        """The precision that decides how far two evaluations of `model` may lie apart."""
+        dtype = self.coarsest_dtype(model)
+        rounds = dtype == "float32" and backends.multiplies_in_tensorfloat32(self.backend)
+        return "tensorfloat32" if rounds else dtype
+
+    def output_labels(self, model: Any, outputs: Any) -> tuple[str, ...]:
+        """A name for each leaf of `outputs`, in the order of `flatten`."""
+        if isinstance(outputs, dict):
+            return tuple(
+                label if len(labels) == 1 else f"{key}/{label}"
+                for key in sorted(outputs)
+                for labels in [self.output_labels(None, outputs[key])]
+                for label in (labels if len(labels) > 1 else [str(key)])
+            )
+        number = len(self.flatten(outputs))
+        names = tuple(getattr(model, "output_names", None) or ())
+        return names if len(names) == number else tuple(str(i) for i in range(number))
+
+    @property
+    @abstractmethod
+    def backend(self) -> str:
+        """The array library below: "tensorflow", "jax" or "torch"."""
+
     @property
     @abstractmethod
     def run_errors(self) -> tuple[type[Exception], ...]:
@@ -266,6 +290,10 @@ class Adapter(ABC):
     @abstractmethod
     def compiled(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn` compiled by the backend, if the backend compiles."""
+
+    @abstractmethod
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        """What `model.export` wrote, loaded again, for as long as the block lasts."""
 
     @abstractmethod
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:

@@ -7,6 +7,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,13 @@ class Keras2(Adapter):
             "call": model,
         }
         return {**points, **backends.traced("tensorflow", model)}
+
+    @property
+    def backend(self) -> str:
+        return "tensorflow"
+
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        return backends.exported(model)
 
     # --- layers ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,13 @@ class Keras3(Adapter):
             "call": model,
         }
         return {**points, **backends.traced(self.keras.backend.backend(), model)}
+
+    @property
+    def backend(self) -> str:
+        return str(self.keras.backend.backend())
+
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        return backends.exported(model, verbose=False)
 
     # --- layers ------------------------------------------------------------------------------
 
