@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bnfix.errors import StatisticsError as StatisticsError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.operations.diagnose import DiagnosisReport as DiagnosisReport
+    from bnfix.operations.diagnose import Symptom as Symptom
+    from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
     from bnfix.operations.repair import repair as repair
@@ -43,6 +46,9 @@ _HOME = {
     "StatisticsError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "diagnose": "bnfix.operations.diagnose",
+    "DiagnosisReport": "bnfix.operations.diagnose",
+    "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
     "graph_of": "bnfix.operations.view",

@@ -393,6 +393,22 @@ class Adapter(ABC):
         named = [item if hasattr(item, "__name__") else type(item) for item in held]
         return {item.__name__: item for item in named if item.__module__ != "builtins"}
 
+    def training_steps(self, model: Any) -> int:
+        """Steps that the optimizer of `model` has counted; 0 without one."""
+        iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+        return 0 if iterations is None else int(self.to_numpy(iterations))
+
+    def loss(self, model: Any, x: Any, y: Any, weight: Any, rows: int) -> float:
+        """The compiled loss of `model` in inference mode on one batch."""
+        found = model.evaluate(
+            x, y, sample_weight=weight, batch_size=rows, verbose=0, return_dict=True
+        )
+        return float(found["loss"])
+
+    @abstractmethod
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        """Ids of the BatchNormalizations whose `trainable` compiled training does not know of."""
+
     @abstractmethod
     def forget_functions(self, model: Any) -> None:
         """Drop compiled train, test and predict functions, which remember old flags."""

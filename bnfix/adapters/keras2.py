@@ -153,6 +153,16 @@ class Keras2(Adapter):
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         return model.get_compile_config() if getattr(model, "_is_compiled", False) else None
 
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        compiled = getattr(model, "_compiled_trainable_state", None)
+        if not compiled or model.train_function is None:
+            return frozenset()
+        return frozenset(
+            id(layer)
+            for _, layer in self.batch_norms(model)
+            if layer in compiled and compiled[layer] != layer.trainable
+        )
+
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
         # tf_keras remembers the unwrapped functions as well and would take them up again.

@@ -140,6 +140,19 @@ class Keras3(Adapter):
     def compile_config(self, model: Any) -> dict[str, Any] | None:
         return model.get_compile_config() if model.compiled else None
 
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        optimizer: Any = getattr(model, "optimizer", None)
+        if model.train_function is None or not getattr(optimizer, "built", False):
+            return frozenset()
+        # What the optimizer was built for; it has no public list of it.
+        trained = {id(variable) for variable in optimizer._trainable_variables}
+        return frozenset(
+            id(layer)
+            for _, layer in self.batch_norms(model)
+            for own in [[v for v in (layer.gamma, layer.beta) if v is not None]]
+            if own and layer.trainable != any(id(variable) in trained for variable in own)
+        )
+
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
 

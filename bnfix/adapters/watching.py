@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 
 Rows = tuple[npt.NDArray[Any], ...]
@@ -58,6 +59,41 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
             else:
                 undo.callback(setattr, layer, "call", own)
         yield events
+
+
+@contextmanager
+def measured(
+    adapter: Adapter, layers: list[Any]
+) -> Generator[dict[int, list[tuple[Any, Any, Any]]]]:
+    """Count, mean and variance per channel of what reaches each call of `layers`, by id.
+
+    The BatchNormalizations `layers` are watched while the block runs, calls in order.
+    """
+    seen: dict[int, list[tuple[Any, Any, Any]]] = {}
+    with ExitStack() as undo:
+        for layer in layers:
+            own = vars(layer).get("call")
+            layer.call = _meter(adapter, layer, seen.setdefault(id(layer), []))
+            if own is None:
+                undo.callback(delattr, layer, "call")
+            else:
+                undo.callback(setattr, layer, "call", own)
+        yield seen
+
+
+def _meter(adapter: Adapter, layer: Any, calls: list[tuple[Any, Any, Any]]) -> Callable[..., Any]:
+    call = layer.call
+
+    @functools.wraps(call)
+    def meter(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        axis = weights.channel_axis(layer, len(inputs.shape))
+        mask = kwargs.get("mask")
+        mask = adapter.mask_of(inputs) if mask is None else mask
+        found = adapter.moments(inputs, axis or 0, mask)
+        calls.append(tuple(np.asarray(adapter.to_numpy(part)) for part in found))
+        return call(inputs, *args, **kwargs)
+
+    return meter
 
 
 def _spy(
