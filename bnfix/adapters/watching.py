@@ -89,8 +89,10 @@ def _meter(adapter: Adapter, layer: Any, calls: list[tuple[Any, Any, Any]]) -> C
         axis = weights.channel_axis(layer, len(inputs.shape))
         mask = kwargs.get("mask")
         mask = adapter.mask_of(inputs) if mask is None else mask
-        found = adapter.moments(inputs, axis or 0, mask)
-        calls.append(tuple(np.asarray(adapter.to_numpy(part)) for part in found))
+        count, mean, variance = (
+            np.asarray(adapter.to_numpy(part)) for part in adapter.moments(inputs, axis or 0, mask)
+        )
+        calls.append((count, mean, variance))
         return call(inputs, *args, **kwargs)
 
     return meter

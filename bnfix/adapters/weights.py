@@ -66,6 +66,18 @@ def read_optional(layer: Any, *names: str) -> tuple[Floats, ...]:
     return tuple(values for values in found if values is not None)
 
 
+#: Weights of a BatchNormalization that are taken for each other.
+EXCHANGEABLE = (("moving_mean", "beta"), ("moving_variance", "gamma"))
+
+
+def exchange(layer: Any, ours: str, theirs: str) -> None:
+    """Swap the values of two weights of one shape."""
+    first, second = getattr(layer, ours), getattr(layer, theirs)
+    values = _array(first).copy(), _array(second).copy()
+    first.assign(values[1])
+    second.assign(values[0])
+
+
 def is_synchronized(layer: Any) -> bool:
     """Whether a BatchNormalization pools its statistics over replicas in training."""
     return bool(getattr(layer, "synchronized", False)) or "Sync" in type(layer).__name__

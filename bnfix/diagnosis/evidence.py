@@ -65,8 +65,10 @@ class Evidence:
 
     Attributes:
         layers: By path.
+        rows: Length of the data.
         losses: None where there are no labels, or no compiled loss.
     """
 
     layers: dict[str, Population]
+    rows: int
     losses: Losses | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
+from bnfix.graph.definition import Node
 from bnfix.graph.graph import Call, Graph
 from bnfix.numerics.moments import Floats
 
@@ -95,12 +96,16 @@ class ModelFacts:
         overrules: Whether `predict` and `fit` overrule a `training=` in a call (Keras 3).
         has_graph: Whether calls can be read and rewritten.
         steps: Training steps that the optimizer has counted; 0 if unknown.
+        baked_calls: Paths of the calls with `training=True` that reach a BatchNormalization.
+        baked_elsewhere: Whether there are others, such as dropout that is meant to be on.
     """
 
     norms: tuple[NormFacts, ...]
     overrules: bool
     has_graph: bool
     steps: int
+    baked_calls: tuple[str, ...] = ()
+    baked_elsewhere: bool = False
 
 
 def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
@@ -113,7 +118,20 @@ def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
         overrules=adapter.predict_overrules_training,
         has_graph=has_graph,
         steps=adapter.training_steps(model),
+        **(_baked(reading) if reading else {}),
     )
+
+
+def _baked(reading: Reading) -> dict[str, Any]:
+    written = [(path, node) for _, path, node in reading.definitions.written() if node.training]
+    reaching = tuple(path for path, node in written if _reaches(reading, node))
+    return {"baked_calls": reaching, "baked_elsewhere": len(reaching) < len(written)}
+
+
+def _reaches(reading: Reading, node: Node) -> bool:
+    if node.binding is None:
+        return reading.is_batch_norm(node.layer)
+    return any(_reaches(reading, inner) for inner in reading.definitions[node.layer].nodes)
 
 
 def _norms(

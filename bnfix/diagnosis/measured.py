@@ -15,15 +15,19 @@ import numpy as np
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts, NormFacts
 from bnfix.diagnosis.report import NO_CALL, LayerDistance, Symptom
-from bnfix.diagnosis.static import LEFT, RECALIBRATE, merged, recalibrate
+from bnfix.diagnosis.static import LEFT, RECALIBRATE, RECALIBRATE_SOME, merged
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
 
 #: Fewest values per channel on which a judgement of statistics rests.
 MIN_COUNT = 32
 
-#: Distance in sigma beyond which statistics are not those of the data, before the data's own error.
-_SHIFTED = 0.5
+#: Distance in sigma beyond which all statistics are not those of the data. Well-trained networks
+#: stay below 0.1; a sample of n rows adds 1 / sqrt(n), since values within a row are alike.
+_SHIFTED = 0.2
+
+#: The same for one layer to be suspected of a reason of its own.
+_SUSPICIOUS = 0.5
 
 #: A better explanation must leave less than this share of the distance.
 _SMALL_SHARE = 0.25
@@ -47,7 +51,7 @@ def measured_symptoms(facts: ModelFacts, evidence: Evidence) -> list[Symptom]:
     never = [pair for pair in rest if pair[0].never_updated]
     rest = [pair for pair in rest if not pair[0].never_updated]
     found += _never_updated(never, evidence.losses)
-    found += _together(rest, evidence.losses)
+    found += _together(rest, evidence.losses, evidence.rows)
     return merged(found)
 
 
@@ -103,7 +107,7 @@ def _of_its_own(pair: _Pair, pairs: list[_Pair]) -> Iterator[Symptom]:
     norm, actual = pair
     if norm.never_updated or norm.mean.size < _LEAST_CHANNELS:
         return
-    if _apart(pair) < _SHIFTED and _off(norm.variance, actual.variance) < _SHIFTED:
+    if max(_apart(pair), _off(norm.variance, actual.variance)) < _SUSPICIOUS:
         return
     fit = _fit([pair])
     if fit is not None and fit.explained > _ALL_BUT_ALL:
@@ -116,10 +120,10 @@ def _of_its_own(pair: _Pair, pairs: list[_Pair]) -> Iterator[Symptom]:
             "the stored variances are the square roots of the actual ones, within "
             f"{_off(norm.variance, np.sqrt(actual.variance)):.0%}: standard deviations were stored"
         )
-        yield Symptom((norm.path,), "deviations_stored", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "deviations_stored", "fault", detail, RECALIBRATE_SOME)
     elif other := _another(pair, pairs):
         detail = f"the stored statistics are those of {other}"
-        yield Symptom((norm.path,), "of_another_layer", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "of_another_layer", "fault", detail, RECALIBRATE_SOME)
 
 
 #: Share of a distance explained beyond which nothing else is looked for.
@@ -137,7 +141,7 @@ def _exchanged(norm: NormFacts, actual: Population) -> Symptom | None:
     variances = (
         norm.gamma is not None
         and bool(np.all(norm.gamma > 0))
-        and off > _SHIFTED
+        and off > _SUSPICIOUS
         and _off(norm.gamma, actual.variance) < _SMALL_SHARE * off
     )
     if norm.gamma is None or norm.beta is None or not (means or variances):
@@ -158,14 +162,14 @@ def _better(candidate: Floats | None, stored: Floats, actual: Floats, sigma: Flo
         return False
     apart = float(np.sqrt(np.mean(np.square((stored - actual) / sigma))))
     left = float(np.sqrt(np.mean(np.square((candidate - actual) / sigma))))
-    return apart > _SHIFTED and left < _SMALL_SHARE * apart
+    return apart > _SUSPICIOUS and left < _SMALL_SHARE * apart
 
 
 def _are_deviations(norm: NormFacts, actual: Population) -> bool:
     sigma = np.sqrt(np.maximum(actual.variance, _TINY))
     means = float(np.sqrt(np.mean(np.square((norm.mean - actual.mean) / sigma))))
     as_stored, as_root = _off(norm.variance, actual.variance), _off(norm.variance, sigma)
-    return means < _SHIFTED / 2 and as_root < min(_SMALL_SHARE * as_stored, _SMALL_SHARE)
+    return means < _SUSPICIOUS / 2 and as_root < min(_SMALL_SHARE * as_stored, _SMALL_SHARE)
 
 
 def _another(pair: _Pair, pairs: list[_Pair]) -> str | None:
@@ -207,9 +211,9 @@ def _never_updated(pairs: list[_Pair], losses: Losses | None) -> Iterator[Sympto
         yield Symptom(paths, "self_consistent", "note", detail, "")
 
 
-def _together(pairs: list[_Pair], losses: Losses | None) -> Iterator[Symptom]:
+def _together(pairs: list[_Pair], losses: Losses | None, rows: int) -> Iterator[Symptom]:
     """Too few updates, or other data; the loss, where it is known, has the last word."""
-    off = [pair for pair in pairs if _apart(pair) > _SHIFTED + 3.0 / np.sqrt(pair[1].count)]
+    off = [pair for pair in pairs if _apart(pair) > _SHIFTED + 1.0 / np.sqrt(rows)]
     fit = _fit(pairs)
     if fit and (fit.fraction >= LEFT or off) and _is_common(pairs, fit):
         paths = tuple(norm.path for norm, _ in pairs)

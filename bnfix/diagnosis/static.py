@@ -7,6 +7,7 @@ told once. A rule knows no data, so it calls something a fault only where no dat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from bnfix.numerics.moments import Floats
 
 Rule = Callable[[NormFacts, ModelFacts], Iterator[Symptom]]
 
-STRIP = "model = bnfix.strip_training(model)"
-FREEZE = "model = bnfix.freeze(model)"
+#: Stands in a fix for the list of the layers concerned.
+PATHS = "PATHS"
+FREEZE = f"model = bnfix.freeze(model, layers={PATHS})"
 RECALIBRATE = "model = bnfix.recalibrate(model, x)"
+RECALIBRATE_SOME = f"model = bnfix.recalibrate(model, x, layers={PATHS})"
 
 #: Largest gain of a channel that real networks need; a tiny variance with a tiny epsilon exceeds
 #: it, and multiplies rounding errors and outliers alike.
@@ -42,21 +45,12 @@ def merged(symptoms: list[Symptom]) -> list[Symptom]:
     groups: dict[tuple[str, str, str], list[Symptom]] = {}
     for symptom in symptoms:
         groups.setdefault((symptom.cause, symptom.severity, symptom.fix), []).append(symptom)
-    return [
-        Symptom(
-            tuple(dict.fromkeys(path for symptom in group for path in symptom.paths)),
-            cause,
-            severity,
-            group[0].detail,
-            fix,
-        )
-        for (cause, severity, fix), group in groups.items()
-    ]
+    return [_one(group) for group in groups.values()]
 
 
-def recalibrate(path: str) -> str:
-    """The call that mends the statistics of one layer."""
-    return f'model = bnfix.recalibrate(model, x, layers="{path}")'
+def _one(group: list[Symptom]) -> Symptom:
+    paths = tuple(dict.fromkeys(path for symptom in group for path in symptom.paths))
+    return replace(group[0], paths=paths, fix=group[0].fix.replace(PATHS, repr(list(paths))))
 
 
 # --- flags -------------------------------------------------------------------------------------
@@ -70,7 +64,7 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
                 f"called with training=True: {where} normalize by the batch at hand and overwrite "
                 "the moving statistics"
             )
-            yield Symptom((norm.path,), "baked_training", "fault", detail, STRIP)
+            yield Symptom((norm.path,), "baked_training", "fault", detail, _strip(model))
         else:
             detail = "called with training=True, which trainable=False keeps from having effect"
             yield Symptom((norm.path,), "baked_training", "note", detail, "")
@@ -84,6 +78,12 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         else:
             detail = "called with training=False, so fit leaves its statistics as they are"
             yield Symptom((norm.path,), "baked_inference", "note", detail, "")
+
+
+def _strip(model: ModelFacts) -> str:
+    if not model.baked_elsewhere:
+        return "model = bnfix.strip_training(model)"
+    return f"model = bnfix.strip_training(model, layers={list(model.baked_calls)!r})"
 
 
 def _stale(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
@@ -115,7 +115,7 @@ def _not_finite(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         yield Symptom((norm.path,), "nonfinite", "fault", _counted(bad, affine), fix)
     elif bad := _spoilt(statistics):
         detail = _counted(bad, statistics)
-        yield Symptom((norm.path,), "nonfinite", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "nonfinite", "fault", detail, RECALIBRATE_SOME)
 
 
 def _spoilt(values: Mapping[str, Floats | None]) -> str:
@@ -137,7 +137,7 @@ def _negative(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             f"the variance of {negative} of {norm.variance.size} channels is negative, down to "
             f"{np.nanmin(norm.variance):.3g}; {root} of them give no number at all"
         )
-        yield Symptom((norm.path,), "negative_variance", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "negative_variance", "fault", detail, RECALIBRATE_SOME)
 
 
 def _collapsed(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
@@ -150,7 +150,7 @@ def _collapsed(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             "mean and variance of all channels are 0: batches that were masked in full, or all "
             "zeros, have taken them there"
         )
-        yield Symptom((norm.path,), "zero_variance", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "zero_variance", "fault", detail, RECALIBRATE_SOME)
     elif bool(np.ptp(variance) <= 1e-5 * np.max(variance) and np.max(variance) < 1) and bool(
         np.ptp(norm.mean) > 0
     ):
@@ -197,7 +197,7 @@ def _out_of_step(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             f"statistics of renormalization and moving statistics differ by a factor of "
             f"{max(apart):.3g} at most; inference may go by either"
         )
-        yield Symptom((norm.path,), "out_of_step", "fault", detail, recalibrate(norm.path))
+        yield Symptom((norm.path,), "out_of_step", "fault", detail, RECALIBRATE_SOME)
 
 
 def _ratio(found: Floats, wanted: Floats) -> float:

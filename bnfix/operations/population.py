@@ -42,8 +42,12 @@ def evidence_of(
 ) -> Evidence:
     """What `data` tell about `model`, whose statistics over them are known."""
     paths = dict(adapter.batch_norms(model))
-    rows = {row.path: row for row in statistics}
-    updates = [(paths[path], row.mean, row.variance) for path, row in rows.items() if path in paths]
+    measured_rows = {row.path: row for row in statistics}
+    updates = [
+        (paths[path], row.mean, row.variance)
+        for path, row in measured_rows.items()
+        if path in paths
+    ]
     shared = [paths[n.path] for n in facts.norms if n.calls > 1 and n.path in paths]
     has_loss = adapter.compile_config(model) is not None and all(b.y is not None for b in data)
     stored = _loss(adapter, model, data) if has_loss else 0.0
@@ -53,9 +57,10 @@ def evidence_of(
         between = _between(adapter, model, shared, data) if shared else {}
     layers = {
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
-        for path, row in rows.items()
+        for path, row in measured_rows.items()
     }
-    return Evidence(layers, Losses(stored, of_data) if has_loss else None)
+    rows = sum(_rows(batch) for batch in data)
+    return Evidence(layers, rows, Losses(stored, of_data) if has_loss else None)
 
 
 def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
