@@ -137,13 +137,7 @@ def _exchanged(norm: NormFacts, actual: Population) -> Symptom | None:
     """Beta that is the mean, gamma that is the variance, or both."""
     sigma = np.sqrt(np.maximum(actual.variance, _TINY))
     means = _better(norm.beta, norm.mean, actual.mean, sigma)
-    off = _off(norm.variance, actual.variance)
-    variances = (
-        norm.gamma is not None
-        and bool(np.all(norm.gamma > 0))
-        and off > _SUSPICIOUS
-        and _off(norm.gamma, actual.variance) < _SMALL_SHARE * off
-    )
+    variances = _is_variance(norm, actual)
     if norm.gamma is None or norm.beta is None or not (means or variances):
         return None
     pairs = {"moving_mean and beta": means, "moving_variance and gamma": variances}
@@ -157,12 +151,25 @@ def _exchanged(norm: NormFacts, actual: Population) -> Symptom | None:
 
 
 def _better(candidate: Floats | None, stored: Floats, actual: Floats, sigma: Floats) -> bool:
-    """Whether `candidate` is the actual value, and `stored` is not."""
+    """Whether `candidate` is the actual mean, and neither the stored one nor 0 is."""
     if candidate is None:
         return False
-    apart = float(np.sqrt(np.mean(np.square((stored - actual) / sigma))))
-    left = float(np.sqrt(np.mean(np.square((candidate - actual) / sigma))))
-    return apart > _SUSPICIOUS and left < _SMALL_SHARE * apart
+    left, apart, initial = (
+        float(np.sqrt(np.mean(np.square((found - actual) / sigma))))
+        for found in (candidate, stored, np.zeros_like(actual))
+    )
+    return apart > _SUSPICIOUS and left < _SMALL_SHARE * min(apart, initial, 1.0)
+
+
+def _is_variance(norm: NormFacts, actual: Population) -> bool:
+    """Whether gamma is the actual variance, and neither the stored one nor 1 is."""
+    if norm.gamma is None or bool(np.any(norm.gamma <= 0)):
+        return False
+    left, apart, initial = (
+        _off(found, actual.variance)
+        for found in (norm.gamma, norm.variance, np.ones_like(norm.gamma))
+    )
+    return apart > _SUSPICIOUS and left < _SMALL_SHARE * min(apart, initial, 1.0)
 
 
 def _are_deviations(norm: NormFacts, actual: Population) -> bool:

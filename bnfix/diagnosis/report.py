@@ -43,7 +43,7 @@ class Symptom(Rendered):
     @property
     def code(self) -> str | None:
         """The fix as code; None if there is none."""
-        return None if self.fix.startswith(NO_CALL) else self.fix
+        return None if not self.fix or self.fix.startswith(NO_CALL) else self.fix
 
 
 @dataclass(frozen=True)

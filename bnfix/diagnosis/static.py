@@ -240,17 +240,24 @@ def _never_updated(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
 
 
 def _slow(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
-    """Statistics that began at 1 cannot lie below what is left of it."""
-    left = norm.momentum**model.steps if 0 < norm.momentum < 1 else 0.0
-    began_at_one = bool(np.all(norm.variance >= left * (1 - 1e-3)))
-    if not model.steps or left < LEFT or not norm.trainable or not began_at_one:
-        return
-    if not norm.never_updated:
+    """Statistics that began at 1 cannot lie below what is left of it, in any layer."""
+    left = _left(norm, model)
+    began = all(
+        bool(np.all(other.variance >= _left(other, model) * (1 - 1e-3)))
+        for other in model.norms
+        if other.trainable
+    )
+    if left >= LEFT and norm.trainable and began and not norm.never_updated:
         detail = (
             f"after {model.steps} steps with momentum {norm.momentum:g}, {left:.0%} of the initial "
             "0 and 1 are still in the statistics"
         )
         yield Symptom((norm.path,), "unconverged", "warning", detail, RECALIBRATE)
+
+
+def _left(norm: NormFacts, model: ModelFacts) -> float:
+    """What the steps trained leave of the initial values; 0 where their number is not known."""
+    return norm.momentum**model.steps if model.steps and 0 < norm.momentum < 1 else 0.0
 
 
 RULES: tuple[Rule, ...] = (
