@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bnfix.errors import StatisticsError as StatisticsError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.operations.batch_invariant import BatchInvariant as BatchInvariant
+    from bnfix.operations.batch_invariant import batch_invariant as batch_invariant
     from bnfix.operations.diagnose import DiagnosisReport as DiagnosisReport
     from bnfix.operations.diagnose import Symptom as Symptom
     from bnfix.operations.diagnose import diagnose as diagnose
@@ -46,6 +48,8 @@ _HOME = {
     "StatisticsError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "batch_invariant": "bnfix.operations.batch_invariant",
+    "BatchInvariant": "bnfix.operations.batch_invariant",
     "diagnose": "bnfix.operations.diagnose",
     "DiagnosisReport": "bnfix.operations.diagnose",
     "Symptom": "bnfix.operations.diagnose",
