@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from bnfix import callbacks as callbacks
     from bnfix.checks.check import CheckReport as CheckReport
     from bnfix.checks.check import Finding as Finding
+    from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
+    from bnfix.errors import BatchDependenceError as BatchDependenceError
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import BnfixWarning as BnfixWarning
     from bnfix.errors import DataError as DataError
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
+    from bnfix.operations.batch_invariant import BatchInvariant as BatchInvariant
+    from bnfix.operations.batch_invariant import batch_invariant as batch_invariant
+    from bnfix.operations.diagnose import DiagnosisReport as DiagnosisReport
+    from bnfix.operations.diagnose import Symptom as Symptom
+    from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
     from bnfix.operations.repair import repair as repair
@@ -37,9 +44,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "assert_batch_invariant": "bnfix.checks.check",
     "check": "bnfix.checks.check",
     "CheckReport": "bnfix.checks.check",
     "Finding": "bnfix.checks.check",
+    "BatchDependenceError": "bnfix.errors",
     "BnfixError": "bnfix.errors",
     "BnfixWarning": "bnfix.errors",
     "OptionError": "bnfix.errors",
@@ -53,6 +62,11 @@ _HOME = {
     "Call": "bnfix.graph.graph",
     "Graph": "bnfix.graph.graph",
     "Value": "bnfix.graph.graph",
+    "batch_invariant": "bnfix.operations.batch_invariant",
+    "BatchInvariant": "bnfix.operations.batch_invariant",
+    "diagnose": "bnfix.operations.diagnose",
+    "DiagnosisReport": "bnfix.operations.diagnose",
+    "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
     "graph_of": "bnfix.operations.view",

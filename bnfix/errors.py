@@ -6,6 +6,7 @@ Every message says where, what was seen, what is required, what to do, and what 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 class BnfixError(Exception):
@@ -50,6 +51,18 @@ class VerificationError(BnfixError):
 
 class BnfixWarning(UserWarning):
     """Something that was asked for was not done, or is worth less than it looks."""
+
+
+class BatchDependenceError(BnfixError, AssertionError):
+    """A model that should be batch-invariant is not.
+
+    Attributes:
+        report: The `CheckReport`.
+    """
+
+    def __init__(self, message: str, *, report: Any, path: str | None = None) -> None:
+        super().__init__(message, path=path)
+        self.report = report
 
 
 def gist(error: BaseException) -> str:

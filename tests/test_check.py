@@ -301,3 +301,141 @@ def test_the_laws_reject_a_check_that_only_tries_predict(monkeypatch):
     monkeypatch.setattr(adapter, "entry_points", only)
     with pytest.raises(AssertionError):
         test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at("keras3", 0)
+
+
+# --- more than one way of going wrong -------------------------------------------------------------
+
+
+def test_a_clean_model_costs_four_passes_over_the_rows_at_most(K, monkeypatch):
+    """Counted at every entry point, one row a row, whatever batch it comes in."""
+    model = K.Sequential([K.Input((5,)), K.layers.Dense(4), K.layers.BatchNormalization()])
+    adapter = type(adapter_of(model))
+    original, seen = adapter.entry_points, []
+
+    def counted(self, model):
+        def count(call):
+            return lambda x: (seen.append(int(x.shape[0])), call(x))[1]
+
+        return {name: count(call) for name, call in original(self, model).items()}
+
+    monkeypatch.setattr(adapter, "entry_points", counted)
+    for rows in (5, 6, 8, 13):
+        seen.clear()
+        x = np.random.default_rng(0).normal(size=(rows, 5))
+        assert bnfix.check(model, x, rows=rows).ok
+        assert sum(seen) <= 4 * rows
+        assert len(set(seen)) >= 3  # several batch sizes are among them
+    inputs = K.Input(batch_size=6, shape=(5,))
+    fixed = K.Model(inputs, K.layers.BatchNormalization()(inputs))
+    seen.clear()
+    assert bnfix.check(fixed, x).ok
+    assert seen == [6] * 4
+
+
+def test_the_exported_model_is_tried_on_request(dialect):
+    K = zoo.keras_module(dialect)
+    report = bnfix.check(baked(K), images(), export=True)
+    points = {point.entry_point: point for point in report.measurements}
+    assert points["export"].coupling.is_real
+    assert "export" in report.findings[0].entry_point
+    calm = bnfix.check(bnfix.freeze(baked(K)), images(), export=True)
+    assert calm.ok, str(calm)
+    assert "export" in {point.entry_point for point in calm.measurements}
+
+
+def test_a_model_that_cannot_be_exported_is_checked_in_the_other_ways(K, monkeypatch):
+    model = bnfix.freeze(baked(K))
+
+    def refuse(self, *args, **kwargs):
+        raise ValueError("no such format")
+
+    monkeypatch.setattr(type(model), "export", refuse)
+    report = bnfix.check(model, images(), export=True)
+    assert report.ok
+    assert "could not be exported" in report.notes[0]
+    assert "no such format" in report.notes[0]
+
+
+def test_the_outputs_in_which_it_shows_are_named(K):
+    L = K.layers
+    inputs = K.Input((4,))
+    calm = L.Dense(2, name="calm")(inputs)
+    coupled = L.BatchNormalization(name="bn")(L.Dense(3)(inputs), training=True)
+    x = np.random.default_rng(0).normal(size=(8, 4))
+    several = K.Model(inputs, [calm, L.Dense(2, name="coupled")(coupled)])
+    finding = bnfix.check(several, x).findings[0]
+    assert finding.outputs == ("coupled",)
+    by_key = K.Model(inputs, {"a": calm, "b": L.Dense(2)(coupled)})
+    report = bnfix.check(by_key, x)
+    assert report.findings[0].outputs == ("b",)
+    assert "outputs b" in str(report)
+    assert bnfix.check(K.Model(inputs, coupled), x).findings[0].outputs == ()
+
+
+def test_a_layer_that_counts_its_calls_is_called_a_state(K):
+    class Counts(K.layers.Layer):
+        def build(self, shape):
+            self.calls = self.add_weight(
+                name="calls", shape=(), initializer="zeros", trainable=False
+            )
+
+        def call(self, inputs):
+            self.calls.assign(self.calls + 1.0)
+            return inputs + self.calls
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = K.Input((3,))
+    model = K.Model(inputs, Counts(name="counts")(inputs))
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(6, 3)))
+    assert {(f.path, f.cause) for f in report.findings} == {
+        ("counts", "state"),
+        ("counts", "inference_changes_weights"),
+    }
+    assert report.findings[0].cause == "state"
+    assert all(finding.code is None for finding in report.findings)
+
+
+def test_code_that_uses_the_batch_size_is_named(K):
+    def scaled(x):
+        size = K.ops.shape(x)[0] if K.__name__ == "keras" else x.shape[0] or 8
+        return x * K.ops.cast(size, "float32") if K.__name__ == "keras" else x * float(size)
+
+    class BySize(K.layers.Layer):
+        def call(self, inputs):
+            return scaled(inputs)
+
+    inputs = K.Input((3,))
+    x = K.layers.Dense(4)(inputs)
+    model = K.Model(inputs, K.layers.Dense(2)(BySize(name="by_size")(x)))
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(8, 3)))
+    assert {(f.path, f.cause) for f in report.findings} == {("by_size", "batch_size")} or (
+        # tf_keras traces one function for all batch sizes where the size is not in the shape
+        {f.cause for f in report.findings} == {"batch_size", "entry_points_disagree"}
+    ), str(report)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_rounding_is_no_fault_however_much_a_network_amplifies_it(K, policy):
+    """Deep, without normalization, weights far too large: a rounding error grows a thousandfold."""
+    K.utils.set_random_seed(0)
+    initializer = K.initializers.RandomNormal(stddev=0.5)
+    deep = [
+        K.layers.Dense(64, activation="tanh", kernel_initializer=initializer, dtype=policy)
+        for _ in range(14)
+    ]
+    model = K.Sequential([K.Input((64,)), *deep])
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(32, 64)), rows=32)
+    assert report.ok, str(report)
+    assert {finding.cause for finding in report.findings} <= {"rounding"}
+    assert report.coupling == 0
+
+
+def test_an_assertion_for_the_users_own_tests_shows_the_report(K):
+    bnfix.assert_batch_invariant(bnfix.freeze(baked(K)), images())
+    with pytest.raises(bnfix.BatchDependenceError, match="batch_statistics in first") as raised:
+        bnfix.assert_batch_invariant(baked(K), images())
+    assert raised.value.path == "first"
+    assert not raised.value.report.ok
+    assert isinstance(raised.value, AssertionError)

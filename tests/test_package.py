@@ -29,12 +29,13 @@ ROOMS = {
     "passes": {"errors", "report", "numerics", "graph"},
     "adapters": {"errors", "numerics", "graph"},
     "checks": {"errors", "report", "numerics", "graph", "adapters", "data"},
+    "diagnosis": {"errors", "report", "numerics", "graph", "adapters", "data"},
     "recalibration": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data"
     },
     "operations": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
-        "recalibration", "checks",
+        "recalibration", "checks", "diagnosis",
     },
 }  # fmt: skip
 #: The outermost modules may use anything.

@@ -1,4 +1,4 @@
-"""recalibrate cannot make a model worse: with labels it compares, without them it will not guess."""
+"""recalibrate cannot make a model worse: with labels it compares, without it does not guess."""
 
 import numpy as np
 import pytest

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -153,6 +156,28 @@ def traced(backend: str, model: Any) -> Mapping[str, Callable[[Any], Any]]:
     import tensorflow as tf
 
     return {"tf.function": tf.function(model, autograph=False)}
+
+
+@contextmanager
+def exported(model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
+    """The SavedModel that `model.export` writes, as serving code calls it."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):  # both Kerases print what they wrote
+            model.export(folder, **options)
+        served = tf.saved_model.load(folder)
+        yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def multiplies_in_tensorfloat32(backend: str) -> bool:
+    """Whether a GPU is at work that rounds the factors of float32 products."""
+    if backend != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    return bool(allowed and tf.config.list_logical_devices("GPU"))
 
 
 def _rows(inputs: Any) -> int:

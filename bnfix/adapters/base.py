@@ -222,6 +222,30 @@ class Adapter(ABC):
         used = {str(layer.compute_dtype) for _, layer in self.tree(model)}
         return next((dtype for dtype in _COARSEST_FIRST if dtype in used), "float32")
 
+    def rounding_dtype(self, model: Any) -> str:
+        """The precision that decides how far two evaluations of `model` may lie apart."""
+        dtype = self.coarsest_dtype(model)
+        rounds = dtype == "float32" and backends.multiplies_in_tensorfloat32(self.backend)
+        return "tensorfloat32" if rounds else dtype
+
+    def output_labels(self, model: Any, outputs: Any) -> tuple[str, ...]:
+        """A name for each leaf of `outputs`, in the order of `flatten`."""
+        if isinstance(outputs, dict):
+            return tuple(
+                label if len(labels) == 1 else f"{key}/{label}"
+                for key in sorted(outputs)
+                for labels in [self.output_labels(None, outputs[key])]
+                for label in (labels if len(labels) > 1 else [str(key)])
+            )
+        number = len(self.flatten(outputs))
+        names = tuple(getattr(model, "output_names", None) or ())
+        return names if len(names) == number else tuple(str(i) for i in range(number))
+
+    @property
+    @abstractmethod
+    def backend(self) -> str:
+        """The array library below: "tensorflow", "jax" or "torch"."""
+
     @property
     @abstractmethod
     def run_errors(self) -> tuple[type[Exception], ...]:
@@ -265,11 +289,6 @@ class Adapter(ABC):
         if mask is not None:
             tensor._keras_mask = mask
         return tensor
-
-    @property
-    @abstractmethod
-    def backend(self) -> str:
-        """Name of the array library below."""
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
@@ -319,6 +338,10 @@ class Adapter(ABC):
     def without_trial_step(self, layer: Any) -> dict[str, Any]:
         """The attributes that make `layer` loop without a trial."""
         return {"unroll": True} if isinstance(layer, self.keras.layers.RNN) else {}
+
+    @abstractmethod
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        """What `model.export` wrote, loaded again, for as long as the block lasts."""
 
     @abstractmethod
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
@@ -410,6 +433,22 @@ class Adapter(ABC):
         held = self.flatten([model.loss, getattr(model, "metrics", []), model.optimizer])
         named = [item if hasattr(item, "__name__") else type(item) for item in held]
         return {item.__name__: item for item in named if item.__module__ != "builtins"}
+
+    def training_steps(self, model: Any) -> int:
+        """Steps that the optimizer of `model` has counted; 0 without one."""
+        iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+        return 0 if iterations is None else int(self.to_numpy(iterations))
+
+    def loss(self, model: Any, x: Any, y: Any, weight: Any, rows: int) -> float:
+        """The compiled loss of `model` in inference mode on one batch."""
+        found = model.evaluate(
+            x, y, sample_weight=weight, batch_size=rows, verbose=0, return_dict=True
+        )
+        return float(found["loss"])
+
+    @abstractmethod
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        """Ids of the BatchNormalizations whose `trainable` compiled training does not know of."""
 
     @abstractmethod
     def forget_functions(self, model: Any) -> None:

@@ -122,10 +122,6 @@ class Keras2(Adapter):
         count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
         return count, mean, variance
 
-    @property
-    def backend(self) -> str:
-        return "tensorflow"
-
     def uncompiled(self) -> AbstractContextManager[None]:
         return backends.uncompiled("tensorflow")
 
@@ -148,6 +144,13 @@ class Keras2(Adapter):
         }
         return {**points, **backends.traced("tensorflow", model)}
 
+    @property
+    def backend(self) -> str:
+        return "tensorflow"
+
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        return backends.exported(model)
+
     # --- layers ------------------------------------------------------------------------------
 
     def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
@@ -167,6 +170,16 @@ class Keras2(Adapter):
 
     def is_compiled(self, model: Any) -> bool:
         return bool(getattr(model, "_is_compiled", False))
+
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        compiled = getattr(model, "_compiled_trainable_state", None)
+        if not compiled or model.train_function is None:
+            return frozenset()
+        return frozenset(
+            id(layer)
+            for _, layer in self.batch_norms(model)
+            if layer in compiled and compiled[layer] != layer.trainable
+        )
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None

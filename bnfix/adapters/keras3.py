@@ -108,10 +108,6 @@ class Keras3(Adapter):
         apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
         return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
-    @property
-    def backend(self) -> str:
-        return self.keras.backend.backend()
-
     def uncompiled(self) -> AbstractContextManager[None]:
         return backends.uncompiled(self.keras.backend.backend())
 
@@ -135,6 +131,13 @@ class Keras3(Adapter):
         }
         return {**points, **backends.traced(self.keras.backend.backend(), model)}
 
+    @property
+    def backend(self) -> str:
+        return str(self.keras.backend.backend())
+
+    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        return backends.exported(model, verbose=False)
+
     # --- layers ------------------------------------------------------------------------------
 
     def rename(self, layer: Any, name: str) -> None:
@@ -152,6 +155,19 @@ class Keras3(Adapter):
 
     def is_compiled(self, model: Any) -> bool:
         return bool(model.compiled)
+
+    def stale_flags(self, model: Any) -> frozenset[int]:
+        optimizer: Any = getattr(model, "optimizer", None)
+        if model.train_function is None or not getattr(optimizer, "built", False):
+            return frozenset()
+        # What the optimizer was built for; it has no public list of it.
+        trained = {id(variable) for variable in optimizer._trainable_variables}
+        return frozenset(
+            id(layer)
+            for _, layer in self.batch_norms(model)
+            for own in [[v for v in (layer.gamma, layer.beta) if v is not None]]
+            if own and layer.trainable != any(id(variable) in trained for variable in own)
+        )
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None

@@ -55,6 +55,35 @@ def read_statistics(layer: Any) -> tuple[Floats, Floats]:
     return _required(layer.moving_mean), _required(layer.moving_variance)
 
 
+def read_affine(layer: Any) -> tuple[Floats | None, Floats | None]:
+    """Gamma and beta of a BatchNormalization, each (channels,), or None."""
+    gamma = _float64(layer.gamma) if layer.scale else None
+    return gamma, _float64(layer.beta) if layer.center else None
+
+
+def read_optional(layer: Any, *names: str) -> tuple[Floats, ...]:
+    """Those of the variables called `names` that `layer` has, each (channels,)."""
+    found = (_float64(getattr(layer, name, None)) for name in names)
+    return tuple(values for values in found if values is not None)
+
+
+#: Weights of a BatchNormalization that are taken for each other.
+EXCHANGEABLE = (("moving_mean", "beta"), ("moving_variance", "gamma"))
+
+
+def exchange(layer: Any, ours: str, theirs: str) -> None:
+    """Swap the values of two weights of one shape."""
+    first, second = getattr(layer, ours), getattr(layer, theirs)
+    values = _array(first).copy(), _array(second).copy()
+    first.assign(values[1])
+    second.assign(values[0])
+
+
+def is_synchronized(layer: Any) -> bool:
+    """Whether a BatchNormalization pools its statistics over replicas in training."""
+    return bool(getattr(layer, "synchronized", False)) or "Sync" in type(layer).__name__
+
+
 def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:
     """Set every statistic of a BatchNormalization so that they agree with `mean` and `variance`."""
     deviation = np.sqrt(np.maximum(variance, 0) + float(layer.epsilon))

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfix.checks.report import Finding, Gap, Measurement, worst
+from bnfix.checks.report import NO_CALL, Finding, Gap, Measurement, worst
 
 Points = Sequence[Measurement]
 
-REPORT = "compiled and uncompiled code differ: report it to Keras"
+NOTHING = f"{NO_CALL}nothing is wrong; bnfix.batch_invariant(model) gives the same bits always"
+REPORT = f"{NO_CALL}compiled and uncompiled code differ; report it to Keras"
 
 
 def assign_in_training(path: str) -> str:
-    return f"let {path} assign its weights under training=True only"
+    return f"{NO_CALL}let {path} assign its weights under training=True only"
 
 
 def random_in_training(path: str) -> str:
-    return f"let {path} be random under training=True only, unless it is wanted"
+    return f"{NO_CALL}let {path} be random under training=True only, unless it is wanted"
 
 
 def batch_statistics(path: str, points: Points, mend: str) -> Finding:
     detail = "normalizes by the batch at hand, not by its moving statistics" + _moved(points)
-    return Finding(path, "batch_statistics", _where(points), detail, mend)
+    return Finding(path, "batch_statistics", _where(points), detail, mend, _moved_outputs(points))
 
 
 def batch_coupling(path: str, points: Points) -> Finding:
     detail = "mixes the rows of a batch" + _moved(points)
-    mend = f"let {path} work on each row by itself"
-    return Finding(path, "batch_coupling", _where(points), detail, mend)
+    mend = f"{NO_CALL}let {path} work on each row by itself, along axes other than 0"
+    return Finding(path, "batch_coupling", _where(points), detail, mend, _moved_outputs(points))
 
 
 def stale_function(points: Points) -> Finding:
@@ -45,10 +46,18 @@ def changed(path: str, points: Points, mend: str) -> Finding:
 def state(path: str, points: Points) -> Finding:
     by = [point for point in points if path in point.carried]
     detail = "goes on from the state in which the call before has left it"
-    mend = f'model.get_layer("{path}").reset_states()  # before each new sequence'
-    if "/" in path:
-        mend = f"reset the states of {path} before each new sequence"
+    layer = "".join(f'.get_layer("{name}")' for name in path.split("/"))
+    mend = (
+        f"{NO_CALL}it is meant to be called on one sequence after the other; run "
+        f"model{layer}.reset_states() before each new one, or build it with stateful=False"
+    )
     return Finding(path, "state", _where(by), detail, mend)
+
+
+def counter(path: str, points: Points) -> Finding:
+    by = [point for point in points if point.goes_on and path in point.changed]
+    detail = "answers depend on the calls before, which have changed its weights"
+    return Finding(path, "state", _where(by), detail, assign_in_training(path))
 
 
 def randomness(path: str | None, points: Points, mend: str) -> Finding:
@@ -58,20 +67,21 @@ def randomness(path: str | None, points: Points, mend: str) -> Finding:
     return Finding(path, "randomness", _where(points), detail, mend)
 
 
-def nonfinite(path: str, points: Points) -> Finding:
+def nonfinite(path: str, points: Points, mend: str) -> Finding:
     by = [point for point in points if not point.finite]
     detail = "makes infinities or NaN of finite numbers"
-    return Finding(path, "nonfinite", _where(by), detail, f"look at the weights of {path}")
+    return Finding(path, "nonfinite", _where(by), detail, mend)
 
 
-def batch_size(name: str, points: Points) -> Finding:
+def batch_size(path: str, points: Points) -> Finding:
     alone = worst(_alone(points))
     detail = (
-        f"row 0 alone differs by {alone.difference:.2g} from row 0 among others, more than "
-        f"rounding ({alone.tolerance:.2g}), although it does not depend on who its neighbours are"
+        f"row 0 in a smaller batch differs by {alone.difference:.2g} from row 0 among all, more "
+        f"than rounding ({alone.tolerance:.2g}), although it does not depend on who its neighbours "
+        "are"
     )
-    mend = "look for code that uses the batch size, or for huge weights, which amplify rounding"
-    return Finding(name, "batch_size", _where(points), detail, mend)
+    mend = f"{NO_CALL}look for code in {path} that uses the batch size"
+    return Finding(path, "batch_size", _where(points), detail, mend, _moved_outputs(points))
 
 
 def disagreement(path: str | None, points: Points, mend: str) -> Finding:
@@ -80,21 +90,42 @@ def disagreement(path: str | None, points: Points, mend: str) -> Finding:
     return Finding(path, "entry_points_disagree", _where(points), detail, mend)
 
 
-def rounding(points: Points) -> list[Finding]:
+def rounding(points: Points, dtype: str) -> list[Finding]:
     """Any difference at all between batch sizes is told, so that nobody wonders about it."""
-    seen = [point for point in points if point.alone and point.alone.difference > 0]
+    seen = [point for point in points if _between_sizes(point).difference > 0]
     if not seen:
         return []
-    alone = worst(_alone(seen))
+    found = worst(_between_sizes(point) for point in seen)
     detail = (
-        f"other batch sizes run through other kernels: {alone.difference:.2g}, within what "
-        f"rounding explains ({alone.tolerance:.2g})"
+        f"other batch sizes run through other kernels: {found.difference:.2g}, within what "
+        f"rounding in {dtype} explains ({found.tolerance:.2g}); among other neighbours in a batch "
+        "of the same size it is 0"
     )
-    return [Finding(None, "rounding", _where(seen), detail, "nothing to fix")]
+    return [Finding(None, "rounding", _where(seen), detail, NOTHING)]
+
+
+def amplified(points: Points, dtype: str, response: float) -> Finding:
+    """Rounding that the network makes larger than usual."""
+    alone = worst(_alone(points))
+    detail = (
+        f"other batch sizes run through other kernels: {alone.difference:.2g}. That is more than "
+        f"usual in {dtype} ({alone.tolerance:.2g}), but this network amplifies: weights changed by "
+        f"one rounding error each move the row by {response:.2g}. Among other neighbours in a "
+        "batch of the same size it stays the same, bit for bit"
+    )
+    return Finding(None, "rounding", _where(points), detail, NOTHING)
+
+
+def _between_sizes(point: Measurement) -> Gap:
+    return worst([point.against_predict, *([point.alone] if point.alone else [])])
 
 
 def _where(points: Points) -> str:
     return ", ".join(point.entry_point for point in points)
+
+
+def _moved_outputs(points: Points) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for point in points for name in point.moved))
 
 
 def _moved(points: Points) -> str:

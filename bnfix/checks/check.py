@@ -7,31 +7,35 @@ are the same, so any difference in that row is real.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
+from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
-from bnfix.checks.probes import measure
+from bnfix.checks.measure import EntryPoints, measure
 from bnfix.checks.report import CheckReport, Finding, worst
-from bnfix.errors import UnsupportedModelError
+from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
 
-__all__ = ["CheckReport", "Finding", "check"]
+__all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
 
 
-def check(model: Any, x: Any, *, rows: int = 8) -> CheckReport:
+def check(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> CheckReport:
     """Whether the answer for a row depends on the rows next to it, and on how the model is called.
 
-    `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried with row 0 alone, among
-    others, and among replaced neighbours; twice; and the weights are compared before and after.
-    Weights, seeds, recurrent states and compiled functions are as before when it ends, however it
-    ends.
+    `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried on a row among replaced
+    neighbours, in smaller batches, twice, and against each other; the weights are compared before
+    and after. Where nothing is wrong that costs four passes over the rows at most (of five rows or
+    more); only where something is, everything is measured and the layer searched. Weights, seeds,
+    recurrent states and compiled functions are as before when it ends, however it ends.
 
     Args:
         model: Built Keras 3 or tf_keras model of any kind, with BatchNormalization or without.
         x: Inputs as `fit` takes them (targets are ignored), leaves `(batch, ...)`; the first `rows`
             rows are used. Real data: on constant inputs a dependence can stay hidden.
         rows: Batch size of the check, 2 or more; a model with a batch size of its own gets that.
+        export: Also try the SavedModel that `model.export` writes, in a temporary folder.
 
     Returns:
         The report. Rounding alone leaves it `ok`.
@@ -48,9 +52,12 @@ def check(model: Any, x: Any, *, rows: int = 8) -> CheckReport:
             "input shape. Call it once on a batch, or give it an Input. Nothing was changed."
         )
     probes, notes = probes_from(adapter, model, x, rows)
-    with adapter.functions_kept(model), adapter.untouched(model):
-        measurements = tuple(measure(adapter, model, probes))
-        blame = Blame(adapter, model, probes, measurements)
+    with ExitStack() as undo:
+        undo.enter_context(adapter.functions_kept(model))
+        undo.enter_context(adapter.untouched(model))
+        points, failed = _entry_points(adapter, model, undo, export)
+        measurements = measure(adapter, model, probes, points)
+        blame = Blame(adapter, model, probes, points, measurements)
         findings = blame.findings()
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]
@@ -62,5 +69,38 @@ def check(model: Any, x: Any, *, rows: int = 8) -> CheckReport:
         findings=findings,
         measurements=measurements,
         rows=probes.rows,
-        notes=(*notes, *dict.fromkeys(blame.notes)),
+        notes=(*notes, *failed, *dict.fromkeys(blame.notes)),
     )
+
+
+def assert_batch_invariant(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> None:
+    """For tests: `check`, and an error that shows its report where a row depends on others.
+
+    Args:
+        model: As for `check`.
+        x: As for `check`.
+        rows: As for `check`.
+        export: As for `check`.
+
+    Raises:
+        BatchDependenceError: The check has findings other than rounding; its message is the report,
+            which it holds as `.report` as well. It is an AssertionError too.
+        BnfixError: As `check` does.
+    """
+    report = check(model, x, rows=rows, export=export)
+    if not report.ok:
+        raise BatchDependenceError(str(report), report=report, path=report.culprit)
+
+
+def _entry_points(
+    adapter: Adapter, model: Any, undo: ExitStack, export: bool
+) -> tuple[EntryPoints, tuple[str, ...]]:
+    """All ways of calling `model`, and notes on those that cannot be had."""
+    points = dict(adapter.entry_points(model))
+    if not export:
+        return points, ()
+    try:
+        points["export"] = undo.enter_context(adapter.exported(model))
+    except Exception as error:  # whatever it is, the other ways stand without it
+        return points, (f"the model could not be exported, so that was not tried: {gist(error)}",)
+    return points, ()

@@ -10,9 +10,11 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.checks import causes
 from bnfix.checks.localise import Trace
-from bnfix.checks.probes import Probes, measure
-from bnfix.checks.report import Finding, Measurement
+from bnfix.checks.measure import EntryPoints, Meter
+from bnfix.checks.probes import Probes
+from bnfix.checks.report import NO_CALL, Finding, Measurement
 from bnfix.errors import gist
+from bnfix.numerics.tolerance import SAFETY
 
 #: Layers that make rows depend on each other first, in the order in which they run; then what may
 #: follow from them, and symptoms last.
@@ -20,8 +22,8 @@ _RANK = {
     "batch_statistics": 0,
     "batch_coupling": 0,
     "stale_function": 1,
-    "inference_changes_weights": 2,
-    "state": 3,
+    "state": 2,
+    "inference_changes_weights": 3,
     "randomness": 4,
     "nonfinite": 5,
     "batch_size": 6,
@@ -38,10 +40,16 @@ class Blame:
     """
 
     def __init__(
-        self, adapter: Adapter, model: Any, probes: Probes, measurements: tuple[Measurement, ...]
+        self,
+        adapter: Adapter,
+        model: Any,
+        probes: Probes,
+        points: EntryPoints,
+        measurements: tuple[Measurement, ...],
     ) -> None:
         self.adapter, self.model, self.probes = adapter, model, probes
-        self.measurements = measurements
+        self.points, self.measurements = points, measurements
+        self.dtype = adapter.rounding_dtype(model)
         self.notes: list[str] = []
         self._traces: dict[tuple[bool | None, bool], Trace | None] = {}
 
@@ -52,7 +60,7 @@ class Blame:
                 found += self._blamed(training, points)
         found += self._disagreement()
         found = sorted(_merged(found), key=self._order)
-        return tuple(found or causes.rounding(self.measurements))
+        return tuple(found or causes.rounding(self.measurements, self.dtype))
 
     def _by_mode(self) -> dict[bool | None, list[Measurement]]:
         """Entry points by the `training` that they pass on; `predict` passes False."""
@@ -91,15 +99,33 @@ class Blame:
         for path in dict.fromkeys(path for point in points for path in point.changed):
             mend = self._mend(path) if path in norms else causes.assign_in_training(path)
             found.append(causes.changed(path, points, mend))
+            if path not in norms and any(point.goes_on for point in points):
+                found.append(causes.counter(path, points))
         for path in dict.fromkeys(path for point in points for path in point.carried):
             found.append(causes.state(path, points))
         found += self._of_chance(trace, points)
         if not all(point.finite for point in points):
             paths = trace.not_finite()[:1] if trace else []
-            found += [causes.nonfinite(path, points) for path in paths or [self.model.name]]
+            found += [
+                causes.nonfinite(path, points, self._cure(path))
+                for path in paths or [self.model.name]
+            ]
         if not found and any(point.alone and point.alone.is_real for point in points):
-            found.append(causes.batch_size(self.model.name, points))
+            found += self._of_batch_size(trace, points)
         return found
+
+    def _of_batch_size(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
+        """Code that uses the length of the batch, or a network that amplifies rounding."""
+        apart = [point for point in points if point.alone and point.alone.is_real]
+        path = trace.by_length() if trace else None
+        if path is None:
+            response = self._meter().response(self.probes)
+            if all(p.alone and p.alone.difference <= SAFETY * response for p in apart):
+                return [causes.amplified(apart, self.dtype, response)]
+        return [causes.batch_size(path or self.model.name, apart)]
+
+    def _meter(self) -> Meter:
+        return Meter(self.adapter, self.model, self.points)
 
     def _of_norms(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
         if trace is None:
@@ -133,7 +159,7 @@ class Blame:
             return False
         with adapter.functions_kept(model), adapter.untouched(model):
             adapter.forget_functions(model)
-            anew = next(iter(measure(adapter, model, self.probes)))
+            anew = self._meter().points[0].pair(self.probes)
         return not anew.is_coupled
 
     def _of_chance(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
@@ -164,7 +190,13 @@ class Blame:
             return "model = bnfix.strip_training(model)  # or in place: bnfix.freeze(model)"
         if any(path == norm for norm, _ in self.adapter.batch_norms(self.model)):
             return "bnfix.freeze(model)"
-        return f"let {path} do the same under training=None as under training=False"
+        return f"{NO_CALL}let {path} do the same under training=None as under training=False"
+
+    def _cure(self, path: str) -> str:
+        """What to do about a layer that makes numbers infinite."""
+        if any(path == norm for norm, _ in self.adapter.batch_norms(self.model)):
+            return f'model = bnfix.recalibrate(model, x, layers="{path}")'
+        return f"{NO_CALL}look at the weights of {path}"
 
     def _calm(self, path: str) -> str:
         if not self._is_baked(path):

@@ -10,6 +10,9 @@ from bnfix.report import Rendered
 #: Findings of one cause that are listed before the rest is counted.
 _LISTED = 3
 
+#: How a fix begins that is a sentence, not code.
+NO_CALL = "no call mends it: "
+
 
 @dataclass(frozen=True)
 class Gap(Rendered):
@@ -38,29 +41,36 @@ class Measurement(Rendered):
     """One way of calling the model.
 
     Attributes:
-        entry_point: "predict", "call" or "tf.function".
-        alone: Row 0 as a batch of its own against row 0 among others; None for a fixed batch size.
+        entry_point: "predict", "call", "tf.function" or "export".
+        alone: Row 0 as a batch of its own, or in another shorter batch where that moves it more,
+            against row 0 among all; None for a fixed batch size, and where another entry point was
+            enough.
         coupling: Row 0 with its neighbours replaced, at the same batch size; the last row, where
             that moves more.
         at_last_row: Whether it does.
-        repeat: The same call twice, weights and recurrent states put back in between.
+        repeat: The same call twice, weights and recurrent states put back in between; where
+            nothing is wrong, of the row whose neighbours were replaced meanwhile.
         noise: What is left of that when seeds are put back too.
         against_predict: All rows against what `predict` gives.
         changed: Paths of the layers whose weights the call changed.
         carried: Paths of the recurrent layers whose state the call leaves for the next one.
         finite: Whether all outputs are.
+        goes_on: Whether a second call gives something else because the first changed a weight.
+        moved: Names of the outputs that other rows move, where the model has several.
     """
 
     entry_point: str
     alone: Gap | None
     coupling: Gap
-    at_last_row: bool
     repeat: Gap
-    noise: float
     against_predict: Gap
     changed: tuple[str, ...]
     carried: tuple[str, ...]
     finite: bool
+    at_last_row: bool = False
+    noise: float = 0.0
+    goes_on: bool = False
+    moved: tuple[str, ...] = ()
 
     @property
     def is_coupled(self) -> bool:
@@ -90,12 +100,14 @@ class Finding(Rendered):
         path: Full path of the layer; None where no layer is to blame.
         cause: "batch_statistics" (a BatchNormalization normalizes by the batch), "batch_coupling"
             (another layer mixes rows), "inference_changes_weights", "state" (a stateful recurrent
-            layer), "stale_function" (`predict` was compiled under other flags), "randomness",
-            "nonfinite", "batch_size" (the length of the batch matters, the neighbours do not),
-            "entry_points_disagree" or "rounding", which alone leaves a model ok.
+            layer, or another that counts on), "stale_function" (`predict` was compiled under other
+            flags), "randomness", "nonfinite", "batch_size" (the length of the batch matters, the
+            neighbours do not), "entry_points_disagree" or "rounding", which alone leaves a model
+            ok.
         entry_point: Where it shows, several joined by commas.
         detail: What was seen.
-        fix: What to do, as code where there is some.
+        fix: What to do: code to paste, or a sentence where no call mends it.
+        outputs: Names of the outputs in which it shows, where the model has several.
     """
 
     path: str | None
@@ -103,6 +115,12 @@ class Finding(Rendered):
     entry_point: str
     detail: str
     fix: str
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str | None:
+        """The call that mends it, to be run where `model` is the model; None if none does."""
+        return None if self.fix.startswith(NO_CALL) else self.fix
 
 
 @dataclass(frozen=True)
@@ -182,8 +200,9 @@ def _shown(findings: list[Finding]) -> list[str]:
     paths = [finding.path or "the model" for finding in findings]
     where = ", ".join(paths[:_LISTED])
     more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    seen = f", outputs {', '.join(first.outputs)}" if first.outputs else ""
     return [
-        f"  {first.cause} ({first.entry_point}): {where}{more}",
+        f"  {first.cause} ({first.entry_point}{seen}): {where}{more}",
         f"    {first.detail}",
         f"    fix: {first.fix}",
     ]

@@ -15,7 +15,13 @@ from __future__ import annotations
 import math
 
 #: Distance from 1 to the next number.
-UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+UNIT = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+    "tensorfloat32": 2.0**-10,  # how some GPUs multiply float32 unless told not to
+}
 
 #: Room for amplification within a layer: dot products over up to ~4,096 terms, whose rounding
 #: errors add up like their square root.

@@ -1,16 +1,23 @@
-"""What to call first: find what makes a model depend on the batch, mend it, prove it."""
+"""What to call first: find what is wrong with a model, mend it, prove it.
+
+`repair` carries out the list that `diagnose` makes, and nothing else but what `check` still finds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.checks.check import CheckReport, check
 from bnfix.data.batches import Batch, batches, first_rows
+from bnfix.diagnosis.report import DiagnosisReport, Symptom
+from bnfix.diagnosis.static import RECALIBRATE
 from bnfix.errors import DataError
+from bnfix.operations.diagnose import examine
+from bnfix.operations.exchange import exchange_back
 from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.freeze import freeze
 from bnfix.operations.strip_training import strip_training
@@ -33,6 +40,8 @@ class RepairReport(Rendered):
         after: The check of the model returned.
         recalibration: What was re-estimated, or None.
         fold: What was folded, or None if that was not asked for.
+        diagnosis: What was found wrong; the steps follow it.
+        left: Symptoms that no call mends or that need a decision, a sentence each.
     """
 
     steps: tuple[str, ...]
@@ -40,6 +49,8 @@ class RepairReport(Rendered):
     after: CheckReport
     recalibration: RecalibrationReport | None = None
     fold: Report | None = None
+    diagnosis: DiagnosisReport | None = None
+    left: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -50,8 +61,9 @@ class RepairReport(Rendered):
 
     def __str__(self) -> str:
         steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
+        left = [f"  left as it is: {sentence}" for sentence in self.left]
         verdict = "repaired" if self.ok else "NOT repaired"
-        parts = [f"repair: {verdict}", *steps, "before", _indented(self.before), "after"]
+        parts = [f"repair: {verdict}", *steps, *left, "before", _indented(self.before), "after"]
         return "\n".join([*parts, _indented(self.after)])
 
 
@@ -66,16 +78,19 @@ def repair(
     verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
-    """Check `model`, take out what makes it depend on the batch, recalibrate it, check it again.
+    """Diagnose `model` on `ds`, carry out what that suggests, and check the result.
 
     A `training=True` baked into a call that reaches a BatchNormalization is stripped, which gives a
-    new model; without a graph the BatchNormalizations are frozen instead. Then every statistic is
-    re-estimated on `ds`.
+    new model; where calls cannot be rewritten, the BatchNormalizations that still follow the batch
+    are frozen. Statistics that are not those of `ds` are re-estimated: all of them, or those of the
+    layers that are off for a reason of their own. Where labels show that the stored statistics
+    serve the model better they stay, and without labels those that were never updated do.
 
     Args:
         model: Keras 3 or tf_keras model. Changed in place only where nothing has to be stripped;
             the model to go on with is the one returned.
         ds: Calibration data, what `fit` takes; read once. Preprocess it exactly as for training.
+            Labels help: with them, and a compiled loss, the loss decides.
         batch_size: For arrays.
         steps: Number of batches to take.
         fold: Also fold BatchNormalization into neighbouring linear layers.
@@ -97,49 +112,128 @@ def repair(
         )
     rows = first_rows(data, _CHECKED_ROWS)
     before = check(model, rows)
-    if not adapter.batch_norms(model):
-        story = ("the model has no BatchNormalization; there is nothing to repair",)
-        report = RepairReport(story, before, before)
-        return (model, report) if return_report else model
-    story_so_far: list[str] = []
-    model = _without_baked(adapter, model, story_so_far)
-    model, recalibration = recalibrate(
-        model,
-        (_parts(batch) for batch in data),
-        min_count=min_count,
-        verbose=verbose,
-        return_report=True,
-    )
-    story_so_far.append(
-        f"recalibrated {len(recalibration.layers)} BatchNormalizations on {recalibration.batches} "
-        "batches"
-    )
+    diagnosis = examine(adapter, model, data)
+    mending = _Mending(model, data, min_count, verbose)
+    for symptom in diagnosis.symptoms:
+        mending.mend(symptom)
+    mending.freeze_what_follows_the_batch(before, rows)
+    mending.recalibrate()
+    if not mending.story:
+        mending.story.append(f"there is nothing to repair: {_found(diagnosis)}")
     folded = None
     if fold:
-        model, folded = fold_model(model, return_report=True)
-        story_so_far.append(f"folded {len(folded.changed)} of {len(folded.outcomes)}")
-    after = check(model, rows)
-    report = RepairReport(tuple(story_so_far), before, after, recalibration, folded)
-    return (model, report) if return_report else model
-
-
-def _without_baked(adapter: Adapter, model: Any, story: list[str]) -> Any:
-    """`model` with nothing in it that forces a BatchNormalization into training mode."""
-    if not adapter.has_graph(model):
-        story.append("froze every BatchNormalization: without a graph no call can be rewritten")
-        return freeze(model)
-    baked = baked_over_batch_norm(Reading(adapter, model))
-    if not baked:
-        return model
-    story.append(
-        f"stripped training=True from {len(baked)} calls, the first at {baked[0]}: they normalized "
-        "by the batch at hand"
+        mending.model, folded = fold_model(mending.model, return_report=True)
+        mending.story.append(f"folded {len(folded.changed)} of {len(folded.outcomes)}")
+    untouched = mending.model is model and len(mending.story) == 1 and not mending.statistics
+    after = before if untouched and not fold else check(mending.model, rows)
+    report = RepairReport(
+        tuple(mending.story),
+        before,
+        after,
+        mending.statistics,
+        folded,
+        diagnosis,
+        tuple(_left(diagnosis, mending.done)),
     )
-    return strip_training(model, layers=baked)
+    return (mending.model, report) if return_report else mending.model
 
 
-def _parts(batch: Batch) -> tuple[Any, ...]:
-    return (batch.x,)
+class _Mending:
+    """Carries out what a diagnosis suggests, in the order in which it makes sense."""
+
+    def __init__(self, model: Any, data: list[Batch], min_count: int, verbose: int | str) -> None:
+        self.model, self.data = model, data
+        self.min_count, self.verbose = min_count, verbose
+        self.story: list[str] = []
+        self.done: list[Symptom] = []
+        self.statistics: RecalibrationReport | None = None
+        self._off: dict[str, None] | None = {}  # paths to recalibrate; None for all
+
+    def mend(self, symptom: Symptom) -> None:
+        """Do what mends `symptom`; statistics wait until everything else is done."""
+        code = symptom.code or ""
+        if symptom.cause == "baked_training" and code:
+            self._strip(symptom)
+        elif symptom.cause in ("stale_compile", "baked_inference") and "freeze" in code:
+            self.model = freeze(self.model, layers=symptom.paths)
+            self.story.append(f"froze {_listed(symptom)}: {symptom.detail}")
+        elif symptom.cause == "exchanged":
+            self.story += [f"{exchange_back(self.model, symptom)}: {symptom.detail}"]
+        elif "bnfix.recalibrate" in code:
+            every = code == RECALIBRATE or self._off is None
+            self._off = None if every else {**(self._off or {}), **dict.fromkeys(symptom.paths)}
+        else:
+            return
+        self.done.append(symptom)
+
+    def _strip(self, symptom: Symptom) -> None:
+        calls = symptom.fix.partition("layers=")[2]
+        self.model, report = strip_training(
+            self.model, layers=_over_batch_norms(self.model), return_report=True
+        )
+        first = report.changed[0].path
+        self.story.append(
+            f"stripped training=True from {len(report.changed)} calls, the first at {first}: they "
+            "normalized by the batch at hand" + (", others stay" if calls else "")
+        )
+        # What predict and call have left in them is of no batch in particular.
+        self._off = None
+
+    def freeze_what_follows_the_batch(self, before: CheckReport, rows: Any) -> None:
+        """Where the graph shows no baked call, something inside a layer of the user's own does."""
+        if before.ok:
+            return
+        report = before if not self.story else check(self.model, rows)
+        paths = [f.path for f in report.findings if f.cause == "batch_statistics" and f.path]
+        if paths:
+            self.model = freeze(self.model, layers=paths)
+            self.story.append(
+                f"froze {len(paths)} BatchNormalizations, the first {paths[0]}: they normalize by "
+                "the batch in calls that cannot be rewritten"
+            )
+
+    def recalibrate(self) -> None:
+        if self._off is not None and not self._off:
+            return
+        why = [s for s in self.done if "bnfix.recalibrate" in (s.code or "")]
+        self.model, report = recalibrate(
+            self.model,
+            ((batch.x, batch.y, batch.weight) for batch in self.data),
+            # Without labels the diagnosis has decided what may be replaced.
+            guard="auto" if all(batch.y is not None for batch in self.data) else False,
+            layers=None if self._off is None else list(self._off),
+            min_count=self.min_count,
+            verbose=self.verbose,
+            return_report=True,
+        )
+        self.statistics = report
+        reason = f": {why[0].cause}, {why[0].detail}" if why else ""
+        outcome = "" if report.kept else f"; put the old statistics back: {report.verdict}"
+        self.story.append(
+            f"recalibrated {len(report.layers)} BatchNormalizations on {report.batches} "
+            f"batches{reason}{outcome}"
+        )
+
+
+def _over_batch_norms(model: Any) -> list[str]:
+    return baked_over_batch_norm(Reading(adapter_of(model), model))
+
+
+def _listed(symptom: Symptom) -> str:
+    more = f" and {len(symptom.paths) - 1} more" if len(symptom.paths) > 1 else ""
+    return f"{symptom.path}{more}"
+
+
+def _found(diagnosis: DiagnosisReport) -> str:
+    if not diagnosis.batch_norms:
+        return "the model has no BatchNormalization"
+    return "no call mends what was found" if not diagnosis.ok else "no fault was found"
+
+
+def _left(diagnosis: DiagnosisReport, done: list[Symptom]) -> Iterator[str]:
+    for symptom in diagnosis.symptoms:
+        if symptom.severity != "note" and symptom not in done:
+            yield f"{symptom.cause} in {_listed(symptom)}: {symptom.detail}; {symptom.fix}"
 
 
 def _indented(report: Any) -> str:

@@ -1,0 +1,222 @@
+"""Call a model in every way users do, and measure what its rows depend on.
+
+Each call starts from the same weights, states and seeds, and all are put back in the end. A first
+look costs no more than four passes over the rows: with n rows, `predict` takes 2n + 1 of them, and
+the other entry points the rest, at smaller batch sizes of their own. Only where that shows
+something is everything measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.checks.gaps import Arrays, gap, gaps
+from bnfix.checks.memory import Memory
+from bnfix.checks.probes import Probes
+from bnfix.checks.report import Gap, Measurement, worst
+from bnfix.data.structure import map_arrays
+from bnfix.errors import BnfixError, ModelError, gist
+from bnfix.numerics.tolerance import UNIT, rounding
+
+EntryPoints = Mapping[str, Callable[[Any], Any]]
+
+
+def measure(
+    adapter: Adapter, model: Any, probes: Probes, points: EntryPoints
+) -> tuple[Measurement, ...]:
+    """One measurement per entry point, `predict` first.
+
+    Raises:
+        ModelError: The model cannot be run.
+    """
+    meter = Meter(adapter, model, points)
+    with adapter.untouched(model):
+        found = meter.glance(probes)
+        if any(point.is_suspicious or point.against_predict.is_real for point in found):
+            found = meter.all(probes)
+    return tuple(found)
+
+
+class Meter:
+    """Measures one model through several entry points."""
+
+    def __init__(self, adapter: Adapter, model: Any, points: EntryPoints) -> None:
+        memory = Memory(adapter, model)
+        self.points = [EntryPoint(memory, name, call) for name, call in points.items()]
+
+    def glance(self, probes: Probes) -> list[Measurement]:
+        """What is wrong anywhere shows somewhere: each point pairs a batch with another.
+
+        The first keeps row 0, the others the last row; what is random or goes on from call to call
+        shows in a row that was kept just as well as its neighbours do.
+        """
+        first, *others = self.points
+        found = [first.pair(probes)]
+        for point, rows in zip(others, _batch_sizes(probes.rows), strict=False):
+            turned = probes.turned.first(rows)
+            predicted = [_turned(output)[: turned.rows] for output in first.outputs]
+            if probes.alone is None:
+                found.append(point.single(turned, predicted))
+            else:
+                found.append(replace(point.pair(turned, predicted), at_last_row=True))
+        return found
+
+    def response(self, probes: Probes) -> float:
+        """How far row 0 moves where every weight is off by one rounding error, up or down."""
+        point = self.points[0]
+        outputs = point.fresh(probes.x)
+        point.memory.disturb(point.unit_of_weights)
+        moved = point.run(probes.x)
+        point.memory.put_back()
+        return gap(outputs, moved, point.unit, row=0).difference
+
+    def all(self, probes: Probes) -> list[Measurement]:
+        predicted: Arrays | None = None
+        found: list[Measurement] = []
+        for point in self.points:
+            found.append(point.measurement(probes, predicted))
+            predicted = predicted or point.outputs
+        return found
+
+
+def _batch_sizes(rows: int) -> list[int]:
+    """Of the entry points after the first; with it they stay below four times `rows`."""
+    half = max(rows // 2, 2)
+    return [half, max(half - 1, 2), 2]
+
+
+def _turned(output: Any) -> Any:
+    return np.roll(output, 1, axis=0) if output.ndim else output.reshape(1)
+
+
+class EntryPoint:
+    """One way of calling a model."""
+
+    def __init__(self, memory: Memory, name: str, call: Callable[[Any], Any]) -> None:
+        self.adapter, self.model, self.memory = memory.adapter, memory.model, memory
+        self.name, self.call = name, call
+        self.outputs: Arrays = []
+        self.labels: tuple[str, ...] = ()
+
+    @cached_property
+    def unit(self) -> float:
+        """What rounding explains of outputs on a scale of 1."""
+        depth = sum(1 for _ in self.adapter.tree(self.model))
+        return rounding(self.adapter.rounding_dtype(self.model), depth, 1.0)
+
+    @property
+    def unit_of_weights(self) -> float:
+        return UNIT.get(self.adapter.rounding_dtype(self.model), UNIT["float32"])
+
+    # --- a first look ------------------------------------------------------------------------
+
+    def pair(self, probes: Probes, predicted: Arrays | None = None) -> Measurement:
+        """Two calls at one batch size and, through the first entry point, one on row 0 alone."""
+        outputs, changed, carried = self._first_call(probes.x)
+        again = self.fresh(probes.replaced)
+        is_first = probes.alone is not None and predicted is None
+        alone = self.fresh(probes.alone) if is_first else None
+        coupling = gap(outputs, again, self.unit, row=0)
+        against = gap(outputs, predicted or outputs, self.unit)
+        found = self._measured(coupling, against, changed, carried)
+        lonely = None if alone is None else gap(outputs, alone, self.unit, row=0)
+        return replace(found, alone=lonely)
+
+    def single(self, probes: Probes, predicted: Arrays) -> Measurement:
+        """One call among replaced neighbours, against the same row of `predict` among its own."""
+        outputs, changed, carried = self._first_call(probes.replaced)
+        apart = gap(outputs, predicted, self.unit, row=0)
+        coupling = apart if apart.is_real else Gap(0.0, apart.tolerance)
+        return self._measured(coupling, apart, changed, carried)
+
+    def _first_call(self, x: Any) -> tuple[Arrays, tuple[str, ...], tuple[str, ...]]:
+        outputs = self.outputs = self.fresh(x)
+        return outputs, *self.memory.changed
+
+    # --- everything --------------------------------------------------------------------------
+
+    def measurement(self, probes: Probes, predicted: Arrays | None) -> Measurement:
+        memory, unit = self.memory, self.unit
+        outputs, changed, carried = self._first_call(probes.x)
+        goes_on = bool(changed) and gap(outputs, self.run(probes.x), unit).is_real
+        memory.put_back(seeds=False)
+        repeat = gap(outputs, self.run(probes.x), unit)
+        # With its seeds put back, Keras 3 makes the same random numbers again; tf_keras may not.
+        noise = gap(outputs, self.fresh(probes.x), unit).difference if repeat.is_real else 0.0
+        fewer = self._fewer(probes)
+        first = gaps(outputs, self.fresh(probes.replaced), unit, row=0)
+        last = gaps(outputs, self.fresh(probes.turned.replaced), unit, row=-1)
+        among = [max(pair, key=lambda g: g.ratio) for pair in zip(first, last, strict=True)]
+        moved = (
+            among if any(g.is_real for g in among) else [worst(g) for g in zip(*fewer, strict=True)]
+        )
+        against = gap(outputs, predicted or outputs, unit)
+        return replace(
+            self._measured(worst(among), against, changed, carried),
+            alone=worst(g for each in fewer for g in each) if fewer else None,
+            at_last_row=worst(last).ratio > worst(first).ratio,
+            repeat=repeat,
+            noise=noise,
+            goes_on=goes_on and not repeat.is_real,
+            moved=self._named(moved),
+        )
+
+    def _fewer(self, probes: Probes) -> list[list[Gap]]:
+        """Row 0 in each smaller batch against row 0 among all, by output."""
+        if probes.alone is None:
+            return []
+        sizes = sorted({1, *_batch_sizes(probes.rows)} - {probes.rows})
+        shorter = [probes.alone if n == 1 else probes.first(n).x for n in sizes]
+        return [gaps(self.outputs, self.fresh(x), self.unit, row=0) for x in shorter]
+
+    def _measured(
+        self, coupling: Gap, against: Gap, changed: tuple[str, ...], carried: tuple[str, ...]
+    ) -> Measurement:
+        return Measurement(
+            entry_point=self.name,
+            alone=None,
+            coupling=coupling,
+            repeat=coupling,
+            against_predict=against,
+            changed=changed,
+            carried=carried,
+            finite=all(_is_finite(output) for output in self.outputs),
+        )
+
+    def _named(self, moved: list[Gap]) -> tuple[str, ...]:
+        """Names of the outputs that move, where there are several."""
+        if len(self.labels) < 2:
+            return ()
+        pairs = zip(self.labels, moved, strict=False)
+        return tuple(label for label, found in pairs if found.is_real)
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def fresh(self, x: Any) -> Arrays:
+        """The outputs for `x`, from the weights, states and seeds that the model came with."""
+        self.memory.put_back()
+        return self.run(x)
+
+    def run(self, x: Any) -> Arrays:
+        try:
+            outputs = self.call(map_arrays(self.adapter.fed, x))
+            flat = self.adapter.flatten(outputs)
+            self.labels = self.labels or self.adapter.output_labels(self.model, outputs)
+            return [np.asarray(self.adapter.to_numpy(leaf)) for leaf in flat]
+        except BnfixError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{self.model.name} cannot be run through {self.name}: {gist(error)}. Pass x as "
+                "you pass it to predict. Nothing was changed."
+            ) from error
+
+
+def _is_finite(output: Any) -> bool:
+    return output.dtype.kind not in "fc" or bool(np.isfinite(output).all())

@@ -1,0 +1,74 @@
+"""What data tell about a model's BatchNormalizations, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfix.numerics.moments import Floats
+
+
+@dataclass(frozen=True)
+class Population:
+    """Statistics of what reaches one layer, over all of the data.
+
+    Attributes:
+        path: Full path of the layer.
+        count: Values per channel.
+        mean: (channels,).
+        variance: (channels,), of the population.
+        between: Share of the variance that lies between the layer's calls, mean over channels; 0
+            for a layer that is called once.
+    """
+
+    path: str
+    count: int
+    mean: Floats
+    variance: Floats
+    between: float = 0.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss in inference mode with the statistics stored, and with those of the data.
+
+    The second is what training mode computes, without its noise: no dropout, and the statistics of
+    all data where a batch has its own.
+    """
+
+    stored: float
+    of_data: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the data's statistics serve the model better than those it has stored."""
+        stored = self.stored if np.isfinite(self.stored) else np.inf
+        return self.of_data < stored * (1 - _NOTICEABLE) - _LEAST
+
+    @property
+    def worse(self) -> bool:
+        return self.of_data > self.stored * (1 + _NOTICEABLE) + _LEAST
+
+    def __str__(self) -> str:
+        return f"loss {self.stored:.3g} as stored, {self.of_data:.3g} with statistics of the data"
+
+
+#: Relative and absolute differences of a loss that decide nothing.
+_NOTICEABLE = 0.02
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured.
+
+    Attributes:
+        layers: By path.
+        rows: Length of the data.
+        losses: None where there are no labels, or no compiled loss.
+    """
+
+    layers: dict[str, Population]
+    rows: int
+    losses: Losses | None = None

@@ -1,0 +1,194 @@
+"""Everything that the model itself tells about its BatchNormalizations, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.reading import Reading
+from bnfix.graph.definition import Node
+from bnfix.graph.graph import Call, Graph
+from bnfix.numerics.moments import Floats
+
+#: Layers of one input behind which channels are still where a linear layer has put them.
+_PASSES_CHANNELS_ON = frozenset(
+    (  # noqa: SIM905 - two dozen quoted words would read worse
+        "Activation ReLU LeakyReLU PReLU ELU Softplus Dropout SpatialDropout1D SpatialDropout2D "
+        "SpatialDropout3D GaussianNoise GaussianDropout MaxPooling1D MaxPooling2D MaxPooling3D "
+        "AveragePooling1D AveragePooling2D AveragePooling3D ZeroPadding1D ZeroPadding2D "
+        "ZeroPadding3D Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D UpSampling3D"
+    ).split()
+)
+
+
+@dataclass(frozen=True)
+class NormFacts:
+    """One BatchNormalization, whatever data it may see.
+
+    Attributes:
+        path: Full path of the layer.
+        trainable: Its flag now.
+        stale: Whether compiled training code goes by the opposite flag.
+        baked: Every `training=` written into one of its calls or around it.
+        momentum: Of its moving statistics.
+        epsilon: Added to the variance.
+        axis: Channel axis, or None where there are several or the layer is not in a graph.
+        producer: Path of the linear layer whose channels it normalizes, or None.
+        producer_axis: Along which axis these lie.
+        calls: How often it is called.
+        synchronized: Whether it pools statistics over replicas.
+        mean: (channels,), as stored.
+        variance: (channels,), as stored.
+        gamma: (channels,), or None.
+        beta: (channels,), or None.
+        deviations: Further stored standard deviations that should be the variance's root.
+        means: Further stored means that should be `mean`.
+    """
+
+    path: str
+    trainable: bool
+    stale: bool
+    baked: frozenset[bool]
+    momentum: float
+    epsilon: float
+    axis: int | None
+    producer: str | None
+    producer_axis: int | None
+    calls: int
+    synchronized: bool
+    mean: Floats
+    variance: Floats
+    gamma: Floats | None
+    beta: Floats | None
+    deviations: tuple[Floats, ...]
+    means: tuple[Floats, ...]
+
+    @property
+    def never_updated(self) -> bool:
+        return bool(np.all(self.mean == 0) and np.all(self.variance == 1))
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether gamma or beta have left the 1 and 0 that they start from."""
+        gamma = self.gamma is not None and bool(np.any(self.gamma != 1))
+        return gamma or (self.beta is not None and bool(np.any(self.beta != 0)))
+
+    @property
+    def gain(self) -> float:
+        """Largest factor by which a channel is multiplied."""
+        with np.errstate(all="ignore"):
+            scale = 1.0 / np.sqrt(self.variance + self.epsilon)
+            scale = scale if self.gamma is None else scale * self.gamma
+        return float(np.max(np.abs(scale), initial=0.0))
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model's BatchNormalizations, and what applies to all of them.
+
+    Attributes:
+        norms: In the order in which they run, as far as that is known.
+        overrules: Whether `predict` and `fit` overrule a `training=` in a call (Keras 3).
+        has_graph: Whether calls can be read and rewritten.
+        steps: Training steps that the optimizer has counted; 0 if unknown.
+        baked_calls: Paths of the calls with `training=True` that reach a BatchNormalization.
+        baked_elsewhere: Whether there are others, such as dropout that is meant to be on.
+    """
+
+    norms: tuple[NormFacts, ...]
+    overrules: bool
+    has_graph: bool
+    steps: int
+    baked_calls: tuple[str, ...] = ()
+    baked_elsewhere: bool = False
+
+
+def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
+    """Read `model`, whatever kind of model it is; nothing is run or changed."""
+    has_graph = adapter.has_graph(model)
+    reading = Reading(adapter, model) if has_graph else None
+    stale = adapter.stale_flags(model)
+    return ModelFacts(
+        norms=tuple(_norms(adapter, model, reading, stale)),
+        overrules=adapter.predict_overrules_training,
+        has_graph=has_graph,
+        steps=adapter.training_steps(model),
+        **(_baked(reading) if reading else {}),
+    )
+
+
+def _baked(reading: Reading) -> dict[str, Any]:
+    written = [(path, node) for _, path, node in reading.definitions.written() if node.training]
+    reaching = tuple(path for path, node in written if _reaches(reading, node))
+    return {"baked_calls": reaching, "baked_elsewhere": len(reaching) < len(written)}
+
+
+def _reaches(reading: Reading, node: Node) -> bool:
+    if node.binding is None:
+        return reading.is_batch_norm(node.layer)
+    return any(_reaches(reading, inner) for inner in reading.definitions[node.layer].nodes)
+
+
+def _norms(
+    adapter: Adapter, model: Any, reading: Reading | None, stale: frozenset[int]
+) -> Iterator[NormFacts]:
+    graph = reading.graph if reading else Graph((), (), ())
+    calls: dict[int, list[Call]] = {}
+    for call in graph:
+        if reading and reading.is_batch_norm(call.layer):
+            calls.setdefault(id(reading.layers[call.layer]), []).append(call)
+    paths = {id(layer): path for path, layer in adapter.batch_norms(model)}
+    layers = {id(layer): layer for _, layer in adapter.batch_norms(model)}
+    for key in [*calls, *(key for key in layers if key not in calls)]:
+        layer, found = layers.get(key), calls.get(key, [])
+        if layer is not None and layer.built:
+            path = found[0].path if found else paths[key]
+            yield _facts(layer, path, key in stale, reading, found)
+
+
+def _facts(
+    layer: Any, path: str, stale: bool, reading: Reading | None, calls: list[Call]
+) -> NormFacts:
+    mean, variance = weights.read_statistics(layer)
+    gamma, beta = weights.read_affine(layer)
+    first = calls[0] if calls else None
+    producer = _producer(reading, first) if reading and first else None
+    linear = reading.linear(producer) if reading and producer else None
+    return NormFacts(
+        path=path,
+        trainable=bool(layer.trainable),
+        stale=stale,
+        baked=frozenset(call.training for call in calls if call.training is not None),
+        momentum=float(layer.momentum),
+        epsilon=float(layer.epsilon),
+        axis=reading.channel_axis(first) if reading and first else None,
+        producer=producer.path if producer else None,
+        producer_axis=linear.axis if linear else None,
+        calls=len(calls),
+        synchronized=weights.is_synchronized(layer),
+        mean=mean,
+        variance=variance,
+        gamma=gamma,
+        beta=beta,
+        deviations=weights.read_optional(layer, "moving_stddev", "renorm_stddev"),
+        means=weights.read_optional(layer, "renorm_mean"),
+    )
+
+
+def _producer(reading: Reading, norm: Call) -> Call | None:
+    """The linear layer whose output channels `norm` sees, through what leaves them in place."""
+    value = norm.inputs[0]
+    while True:
+        call = reading.graph.producer(value)
+        if reading.linear(call) is not None:
+            return call
+        border = call.kind == "InputLayer" and bool(call.inputs)
+        passes = call.kind in _PASSES_CHANNELS_ON or reading.is_batch_norm(call.layer)
+        if not (border or passes) or len(call.inputs) != 1:
+            return None
+        value = call.inputs[0]

@@ -1,0 +1,212 @@
+"""The same bits for a row, whatever it is batched with.
+
+Rounding differs between batch sizes because libraries choose their kernels by shape, and within a
+batch because its last rows may not fill a tile. So the model is run at one batch size only, and
+rows are put only where the same row gives the same bits: which positions these are is found out by
+rotating a batch through all of them. What is left over is filled up and thrown away.
+
+He et al. 2025, "Defeating nondeterminism in LLM inference", reach the same by kernels that do not
+look at the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.choose import adapter_of
+from bnfix.data.batches import batches, first_rows
+from bnfix.data.structure import leaves, map_arrays
+from bnfix.errors import DataError, ModelError, UnsupportedModelError, gist
+from bnfix.operations.samples import samples
+
+#: Rows tried at each position; two kernels may round one row alike by chance, but not as many.
+_ROWS_TRIED = 8
+
+
+@dataclass(frozen=True)
+class BatchInvariant:
+    """A model that is run at one batch size only.
+
+    Attributes:
+        model: The model; changes to its weights are followed.
+        batch_size: Rows in every call of it.
+        positions: Those of them that give the same bits, and so are used.
+    """
+
+    model: Any
+    batch_size: int
+    positions: tuple[int, ...]
+
+    def __call__(self, x: Any) -> Any:
+        return self.predict(x)
+
+    def predict(self, x: Any, *, steps: int | None = None) -> Any:
+        """What `model.predict` gives, and the same bits for a row in whatever company it comes.
+
+        Args:
+            x: Inputs as `fit` takes them; targets are ignored.
+            steps: Number of batches to take, where `x` does not end.
+
+        Returns:
+            Numpy arrays in the structure of the model's outputs.
+
+        Raises:
+            DataError: `x` is empty or none of what `fit` takes.
+        """
+        adapter = adapter_of(self.model)
+        parts: list[list[Any]] = []
+        structure: Any = None
+        for piece in self._pieces(x, steps):
+            structure, flat = _run(adapter, self.model, self._placed(piece))
+            used = list(self.positions[: _length(piece)])
+            parts.append([leaf[used] for leaf in flat])
+        if not parts:
+            raise DataError("x is empty: at least one row is required. Nothing was changed.")
+        joined = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        return adapter.pack(structure, joined)
+
+    def _pieces(self, x: Any, steps: int | None) -> Iterator[Any]:
+        """`x` in pieces of at most as many rows as there are positions."""
+        size = len(self.positions)
+        for batch in batches(x, batch_size=size, steps=steps):
+            held = map_arrays(np.asarray, batch.x)
+            for start in range(0, _length(held), size):
+                yield _rows(held, range(start, min(start + size, _length(held))))
+
+    def _placed(self, piece: Any) -> Any:
+        """A batch with the rows of `piece` at the positions, copies of the first elsewhere."""
+        order = [0] * self.batch_size
+        for row, position in zip(range(_length(piece)), self.positions, strict=False):
+            order[position] = row
+        return _rows(piece, order)
+
+
+def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchInvariant:
+    """`model` as a callable whose answer for a row is the same to the last bit in any batch.
+
+    The model itself is neither copied nor changed, so it is saved as ever; after loading, this line
+    makes the callable again. It removes rounding, not faults: where `check` finds that rows depend
+    on each other, mend that first. The bits are those of this machine and its libraries.
+
+    Args:
+        model: Built Keras 3 or tf_keras model of any kind.
+        batch_size: Rows in every call; fewer are filled up, more are split. Small ones waste less
+            on single rows, large ones are faster on many.
+        x: Some inputs to try positions with; made from the model's inputs by default.
+
+    Returns:
+        An object with `predict`; it can be called as well.
+
+    Raises:
+        UnsupportedModelError: `model` is not a Keras model, carries states from call to call,
+            takes another batch size only, or has no inputs to make some for and `x` is not given.
+        DataError: `batch_size` is not a whole number of at least 1.
+        ModelError: The model cannot be run.
+    """
+    adapter = adapter_of(model)
+    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise DataError(
+            f"batch_size must be a whole number of at least 1; got {batch_size!r}. Nothing was "
+            "changed."
+        )
+    _refuse_states(adapter, model)
+    fixed = _fixed_size(adapter, model)
+    if fixed is not None and fixed != batch_size:
+        raise UnsupportedModelError(
+            f"{model.name} takes batches of {fixed} only; got batch_size={batch_size}. Pass "
+            f"batch_size={fixed}. Nothing was changed."
+        )
+    with adapter.untouched(model):
+        positions = _positions(adapter, model, int(batch_size), x)
+    return BatchInvariant(model, int(batch_size), positions)
+
+
+def _refuse_states(adapter: Adapter, model: Any) -> None:
+    carried = [path for path, layer in adapter.tree(model) if getattr(layer, "stateful", False)]
+    if carried and adapter.carried(model):
+        raise UnsupportedModelError(
+            f"{carried[0]} goes on from the state in which the call before has left it, so the "
+            "rows of a call cannot be split or filled up. Build it with stateful=False. Nothing "
+            "was changed.",
+            path=carried[0],
+        )
+
+
+def _fixed_size(adapter: Adapter, model: Any) -> int | None:
+    """The batch size that a model's inputs declare; a Sequential only remembers its first."""
+    if adapter.is_sequential(model):
+        return None
+    shapes = [adapter.tensor_spec(tensor).shape for tensor in getattr(model, "inputs", None) or []]
+    return next((shape[0] for shape in shapes if shape and shape[0]), None)
+
+
+# --- positions ---------------------------------------------------------------------------------
+
+
+def _positions(adapter: Adapter, model: Any, batch_size: int, x: Any) -> tuple[int, ...]:
+    """The largest set of positions in a batch at which every row tried gives the same bits."""
+    number = batch_size * -(-_ROWS_TRIED // batch_size)
+    tried = _inputs(adapter, model, batch_size, number, x)
+    seen: list[list[bytes]] = [[] for _ in range(batch_size)]
+    for start in range(0, number, batch_size):
+        for turn in range(batch_size):
+            order = [start + (row + turn) % batch_size for row in range(batch_size)]
+            _, flat = _run(adapter, model, _rows(tried, order))
+            for position, row in enumerate(order):
+                bits = b"".join(leaf[position].tobytes() for leaf in flat)
+                seen[position].append(row.to_bytes(4, "big") + bits)
+    groups: dict[tuple[bytes, ...], list[int]] = {}
+    for position, answers in enumerate(seen):
+        groups.setdefault(tuple(sorted(answers)), []).append(position)
+    return tuple(max(groups.values(), key=len))
+
+
+def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) -> Any:
+    """`number` rows on which the model runs."""
+    if x is not None:
+        taken = first_rows(batches(x, batch_size=number, steps=number), number)
+        if taken is None or not _length(taken):
+            raise DataError("x is empty: at least one row is required. Nothing was changed.")
+        return _rows(taken, [row % _length(taken) for row in range(number)])
+    specs = [adapter.tensor_spec(tensor) for tensor in getattr(model, "inputs", None) or []]
+    if not specs:
+        raise UnsupportedModelError(
+            f"{model.name} ({type(model).__name__}) does not tell what inputs it takes. Pass some "
+            "as x=. Nothing was changed."
+        )
+    error: Exception | None = None
+    for flat in samples(specs, rows=number):
+        flat = [np.resize(array, (number, *array.shape[1:])) for array in flat]
+        inputs = adapter.pack(adapter.input_structure(model), flat)
+        try:
+            _run(adapter, model, _rows(inputs, range(batch_size)))
+        except adapter.run_errors as failure:
+            error = failure
+            continue
+        return inputs
+    raise ModelError(
+        f"{model.name} could not be run on generated inputs ({gist(error or ValueError())}). Pass "
+        "inputs that it accepts as x=. Nothing was changed."
+    )
+
+
+# --- calls -------------------------------------------------------------------------------------
+
+
+def _run(adapter: Adapter, model: Any, x: Any) -> tuple[Any, list[Any]]:
+    """The outputs for one batch, in the model's structure and flat."""
+    outputs = model.predict_on_batch(map_arrays(adapter.fed, x))
+    return outputs, [np.asarray(leaf) for leaf in adapter.flatten(outputs)]
+
+
+def _rows(structure: Any, order: Any) -> Any:
+    return map_arrays(lambda array: array[list(order)], structure)
+
+
+def _length(structure: Any) -> int:
+    return next((len(leaf) for leaf in leaves(structure) if leaf is not None), 0)

@@ -1,0 +1,160 @@
+"""Every BatchNormalization of a model examined: what is wrong, why, and which call mends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import Reading
+from bnfix.data.batches import Batch, batches
+from bnfix.diagnosis.evidence import Evidence
+from bnfix.diagnosis.facts import ModelFacts, facts_of
+from bnfix.diagnosis.measured import distances, measured_symptoms
+from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
+from bnfix.diagnosis.static import merged, static_symptoms
+from bnfix.errors import BnfixError, DataError, UnsupportedModelError
+from bnfix.operations.population import evidence_of, statistics_of
+from bnfix.passes import fold as fold_pass
+
+__all__ = ["DiagnosisReport", "Symptom", "diagnose", "examine"]
+
+#: What stands in the way of everything else comes first; among equals the order is that of paths.
+_RANK = (
+    "nonfinite",
+    "negative_variance",
+    "baked_training",
+    "exchanged",
+    "deviations_stored",
+    "of_another_layer",
+    "zero_variance",
+    "batch_of_one",
+    "out_of_step",
+    "shared_domains",
+    "never_updated",
+    "unconverged",
+    "shifted",
+)
+
+#: Static findings that give way where data have decided the same question.
+_DECIDED = {
+    "never_updated": {"never_updated", "self_consistent"},
+    "unconverged": {"unconverged", "shifted"},
+}
+
+
+def diagnose(
+    model: Any,
+    ds: Any = None,
+    *,
+    batch_size: int = 32,
+    steps: int | None = None,
+    verbose: int | str = 0,
+) -> DiagnosisReport:
+    """What is wrong with each BatchNormalization, why, and the one call that mends it.
+
+    Without data: `training=` baked into calls, flags that compiled code does not know of,
+    statistics that were never updated, are not finite, negative, zero or all alike, a foreign
+    channel axis, momentum too slow for the steps trained, statistics of renormalization out of
+    step. With data: how far the stored statistics are from the actual ones, whether too few updates
+    explain that or other data, exchanged weights, deviations stored for variances, another layer's
+    statistics, layers shared over different inputs. With labels and a compiled loss: whether
+    recalibrating would help or harm.
+
+    Args:
+        model: Built Keras 3 or tf_keras model of any kind. Not changed.
+        ds: None, or what `fit` takes; read once and kept in memory. Preprocess it as for training.
+        batch_size: For arrays.
+        steps: Number of batches to take.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+
+    Returns:
+        The report, worst first. Notes alone leave it `ok`.
+
+    Raises:
+        UnsupportedModelError: `model` is not a Keras model, or not built.
+        DataError: `ds` is empty, endless, not finite, or does not fit the model.
+    """
+    adapter = adapter_of(model)
+    data = None if ds is None else list(batches(ds, batch_size=batch_size, steps=steps))
+    return examine(adapter, model, data, verbose=verbose)
+
+
+def examine(
+    adapter: Adapter, model: Any, data: list[Batch] | None, *, verbose: int | str = 0
+) -> DiagnosisReport:
+    """As `diagnose`, on batches that have been read."""
+    if not model.built:
+        raise UnsupportedModelError(
+            f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
+            "an input shape. Call it once on a batch, or give it an Input. Nothing was changed."
+        )
+    if data is not None and not data:
+        raise DataError("the data is empty: at least one batch is required. Nothing was changed.")
+    facts = facts_of(adapter, model)
+    evidence, notes = _evidence(adapter, model, facts, data)
+    known = static_symptoms(facts)
+    found = [*known, *_stays(adapter, model)]
+    if evidence is not None:
+        spoilt = {p for s in known if s.severity == "fault" for p in s.paths if _spoils(s)}
+        sound = replace(facts, norms=tuple(n for n in facts.norms if n.path not in spoilt))
+        found = _settled(found, measured_symptoms(sound, evidence))
+    return DiagnosisReport(
+        symptoms=tuple(sorted(found, key=_order)),
+        layers=distances(facts, evidence) if evidence else (),
+        losses=evidence.losses if evidence else None,
+        batch_norms=len(facts.norms),
+        notes=notes,
+    )
+
+
+def _evidence(
+    adapter: Adapter, model: Any, facts: ModelFacts, data: list[Batch] | None
+) -> tuple[Evidence | None, tuple[str, ...]]:
+    """What the data tell, and why not, where they do not."""
+    if data is None or not facts.norms:
+        return None, ()
+    try:
+        statistics = statistics_of(adapter, model, data, 0)
+    except DataError:
+        raise
+    except BnfixError as refusal:
+        return None, (f"stored statistics were not compared with those of the data: {refusal}",)
+    return evidence_of(adapter, model, facts, statistics, data), ()
+
+
+def _spoils(symptom: Symptom) -> bool:
+    """Whether stored statistics need no further explanation."""
+    return symptom.cause not in ("baked_training", "unconverged", "never_updated")
+
+
+def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
+    """Both together, without what data have decided in another way."""
+    decided: dict[str, set[str]] = {}
+    for symptom in measured:
+        decided.setdefault(symptom.cause, set()).update(symptom.paths)
+    kept: list[Symptom] = []
+    for symptom in known:
+        by = _DECIDED.get(symptom.cause)
+        gone = {path for cause in by or () for path in decided.get(cause, ())}
+        paths = tuple(path for path in symptom.paths if path not in gone)
+        if paths and symptom.cause != "unconverged":
+            kept.append(replace(symptom, paths=paths))
+    return merged([*kept, *measured])
+
+
+def _stays(adapter: Adapter, model: Any) -> list[Symptom]:
+    """BatchNormalizations that `fold` would leave, and why."""
+    if not adapter.has_graph(model):
+        return []
+    _, report = fold_pass.plan(Reading(adapter, model))
+    return [
+        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail, "")
+        for outcome in report.declined
+    ]
+
+
+def _order(symptom: Symptom) -> tuple[int, int]:
+    rank = _RANK.index(symptom.cause) if symptom.cause in _RANK else len(_RANK)
+    return SEVERITIES.index(symptom.severity), rank

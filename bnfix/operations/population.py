@@ -1,0 +1,113 @@
+"""Statistics of the data at every BatchNormalization, and what they do to the loss.
+
+The model is left as it is; statistics are put into it for the time of a measurement only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.data.batches import Batch
+from bnfix.data.structure import leaves, map_arrays
+from bnfix.diagnosis.evidence import Evidence, Losses, Population
+from bnfix.diagnosis.facts import ModelFacts
+from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration.arrivals import Arrival, arrivals
+from bnfix.recalibration.commit import committed
+from bnfix.recalibration.recalibrate import recalibrate
+from bnfix.recalibration.statistics import LayerStatistics
+
+
+def statistics_of(adapter: Adapter, model: Any, data: list[Batch], verbose: int | str) -> Any:
+    """`LayerStatistics` of every BatchNormalization over `data`; the model keeps its own.
+
+    Raises:
+        BnfixError: As `recalibrate` does.
+    """
+    with adapter.functions_kept(model), adapter.preserved(model):
+        inputs = ((batch.x,) for batch in data)
+        _, report = recalibrate(
+            model, inputs, min_count=1, guard=False, verbose=verbose, return_report=True
+        )
+    return report.layers
+
+
+def evidence_of(
+    adapter: Adapter,
+    model: Any,
+    facts: ModelFacts,
+    statistics: tuple[LayerStatistics, ...],
+    data: list[Batch],
+) -> Evidence:
+    """What `data` tell about `model`, whose statistics over them are known."""
+    paths = dict(adapter.batch_norms(model))
+    measured_rows = {row.path: row for row in statistics}
+    updates = [
+        (paths[path], row.mean, row.variance)
+        for path, row in measured_rows.items()
+        if path in paths
+    ]
+    shared = {n.path: paths[n.path] for n in facts.norms if n.calls > 1 and n.path in paths}
+    has_loss = adapter.compile_config(model) is not None and all(b.y is not None for b in data)
+    stored = _loss(adapter, model, data) if has_loss else 0.0
+    with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
+        of_data = _loss(adapter, model, data) if has_loss else 0.0
+        between = _between(adapter, model, shared, data) if shared else {}
+    layers = {
+        path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
+        for path, row in measured_rows.items()
+    }
+    rows = sum(_rows(batch) for batch in data)
+    return Evidence(layers, rows, Losses(stored, of_data) if has_loss else None)
+
+
+def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
+    """Mean over all rows, in inference mode; nothing that it changes stays."""
+    total, number = 0.0, 0
+    with adapter.functions_kept(model), adapter.untouched(model):
+        for batch in data:
+            rows = _rows(batch)
+            total += rows * adapter.loss(model, batch.x, batch.y, batch.weight, rows)
+            number += rows
+    return total / number
+
+
+def _rows(batch: Batch) -> int:
+    return next(len(leaf) for leaf in leaves(batch.x) if leaf is not None)
+
+
+def _between(
+    adapter: Adapter, model: Any, norms: dict[str, Any], data: list[Batch]
+) -> dict[str, float]:
+    """By path, the share of the variance between a layer's calls, mean over channels."""
+    pooled: dict[tuple[str, int], ChannelMoments] = {}
+    for batch in data:
+        calls: Counter[str] = Counter()
+
+        def arrive(arrival: Arrival, calls: Counter[str] = calls) -> None:
+            key = arrival.path, calls[arrival.path]
+            calls[arrival.path] += 1
+            pooled.setdefault(key, ChannelMoments(arrival.moments.mean.size)).absorb(
+                arrival.moments
+            )
+
+        with arrivals(adapter, norms, arrive):
+            adapter.infer(model, map_arrays(adapter.fed, batch.x))
+    return {
+        path: _share([moments for (of, _), moments in pooled.items() if of == path])
+        for path in dict.fromkeys(of for of, _ in pooled)
+    }
+
+
+def _share(calls: list[ChannelMoments]) -> float:
+    total = ChannelMoments(calls[0].mean.size)
+    within = np.zeros_like(total.mean)
+    for call in calls:
+        total.merge(call.counts, call.mean, call.variance())
+        within += call.variance() * call.counts
+    variance = np.maximum(total.variance() * total.counts, np.finfo(np.float64).tiny)
+    return float(np.mean(1.0 - within / variance))

@@ -1,0 +1,169 @@
+"""Every fault of the gallery is found under its name, at its layer, and mended by what is said."""
+
+from dataclasses import replace
+
+import faults
+import numpy as np
+import pytest
+import references as ref
+import zoo
+
+import bnfix
+from bnfix.diagnosis import measured
+from bnfix.numerics import convergence
+
+CASES = [
+    pytest.param(fault, dialect, id=f"{dialect}-{fault}")
+    for fault in faults.GALLERY
+    for dialect in sorted(fault.dialects)
+]
+
+
+def found(fault, made):
+    """`(path, cause)` of all that is not fine, worst first, and what is said about the first."""
+    if fault.by == "check":
+        report = bnfix.check(made.model, made.x)
+        wrong = [finding for finding in report.findings if finding.cause != "rounding"]
+        return [(finding.path, finding.cause) for finding in wrong], wrong
+    report = bnfix.diagnose(made.model, made.data)
+    least = "note" if fault.severity == "note" else "warning"
+    wrong = [s for s in report.symptoms if s.severity in ("fault", "warning", least)]
+    wrong = [s for s in wrong if s.severity != "note" or s.cause == fault.cause]
+    return [(path, symptom.cause) for symptom in wrong for path in symptom.paths], wrong
+
+
+def run(code, made):
+    names = {"bnfix": bnfix, "model": made.model, "x": made.x, "y": made.y}
+    exec(compile(code, "fix", "exec"), names)
+    return replace(made, model=names["model"])
+
+
+@pytest.mark.parametrize(("fault", "dialect"), CASES)
+def test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(fault, dialect):
+    made = fault.build(zoo.keras_module(dialect))
+    before = ref.weights_of(made.model)
+    where, said = found(fault, made)
+    assert where, "nothing was found"
+    assert where[0] == (fault.path, fault.cause), where
+    ref.assert_same_weights(made.model, before)
+    if fault.by == "diagnose":
+        assert said[0].severity == fault.severity
+    if not fault.mends:
+        assert said[0].code is None
+        assert said[0].fix.startswith("no call mends it") or fault.severity == "note"
+        return
+    again, _ = found(fault, run(said[0].code, made))
+    assert (fault.path, fault.cause) not in again
+
+
+def test_the_gallery_is_large_enough():
+    names = [fault.name for fault in faults.GALLERY]
+    assert len(set(names)) == len(names) >= 24
+
+
+# --- repair follows the list --------------------------------------------------------------------
+
+REPAIRABLE = (
+    "mean_and_beta_exchanged",
+    "five_steps_on_one_batch",
+    "nan_in_one_bn",
+    "frozen_after_compile",
+)
+
+
+@pytest.mark.parametrize("name", REPAIRABLE)
+def test_repair_does_what_diagnose_suggests_and_says_why(K, name):
+    fault = next(fault for fault in faults.GALLERY if fault.name == name)
+    made = fault.build(K)
+    x = faults.task()[0] if made.x is None else made.x
+    suggested = bnfix.diagnose(made.model, x).symptoms[0]
+    repaired, story = bnfix.repair(made.model, x, return_report=True)
+    assert suggested.detail[:40] in "\n".join(story.steps)
+    assert story.ok
+    again = bnfix.diagnose(repaired, x)
+    assert again.ok, str(again)
+
+
+def test_repair_leaves_a_network_that_agrees_with_itself_alone(K):
+    made = faults.trained_in_inference_mode(K)
+    before = ref.weights_of(made.model)
+    same, story = bnfix.repair(made.model, made.data, return_report=True)
+    assert same is made.model
+    ref.assert_same_weights(same, before)
+    assert "there is nothing to repair" in story.steps[0]
+
+
+def test_without_labels_repair_does_not_guess_about_statistics_never_updated(K):
+    made = faults.statistics_lost(K)
+    before = ref.weights_of(made.model)
+    same, story = bnfix.repair(made.model, made.x, return_report=True)
+    ref.assert_same_weights(same, before)
+    assert "never_updated" in story.left[0]
+    assert "bnfix.diagnose(model, (x, y))" in story.left[0]
+
+
+def test_a_healthy_network_has_nothing_to_repair(K):
+    made = faults.healthy(K)
+    before = ref.weights_of(made.model)
+    same, story = bnfix.repair(made.model, made.data, return_report=True)
+    assert same is made.model
+    assert story.recalibration is None
+    assert story.left == ()
+    ref.assert_same_weights(same, before)
+
+
+# --- how it reads -------------------------------------------------------------------------------
+
+
+def test_the_diagnosis_reads_well_and_becomes_plain_data(K):
+    made = faults.five_steps_on_one_batch(K)
+    report = bnfix.diagnose(made.model, made.x)
+    text = str(report)
+    assert text.startswith("diagnose: 1 fault, 0 warnings in 2 BatchNormalizations")
+    assert "as after 5 updates" in text
+    assert "fix: model = bnfix.recalibrate(model, x)" in text
+    assert report.layers[0].updates == pytest.approx(5, abs=0.5)
+    assert report.to_dict()["symptoms"][0]["cause"] == "unconverged"
+    assert not report
+    assert "nothing wrong with 2" in str(bnfix.diagnose(faults.healthy(K).model))
+
+
+def test_labels_show_what_recalibration_would_do_to_the_loss(K):
+    made = faults.statistics_lost(K)
+    losses = bnfix.diagnose(made.model, made.data).losses
+    assert losses.of_data < losses.stored / 2
+
+
+def test_what_cannot_be_measured_is_said(K):
+    made = faults.subclassed_in_training_mode(K)
+    report = bnfix.diagnose(made.model, made.x)
+    assert report.layers == ()
+    assert "were not compared" in report.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ds", "message"), [(np.zeros((0, 6)), "empty"), (np.zeros((4, 5)), "got shape")]
+)
+def test_bad_data_is_refused(K, ds, message):
+    with pytest.raises(bnfix.DataError, match=message):
+        bnfix.diagnose(faults.network(K), ds)
+
+
+def test_a_model_without_bn_and_one_that_is_not_built(K):
+    L = K.layers
+    assert bnfix.diagnose(K.Sequential([K.Input((3,)), L.Dense(2)]), np.zeros((40, 3))).ok
+    with pytest.raises(bnfix.UnsupportedModelError, match="never seen"):
+        bnfix.diagnose(K.Sequential([L.BatchNormalization()]))
+
+
+# --- shown able to fail -------------------------------------------------------------------------
+
+
+def test_the_gallery_rejects_a_diagnosis_that_takes_any_distance_for_too_few_updates(monkeypatch):
+    monkeypatch.setattr(convergence, "ENOUGH", -np.inf)
+    monkeypatch.setattr(measured, "_is_common", lambda pairs, fit: True)
+    fault = next(f for f in faults.GALLERY if f.name == "other_preprocessing")
+    with pytest.raises(AssertionError):
+        test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(
+            fault, "keras3"
+        )
