@@ -281,4 +281,4 @@ def test_the_report_tells_how_far_the_old_statistics_had_come(K):
     _, report = bnfix.recalibrate(model, images(), return_report=True)
     found = [layer.convergence for layer in report.layers]
     assert all(fit is not None and abs(fit.updates - 100) < 1 for fit in found)
-    assert "about 100 updates" in str(report)
+    assert "about 100.0 updates" in str(report)

@@ -121,7 +121,7 @@ class RecalibrationReport(Rendered):
         odd = [f"{layer.dead} channels constant"] if layer.dead else []
         odd += [f"{layer.clamped} channels clamped"] if layer.clamped else []
         if fit is not None and fit.updates is not None and math.isfinite(fit.updates):
-            odd.insert(0, f"about {fit.updates:.0f} updates")
+            odd.insert(0, f"about {fit.updates:.1f} updates")
         return (
             f"  {layer.path:<{width}}  {layer.count:>9,}  {layer.mean_shift:>5.2f} sigma  "
             f"{layer.variance_ratio:>10.3g} x  {initial:>13}  {', '.join(odd)}"
