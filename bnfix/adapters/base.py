@@ -439,11 +439,10 @@ class Adapter(ABC):
         iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
         return 0 if iterations is None else int(self.to_numpy(iterations))
 
-    def loss(self, model: Any, x: Any, y: Any, weight: Any, rows: int) -> float:
+    def loss(self, model: Any, x: Any, y: Any, weight: Any) -> float:
         """The compiled loss of `model` in inference mode on one batch."""
-        found = model.evaluate(
-            x, y, sample_weight=weight, batch_size=rows, verbose=0, return_dict=True
-        )
+        model.reset_metrics()
+        found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
         return float(found["loss"])
 
     @abstractmethod

@@ -106,10 +106,10 @@ def rounding(points: Points, dtype: str) -> list[Finding]:
 
 def amplified(points: Points, dtype: str, response: float) -> Finding:
     """Rounding that the network makes larger than usual."""
-    alone = worst(_alone(points))
+    found = worst(_between_sizes(point) for point in points)
     detail = (
-        f"other batch sizes run through other kernels: {alone.difference:.2g}. That is more than "
-        f"usual in {dtype} ({alone.tolerance:.2g}), but this network amplifies: weights changed by "
+        f"other batch sizes run through other kernels: {found.difference:.2g}. That is more than "
+        f"usual in {dtype} ({found.tolerance:.2g}), but this network amplifies: weights changed by "
         f"one rounding error each move the row by {response:.2g}. Among other neighbours in a "
         "batch of the same size it stays the same, bit for bit"
     )

@@ -119,10 +119,16 @@ class Blame:
         apart = [point for point in points if point.alone and point.alone.is_real]
         path = trace.by_length() if trace else None
         if path is None:
-            response = self._meter().response(self.probes)
-            if all(p.alone and p.alone.difference <= SAFETY * response for p in apart):
-                return [causes.amplified(apart, self.dtype, response)]
+            allowed = SAFETY * self._response
+            if all(p.alone and p.alone.difference <= allowed for p in apart):
+                return [causes.amplified(apart, self.dtype, self._response)]
         return [causes.batch_size(path or self.model.name, apart)]
+
+    @cached_property
+    def _response(self) -> float:
+        """How far a row moves when each weight is off by one rounding error."""
+        with self.adapter.untouched(self.model):
+            return self._meter().response(self.probes)
 
     def _meter(self) -> Meter:
         return Meter(self.adapter, self.model, self.points)
@@ -179,6 +185,10 @@ class Blame:
             return []
         in_predict, in_call = self._trace(False), self._trace(None)
         paths = in_predict.differs_from(in_call) if in_predict and in_call else []
+        if not paths and all(
+            p.against_predict.difference <= SAFETY * self._response for p in apart
+        ):
+            return [causes.amplified(apart, self.dtype, self._response)]
         if not paths:
             return [causes.disagreement(None, apart, causes.REPORT)]
         return [causes.disagreement(paths[0], apart, self._mend(paths[0]))]

@@ -71,7 +71,7 @@ def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
     with adapter.functions_kept(model), adapter.untouched(model):
         for batch in data:
             rows = _rows(batch)
-            total += rows * adapter.loss(model, batch.x, batch.y, batch.weight, rows)
+            total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
             number += rows
     return total / number
 

@@ -1,0 +1,154 @@
+"""No false alarm: healthy models of every kind pass check and diagnose; rounding has a size."""
+
+import re
+
+import faults
+import numpy as np
+import pytest
+import zoo
+from test_check import NOT_CALM
+from test_check import QUICK as CHECKED
+from test_real_models import BAKED, REAL, inputs_of
+
+import bnfix
+
+#: Models of the zoo that have something wrong on purpose, as `diagnose` sees it.
+ODD = {
+    "foreign_axis_channels_first",
+    *(entry.name for entry in zoo.MODELS if "foreign_axis" in entry.name),
+}
+HEALTHY = [
+    pytest.param(
+        entry,
+        dialect,
+        id=f"{dialect}-{entry}",
+        marks=[] if entry.name in CHECKED else pytest.mark.long,
+    )
+    for dialect in zoo.DIALECTS
+    for entry in zoo.entries(dialect, having={"bn"}, lacking={"baked"})
+    if entry.name not in {*NOT_CALM, *ODD}
+]
+#: Never updated although trained: whether that is a fault, only labels could tell.
+NEVER_UPDATED = {"fast_srgan_generator.h5", "vae_gan_decoder.keras"}
+
+#: Small versions of published families; with random weights, healthy but untrained.
+FAMILIES = {
+    "MobileNet": {"alpha": 0.25},
+    "MobileNetV2": {"alpha": 0.35},
+    "MobileNetV3Small": {"alpha": 0.75, "include_preprocessing": True},
+    "EfficientNetB0": {},
+    "EfficientNetV2B0": {},
+    "NASNetMobile": {},
+    "DenseNet121": {},
+    "ResNet50": {},
+    "ResNet50V2": {},
+    "RegNetX002": {},
+    "ResNetRS50": {},
+    "ConvNeXtTiny": {},
+    "Xception": {},
+    "InceptionV3": {},
+    "InceptionResNetV2": {},
+    "VGG16": {},
+}
+LARGER = {"NASNetMobile": 32, "Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+QUICK = {"MobileNetV2"}
+
+
+def test_there_are_at_least_forty_healthy_models_for_each_keras():
+    for dialect in zoo.DIALECTS:
+        assert sum(case.id.startswith(dialect) for case in HEALTHY) >= 40
+
+
+@pytest.mark.parametrize(("entry", "dialect"), HEALTHY)
+def test_diagnose_sees_nothing_wrong_with_a_healthy_model(entry, dialect):
+    report = bnfix.diagnose(zoo.build(entry, dialect))
+    assert report.ok, str(report)
+
+
+def test_a_network_trained_to_the_end_is_healthy_on_its_own_data(K):
+    made = faults.healthy(K)
+    for ds in ((made.x, made.y), made.x[:100], faults.task(300, seed=5)):
+        report = bnfix.diagnose(made.model, ds)
+        assert report.ok, str(report)
+        assert max(layer.distance for layer in report.layers) < 0.4
+
+
+def test_few_rows_raise_no_alarm(K):
+    made = faults.healthy(K)
+    assert bnfix.diagnose(made.model, made.x[:4]).ok
+
+
+def family(K, name):
+    make = getattr(K.applications, name, None)
+    if make is None:
+        pytest.skip(f"{K.__name__} has no {name}")
+    size = LARGER.get(name, 32)
+    return make(weights=None, input_shape=(size, size, 3), classes=5, **FAMILIES[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name)
+        for name in FAMILIES
+    ],
+)
+def test_published_families_raise_no_alarm(K, name):
+    K.utils.set_random_seed(0)
+    model = family(K, name)
+    x = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:])).astype("float32")
+    report = bnfix.check(model, x)
+    assert report.ok, str(report)
+    assert report.coupling == 0
+    assert bnfix.diagnose(model).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [
+        (name, dialect)
+        for name, (dialects, *_) in REAL.items()
+        for dialect in dialects
+        if name not in {*BAKED, *NEVER_UPDATED}
+    ],
+)
+def test_published_files_raise_no_alarm(name, dialect, shared, tmp_path):
+    """`check` on them stands in test_real_models."""
+    file = tmp_path / f"model{'.keras' if name.endswith('.keras') else '.h5'}"
+    file.write_bytes((shared / "models" / name).read_bytes())
+    model = zoo.keras_module(dialect).models.load_model(str(file), compile=False)
+    report = bnfix.diagnose(model)
+    assert report.ok, str(report)
+
+
+def test_a_published_file_never_updated_is_not_called_a_fault_without_labels(shared, tmp_path):
+    file = tmp_path / "model.keras"
+    file.write_bytes((shared / "models" / "vae_gan_decoder.keras").read_bytes())
+    model = zoo.keras_module("keras3").models.load_model(str(file), compile=False)
+    symptom = bnfix.diagnose(model, inputs_of(model)).symptoms[0]
+    assert (symptom.cause, symptom.severity, len(symptom.paths)) == ("never_updated", "warning", 7)
+
+
+def test_a_deep_network_without_bn_shows_rounding_and_its_size(K):
+    """As VGG: convolutions and nothing that normalizes."""
+    K.utils.set_random_seed(0)
+    L = K.layers
+    inputs = x = K.Input((32, 32, 3))
+    for filters in (16, 32, 64):
+        for _ in range(2):
+            x = L.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = L.MaxPooling2D()(x)
+    x = L.Dense(256, activation="relu")(L.Flatten()(x))
+    model = K.Model(inputs, L.Dense(10)(x), name="vgg")
+    report = bnfix.check(model, np.random.default_rng(0).normal(size=(32, 32, 32, 3)), rows=32)
+    assert report.ok
+    assert report.coupling == 0
+    assert [finding.cause for finding in report.findings] == ["rounding"]
+    finding = report.findings[0]
+    sizes = re.search(
+        r"kernels: (\S+), within what rounding in float32 explains \((\S+)\)", finding.detail
+    )
+    assert 0 < float(sizes[1]) < float(sizes[2]) < 1e-4
+    assert finding.path is None
+    assert finding.code is None
+    assert bnfix.diagnose(model).ok
