@@ -11,17 +11,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from timing import interleaved
 
 import bnfix
 
-NETWORKS = ("ResNet50", "MobileNetV2")
+NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0")
 
 
 def main() -> None:
@@ -61,24 +61,13 @@ def one_pass(model: Any, x: Any, batch: int, *, training: bool) -> Callable[[], 
     return run
 
 
-def interleaved(passes: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """Median seconds of each; they take turns, so that all see the same machine."""
-    seconds: list[list[float]] = [[] for _ in passes]
-    for _ in range(repeats):
-        for run, taken in zip(passes, seconds, strict=True):
-            begin = time.perf_counter()
-            run()
-            taken.append(time.perf_counter() - begin)
-    return [float(np.median(taken)) for taken in seconds]
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--images", type=int, default=256, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=8, help="rows (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=512, help="default: %(default)s")
+    parser.add_argument("--batch", type=int, default=32, help="rows (default: %(default)s)")
     parser.add_argument(
-        "--size", type=int, default=128, help="of the images (default: %(default)s)"
+        "--size", type=int, default=224, help="of the images (default: %(default)s)"
     )
     parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
