@@ -56,9 +56,9 @@ def test_a_row_gives_the_same_bits_in_any_batch_of_1_to_64_rows_in_any_order(K, 
     ref.assert_close([stable.predict(x)], [model.predict(x, verbose=0)], 1e-5)
 
 
-@pytest.mark.parametrize("make", LARGE, ids=lambda make: make.__name__)
-def test_large_networks_too(dialect, make):
-    """Fewer counts: each takes seconds. All of them under `-m long`."""
+@pytest.mark.parametrize(("make", "dialect"), [(resnet50, "keras3"), (mobilenet_v2, "tf_keras")])
+def test_large_networks_too(make, dialect):
+    """Fewer counts: each takes seconds. All of them, in both Kerases, under `-m long`."""
     model, x = built(make, zoo.keras_module(dialect))
     assert_same_bits(bnfix.batch_invariant(model), x[:20], (1, 3, 13))
 
@@ -70,10 +70,10 @@ def test_all_networks_at_every_number_of_rows(K, make):
     assert_same_bits(bnfix.batch_invariant(model), x, range(1, 65))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
+@pytest.mark.parametrize("batch_size", [1, 16])
 def test_any_batch_size_will_do(K, batch_size):
     model, x = built(mlp, K)
-    assert_same_bits(bnfix.batch_invariant(model, batch_size), x, (1, 5, 17, 64))
+    assert_same_bits(bnfix.batch_invariant(model, batch_size), x, (1, 5, 17))
 
 
 def test_the_saved_model_makes_the_same_callable_again_in_a_line(K, tmp_path):

@@ -51,7 +51,7 @@ FAMILIES = {
     "VGG16": {},
 }
 LARGER = {"NASNetMobile": 32, "Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
-QUICK = {"MobileNetV2"}
+QUICK = ("MobileNetV2", "tf_keras")
 
 
 def test_there_are_at_least_forty_healthy_models_for_each_keras():
@@ -87,13 +87,20 @@ def family(K, name):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "dialect"),
     [
-        pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name)
+        pytest.param(
+            name,
+            dialect,
+            marks=[] if (name, dialect) == QUICK else pytest.mark.long,
+            id=f"{dialect}-{name}",
+        )
+        for dialect in zoo.DIALECTS
         for name in FAMILIES
     ],
 )
-def test_published_families_raise_no_alarm(K, name):
+def test_published_families_raise_no_alarm(name, dialect):
+    K = zoo.keras_module(dialect)
     K.utils.set_random_seed(0)
     model = family(K, name)
     x = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:])).astype("float32")
