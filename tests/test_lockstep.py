@@ -232,7 +232,7 @@ def test_every_step_of_a_loop_over_time_counts_once(K):
         state_size = output_size = 3
 
         def __init__(self):
-            super().__init__()
+            super().__init__(name="cell")
             self.norm = bn(K)
 
         def build(self, shape):

@@ -15,7 +15,13 @@ import numpy as np
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts, NormFacts
 from bnfix.diagnosis.report import NO_CALL, LayerDistance, Symptom
-from bnfix.diagnosis.static import LEFT, RECALIBRATE, RECALIBRATE_SOME, merged
+from bnfix.diagnosis.static import (
+    LEFT,
+    RECALIBRATE,
+    RECALIBRATE_JUDGED,
+    RECALIBRATE_SOME,
+    merged,
+)
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
 
@@ -209,7 +215,7 @@ def _never_updated(pairs: list[_Pair], losses: Losses | None) -> Iterator[Sympto
         return
     if losses.better:
         detail = f"gamma and beta are trained, mean and variance are still 0 and 1: {losses}"
-        yield Symptom(paths, "never_updated", "fault", detail, RECALIBRATE)
+        yield Symptom(paths, "never_updated", "fault", detail, RECALIBRATE_JUDGED)
     else:
         detail = (
             "mean and variance are still 0 and 1, and the network has learned with that: "

@@ -21,6 +21,7 @@ Rule = Callable[[NormFacts, ModelFacts], Iterator[Symptom]]
 PATHS = "PATHS"
 FREEZE = f"model = bnfix.freeze(model, layers={PATHS})"
 RECALIBRATE = "model = bnfix.recalibrate(model, x)"
+RECALIBRATE_JUDGED = "model = bnfix.recalibrate(model, (x, y))"
 RECALIBRATE_SOME = f"model = bnfix.recalibrate(model, x, layers={PATHS})"
 
 #: Largest gain of a channel that real networks need; a tiny variance with a tiny epsilon exceeds

@@ -70,5 +70,6 @@ def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
     spread = np.ones(kernel.ndim, int)
     for axis in axes:
         spread[axis] = kernel.shape[axis]
-    bias = shift if linear.bias is None else np.asarray(linear.bias, np.float64) * scale + shift
-    return replace(linear, kernel=kernel * scale.reshape(spread), bias=bias)
+    old = np.zeros(()) if linear.bias is None else np.asarray(linear.bias, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # whoever stores the result looks at it
+        return replace(linear, kernel=kernel * scale.reshape(spread), bias=old * scale + shift)

@@ -67,10 +67,12 @@ class ChannelMoments:
         """
         counts = np.broadcast_to(np.asarray(count, np.float64), self.mean.shape)
         total = np.maximum(self.counts + counts, 1)
-        delta = np.where(counts > 0, np.asarray(mean, np.float64) - self.mean, 0.0)
-        self.mean = self.mean + delta * (counts / total)
-        within = np.where(counts > 0, np.asarray(variance, np.float64) * counts, 0.0)
-        self._ss = self._ss + within + np.square(delta) * (self.counts * counts / total)
+        with np.errstate(all="ignore"):  # what is not finite is reported by whoever asks
+            delta = np.where(counts > 0, np.asarray(mean, np.float64) - self.mean, 0.0)
+            self.mean = self.mean + delta * (counts / total)
+            within = np.where(counts > 0, np.asarray(variance, np.float64) * counts, 0.0)
+            between = np.square(delta) * (self.counts * counts / total)
+            self._ss = self._ss + within + between
         self.counts = self.counts + counts
 
     def absorb(self, other: ChannelMoments, *, weight: float = 1.0) -> None:
@@ -105,7 +107,7 @@ class ChannelMoments:
 
     def _add_block(self, block: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]) -> None:
         count = len(block) * block.shape[2]
-        with np.errstate(all="ignore"):  # what is not finite is reported by whoever asks
+        with np.errstate(all="ignore"):
             pivot = (_sums(block) / count).astype(block.dtype)
             np.subtract(block, pivot[:, np.newaxis], out=apart)
             first = _sums(apart) / count

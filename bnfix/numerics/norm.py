@@ -44,7 +44,7 @@ class NormSpec:
         """`(scale, shift)`, each (channels,) float64; not finite where the variance is negative."""
         with np.errstate(invalid="ignore", divide="ignore"):
             scale = 1.0 / np.sqrt(self.moving_variance + self.epsilon)
-        if self.gamma is not None:
-            scale = scale * self.gamma
-        shift = -scale * self.moving_mean
-        return scale, shift if self.beta is None else shift + self.beta
+            if self.gamma is not None:
+                scale = scale * self.gamma
+            shift = -scale * self.moving_mean
+            return scale, shift if self.beta is None else shift + self.beta

@@ -14,7 +14,6 @@ from bnfix.adapters.reading import Reading
 from bnfix.checks.check import CheckReport, check
 from bnfix.data.batches import Batch, batches, first_rows
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
-from bnfix.diagnosis.static import RECALIBRATE
 from bnfix.errors import DataError
 from bnfix.operations.diagnose import examine
 from bnfix.operations.exchange import exchange_back
@@ -160,7 +159,7 @@ class _Mending:
         elif symptom.cause == "exchanged":
             self.story += [f"{exchange_back(self.model, symptom)}: {symptom.detail}"]
         elif "bnfix.recalibrate" in code:
-            every = code == RECALIBRATE or self._off is None
+            every = "layers=" not in code or self._off is None
             self._off = None if every else {**(self._off or {}), **dict.fromkeys(symptom.paths)}
         else:
             return
