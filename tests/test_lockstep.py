@@ -244,7 +244,7 @@ def test_every_step_of_a_loop_over_time_counts_once(K):
 
     x = np.random.default_rng(0).normal(size=(12, 6, 3)).astype("float32")
     x[:, 0] += 5
-    model = model_of(K, lambda self, x: self.rnn(x), x, rnn=K.layers.RNN(Cell()))
+    model = model_of(K, lambda self, x: self.rnn(x), x, rnn=K.layers.RNN(Cell(), name="rnn"))
     found = measured(model, x).moments["rnn/cell/bn"]
     assert found.count == 12 * 6
     np.testing.assert_allclose(found.mean, x.mean(axis=(0, 1)), atol=1e-5)
