@@ -9,11 +9,11 @@ from contextlib import contextmanager
 @contextmanager
 def progress(
     total: int | None, description: str, verbose: int | str
-) -> Generator[Callable[[], None]]:
-    """A function to call after each of `total` steps; None where their number is not known.
+) -> Generator[Callable[..., None]]:
+    """A function to call after each of `total` steps, or with a number of steps.
 
     Args:
-        total: Number of steps.
+        total: Number of steps; None where it is not known.
         description: What is being done.
         verbose: As in Keras: "auto" shows a bar on a terminal only, 0 never, 1 always.
     """
@@ -43,7 +43,7 @@ def progress(
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda steps=1: bar.advance(task, steps)
 
 
-def _ignore() -> None: ...
+def _ignore(steps: int = 1) -> None: ...

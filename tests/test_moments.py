@@ -89,8 +89,8 @@ def test_large_samples_of_low_precision_do_not_lose_digits(dtype):
 class SumOfSquares(ChannelMoments):
     """E[x^2] - E[x]^2 in the values' own precision."""
 
-    def _add_block(self, block, apart):
-        rows = np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
+    def _add(self, values, axis):
+        rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
         mean = rows.mean(axis=0)
         self.merge(len(rows), mean, (rows * rows).mean(axis=0) - mean * mean)
 

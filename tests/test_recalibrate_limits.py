@@ -14,7 +14,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.recalibration import estimate as estimating
-from bnfix.recalibration import exact, memory
+from bnfix.recalibration import exact, memory, sizing
 from bnfix.recalibration.loading import Loaded
 from bnfix.recalibration.memory import Store
 from bnfix.recalibration.pieces import pieces
@@ -90,6 +90,34 @@ def test_batches_stay_as_they_are_where_a_layer_mixes_rows(K):
     np.testing.assert_allclose(model.layers[-1].moving_mean, wanted.mean(axis=0), atol=1e-6)
 
 
+def test_pieces_are_joined_where_tensors_become_smaller_with_their_masks(K, monkeypatch):
+    def narrowing():
+        K.utils.set_random_seed(0)
+        x = inputs = K.Input((6, 16))
+        if K.__name__ == "tf_keras":  # in Keras 3 masks are made by operations, which may mix rows
+            x = K.layers.Masking()(x)
+        for width in (16, 16, 2, 2):
+            x = K.layers.BatchNormalization()(K.layers.Dense(width)(x))
+        return K.Model(inputs, x)
+
+    x = np.random.default_rng(0).normal(size=(70, 6, 16)).astype("float32")
+    x[np.arange(6) >= np.arange(70)[:, np.newaxis] % 7] = 0  # 0 to 6 steps each
+    whole, cut = narrowing(), narrowing()
+    bnfix.recalibrate(whole, x)
+    seen = []
+    through = exact.ExactEngine._through
+
+    def watched(engine, stage, step, read, where):
+        seen.append(int(read[0][0].shape[0]))
+        return through(engine, stage, step, read, where)
+
+    monkeypatch.setattr(exact.ExactEngine, "_through", watched)
+    monkeypatch.setattr(sizing, "PIECE_BYTES", 10 * 6 * 16 * 4)
+    bnfix.recalibrate(cut, x)
+    assert seen == 7 * [10] * 3 + [70], "each stage runs as many rows as its largest tensor allows"
+    assert apart(cut, statistics_of(whole)) <= EXACT["float32"]
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -97,7 +125,8 @@ def need_of(model, rows, piece):
     reading = Reading(adapter_of(model), model)
     norms = [call.layer for call in reading.graph if reading.is_batch_norm(call.layer)]
     plan = schedule(reading.graph, norms)
-    return memory.need(plan, exact._declared_bytes, rows=rows, piece=piece)
+    at_once = [piece] * len(plan.stages)
+    return memory.need(plan, exact._declared_bytes, rows=rows, at_once=at_once)
 
 
 class Watched(Store):
@@ -113,7 +142,7 @@ class Watched(Store):
 
 def test_what_waits_is_at_most_what_the_graph_implies(K, monkeypatch):
     monkeypatch.setattr(estimating, "Store", Watched)
-    monkeypatch.setattr(estimating, "_PIECE_BYTES", 20_000)
+    monkeypatch.setattr(sizing, "PIECE_BYTES", 20_000)
     Watched.most = 0
     model = small_resnet(K)
     _, report = bnfix.recalibrate(model, images(70), return_report=True)

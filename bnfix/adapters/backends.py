@@ -60,6 +60,38 @@ def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return call
 
 
+def affine(backend: str, values: Any, scale: Any, shift: Any) -> Any:
+    """`values * scale + shift`, in a single pass over memory where `backend` can.
+
+    Args:
+        backend: The array library.
+        values: Of any rank.
+        scale: Of the same rank and dtype, a number for each channel and 1 along the other axes.
+        shift: As `scale`.
+    """
+    channels_last = values.shape[-1] == scale.shape[-1] and tuple(scale.shape[:-1]) == (1, 1, 1)
+    if backend == "tensorflow" and channels_last and values.dtype.name == "float32":
+        return _tf_affine(values, scale, shift)
+    return values * scale + shift
+
+
+def _tf_affine(values: Any, scale: Any, shift: Any) -> Any:
+    """As inference of a BatchNormalization whose mean is 0 and whose variance + epsilon is 1."""
+    import tensorflow as tf
+
+    epsilon = 2.0**-10
+    channels = scale.shape[-1:]
+    return tf.compat.v1.nn.fused_batch_norm(
+        values,
+        tf.reshape(scale, channels),
+        tf.reshape(shift, channels),
+        tf.zeros(channels),
+        tf.fill(channels, 1 - epsilon),
+        epsilon=epsilon,
+        is_training=False,
+    )[0]
+
+
 def view(backend: str, tensor: Any) -> Any:
     """The values of a tensor in the processor's memory, without copying where that is possible."""
     if backend == "torch":

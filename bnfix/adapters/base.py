@@ -263,6 +263,10 @@ class Adapter(ABC):
     def cast(self, tensor: Any, dtype: str) -> Any:
         """`tensor` in another dtype, itself if it has that."""
 
+    def affine(self, values: Any, scale: Any, shift: Any) -> Any:
+        """`values * scale + shift`, which broadcast as they stand."""
+        return backends.affine(self.backend, values, scale, shift)
+
     def fed(self, array: Any) -> Any:
         """`array` as a tensor that every entry point takes alike; `predict` casts floats."""
         values = np.asarray(array)

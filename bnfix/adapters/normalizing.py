@@ -39,7 +39,7 @@ def normalizer(
 
     def normalize(inputs: Any, mask: Any = None, training: bool = False) -> Any:
         values = adapter.cast(adapter.cast(inputs, computes), wide)
-        result = adapter.cast(values * scale + shift, computes)
+        result = adapter.cast(adapter.affine(values, scale, shift), computes)
         return adapter.with_mask(result, adapter.mask_of(inputs))
 
     return normalize

@@ -14,6 +14,7 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.cloning import starting_plainly
 from bnfix.adapters.reading import Reading
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import Definition, LayerKey, Node, Slot
@@ -132,7 +133,8 @@ class _Rebuilding:
         if node.training is not None and at not in self.edit.untrain:
             kwargs = {**kwargs, "training": node.training}
         layer = self._layer(node)
-        return self.adapter.flatten(layer(*args, **kwargs))
+        with starting_plainly(self.adapter.keras, layer):
+            return self.adapter.flatten(layer(*args, **kwargs))
 
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""

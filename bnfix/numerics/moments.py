@@ -7,9 +7,10 @@ variance"); `ss` is the sum of squared deviations from the mean:
     mean  = mean_a + delta * count_b / count
     ss    = ss_a + ss_b + delta**2 * count_a * count_b / count
 
-Values are taken in blocks that fit into the processor's cache, each about a pivot of its own, its
-rough mean: so every value is fetched once, sums over a block are of small numbers and can be in the
-values' own precision, and everything beyond a block is in float64.
+Values are taken in blocks that fit into the processor's cache, so each is fetched from memory once.
+Within a block short sums are in the values' own precision, everything beyond them in float64.
+Squares lose digits where a channel's mean is large against its deviations; from where that is
+seen, such channels are taken about a pivot, the mean found there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from bnfix.errors import StatisticsError
 
 Floats = npt.NDArray[np.float64]
 
-#: Values in a block: 512 KiB of float32, about what a core's own cache holds.
-_BLOCK = 1 << 17
+#: Values in a block: 1 MiB of float32, about what a core's own cache holds.
+_BLOCK = 1 << 18
+
+#: Values that are added up in their own precision, at most: rounding grows with their number.
+_SHORT = 128
+
+#: Largest mean, squared and in variances, at which squares lose no more than a digit.
+_NEAR = 4.0
 
 
 class ChannelMoments:
@@ -99,21 +106,24 @@ class ChannelMoments:
         behind = int(np.prod(values.shape[axis + 1 :]))
         rows = values.reshape(-1, self.mean.size, behind)
         wide = np.float64 if values.dtype == np.float64 else np.float32
-        height = min(max(_BLOCK // rows[0].size, 1), len(rows))
-        apart = np.empty((height, *rows.shape[1:]), wide)  # fresh memory costs more than the sums
-        for start in range(0, len(rows), height):
-            block = rows[start : start + height]
-            self._add_block(block.astype(wide, copy=False), apart[: len(block)])
-
-    def _add_block(self, block: npt.NDArray[np.floating], apart: npt.NDArray[np.floating]) -> None:
-        count = len(block) * block.shape[2]
-        with np.errstate(all="ignore"):
-            pivot = (_sums(block) / count).astype(block.dtype)
-            np.subtract(block, pivot[:, np.newaxis], out=apart)
-            first = _sums(apart) / count
-            np.multiply(apart, apart, out=apart)
-            second = _sums(apart) / count
-            self.merge(count, pivot + first, np.maximum(second - np.square(first), 0))
+        height = max(_BLOCK // rows[0].size, 1)
+        height = max(height // _SHORT * _SHORT, min(height, _SHORT))
+        blocks = [rows[start : start + height] for start in range(0, len(rows), height)]
+        scratch = np.empty(blocks[0].shape, wide)  # fresh memory costs more than the sums
+        pivot = np.zeros(self.mean.size, wide)
+        means, variances = np.empty((2, len(blocks), self.mean.size))
+        with np.errstate(all="ignore"):  # what is not finite is reported by whoever asks
+            for number, block in enumerate(blocks):
+                block = block.astype(wide, copy=False)
+                mean, variance = _about(pivot, block, scratch)
+                far = ~(np.square(mean - pivot) <= _NEAR * variance)
+                if far.any():
+                    pivot = np.where(far, mean, pivot).astype(wide)
+                    mean, variance = _about(pivot, block, scratch)
+                means[number], variances[number] = mean, variance
+            self.merge(
+                *_pooled(np.array([len(block) * behind for block in blocks]), means, variances)
+            )
 
     def _add_masked(self, rows: npt.NDArray[np.floating], seen: npt.NDArray[np.bool_]) -> None:
         """Mask and values with channels last; float64 throughout, for masks are seldom large."""
@@ -127,11 +137,38 @@ class ChannelMoments:
             self.merge(counts, mean, np.square(apart).sum(axis=0) / total)
 
 
+def _pooled(counts: Floats, means: Floats, variances: Floats) -> tuple[float, Floats, Floats]:
+    """Count, mean and variance of all parts; `counts` is (parts,), the others (parts, channels)."""
+    total = counts.sum()
+    weights = counts / total
+    mean = weights @ means
+    return total, mean, weights @ (variances + np.square(means - mean))
+
+
+def _about(
+    pivot: npt.NDArray[np.floating],
+    block: npt.NDArray[np.floating],
+    scratch: npt.NDArray[np.floating],
+) -> tuple[Floats, Floats]:
+    """Mean and variance of each channel of (before, channels, behind), from sums about `pivot`."""
+    count, apart, scratch = len(block) * block.shape[2], block, scratch[: len(block)]
+    if pivot.any():
+        apart = np.subtract(block, pivot[:, np.newaxis], out=scratch)
+    first = _sums(apart) / count
+    second = _sums(np.multiply(apart, apart, out=scratch)) / count
+    return pivot + first, np.maximum(second - np.square(first), 0)
+
+
 def _sums(block: npt.NDArray[np.floating]) -> Floats:
-    """Sums per channel of (before, channels, behind); a product with ones is the fastest."""
-    ones = np.ones(len(block), block.dtype)
-    sums = ones @ block.reshape(len(block), -1)
-    return sums.reshape(block.shape[1:]).sum(axis=1, dtype=np.float64)
+    """Sums per channel of (before, channels, behind)."""
+    if block.shape[2] > 1:  # numpy adds up contiguous values in pairs, which rounds little
+        return block.sum(axis=2).sum(axis=0, dtype=np.float64)
+    height = min(_SHORT, len(block))
+    even = len(block) // height * height
+    # A product with ones is the fastest sum, and the faster the longer its rows.
+    wide = np.ones(height, block.dtype) @ block[:even].reshape(height, -1)
+    sums = wide.reshape(-1, block.shape[1]).sum(axis=0, dtype=np.float64)
+    return sums + _sums(block[even:]) if even < len(block) else sums
 
 
 def _spread(mask: object, shape: tuple[int, ...], axis: int) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ exact; `streaming` on request, for data that cannot be held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -25,9 +25,10 @@ from bnfix.progress import progress
 from bnfix.recalibration.exact import ExactEngine, row_bytes
 from bnfix.recalibration.loading import Loaded, as_inputs
 from bnfix.recalibration.lockstep import LockstepEngine
-from bnfix.recalibration.memory import Need, RowBytes, Store, check_room, largest, need
-from bnfix.recalibration.pieces import TRACING_PAYS_FROM, keeps_rows_apart, pieces
+from bnfix.recalibration.memory import Need, Store, check_room, need
+from bnfix.recalibration.pieces import TRACING_PAYS_FROM, Piece, pieces
 from bnfix.recalibration.schedule import Schedule, schedule
+from bnfix.recalibration.sizing import AT_ONCE, rows_at_a_time
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.recalibration.targets import in_graph
 
@@ -106,51 +107,33 @@ def _exact(
     adapter, plan = reading.adapter, schedule(reading.graph, keys)
     first = next(batches)
     sizes = row_bytes(reading, plan, first.flat)
-    rows = _rows_of_a_piece(reading, plan, sizes, settings.memory_limit)
+    rows = rows_at_a_time(reading, plan, sizes, settings.memory_limit)
     with ExitStack() as held:
         store = _store(adapter, settings.memory_limit, held)
         engine = ExactEngine(reading, plan, ddof=settings.ddof, store=store)
-        entered, number = [], 0
-        for piece in pieces(chain([first], batches), rows):
+        entered: list[Piece] = []
+        for piece in pieces(chain([first], batches), rows[0] if rows else None):
             if not entered and store.limit is not None:
-                working = need(plan, sizes, rows=0, piece=piece.rows).working
+                working = need(plan, sizes, rows=0, at_once=_under_way(rows, piece.rows)).working
                 store.limit = max(store.limit - working, 0)
             entered.append(engine.enter(len(entered), piece))
-            number = piece.last + 1
-        wanted = need(
-            plan,
-            sizes,
-            rows=sum(piece.rows for piece in entered),
-            piece=max(piece.rows for piece in entered),
-        )
+        total, widest = (take(piece.rows for piece in entered) for take in (sum, max))
+        at_once = [min(some, total) for some in _under_way(rows, widest)]
+        wanted = need(plan, sizes, rows=total, at_once=at_once)
         if settings.memory_limit is not None and store.folder is not None:
             check_room(wanted, settings.memory_limit, store.folder)
-        total = len(plan.stages) * len(entered)
-        advance = held.enter_context(progress(total, "recalibrating", settings.verbose))
+        steps = len(plan.stages) * total
+        advance = held.enter_context(progress(steps, "recalibrating", settings.verbose))
         held.enter_context(adapter.preserved(reading.model))
-        engine.run(entered, advance, compiled=len(entered) >= TRACING_PAYS_FROM)
+        engine.run(entered, advance, rows=rows, compiled=len(entered) >= TRACING_PAYS_FROM)
     moments = {path: engine.moments[key] for key, path in keys.items()}
-    return Estimate(moments, "exact", number, wanted, _notes(plan, norms, moments))
+    notes = _notes(plan, norms, moments)
+    return Estimate(moments, "exact", entered[-1].last + 1, wanted, notes)
 
 
-def _rows_of_a_piece(
-    reading: Reading, plan: Schedule, sizes: RowBytes, limit: int | None
-) -> int | None:
-    """How many rows to run at a time; None where batches must stay as they are."""
-    fixed = any(value.shape[:1] != (None,) for value in reading.graph.inputs)
-    apart = all(keeps_rows_apart(c.kind, reading.layers[c.layer]) for c in reading.graph)
-    if fixed or not apart or reading.adapter.accelerated:
-        return None
-    most = _PIECE_BYTES // largest(plan, sizes)
-    if limit is not None:
-        one = need(plan, sizes, rows=0, piece=1).working
-        most = min(most, limit // (4 * one + 1))
-    return max(most, 1)
-
-
-#: Largest tensor that a processor works on at a time. Larger ones leave its cache, and memory for
-#: them is fetched from the system anew each time.
-_PIECE_BYTES = 32 << 20
+def _under_way(rows: Sequence[int | None], widest: int) -> list[int]:
+    """For each stage, how many rows are worked on at the same time, at most."""
+    return [AT_ONCE * max(most or 0, widest) for most in rows]
 
 
 def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from bnfix.adapters.normalizing import normalizer
@@ -29,14 +30,12 @@ from bnfix.numerics.moments import ChannelMoments
 from bnfix.numerics.tolerance import width
 from bnfix.recalibration.measuring import axis_of, check_finite, failure, measure
 from bnfix.recalibration.memory import RowBytes, Store
-from bnfix.recalibration.pieces import Piece
+from bnfix.recalibration.pieces import Piece, grouped, joined
 from bnfix.recalibration.schedule import Schedule, Stage
+from bnfix.recalibration.sizing import AT_ONCE
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
-
-#: Pieces under way in compiled code: while one is measured, the other keeps the processor busy.
-AT_ONCE = 2
 
 
 class ExactEngine:
@@ -56,35 +55,60 @@ class ExactEngine:
         self.reading, self.adapter, self.plan = reading, reading.adapter, plan
         self.ddof, self.store = ddof, store
         self.moments: dict[LayerKey, ChannelMoments] = {}
+        self._used = {value for stage in plan.stages for value in stage.reads}
         self._on_device = self.adapter.accelerated
         self._masks: dict[tuple[int, Value], Any] = {}
         self._normalizers: dict[int, Callable[..., Any]] = {}  # by index of the call
 
     def enter(self, number: int, piece: Piece) -> Piece:
         """Store what the plan reads of the `number`-th piece; returns it without its inputs."""
-        used = {value for stage in self.plan.stages for value in stage.reads}
         for value, array in zip(self.reading.graph.inputs, piece.inputs, strict=True):
-            if value in used:
+            if value in self._used:
                 self.store.put((number, value), array)
         return replace(piece, inputs=[])
 
-    def run(self, pieces: Sequence[Piece], advance: Callable[[], None], *, compiled: bool) -> None:
+    def run(
+        self,
+        pieces: Sequence[Piece],
+        advance: Callable[[int], None],
+        *,
+        rows: Sequence[int | None],
+        compiled: bool,
+    ) -> None:
         """Measure every BN on `pieces`, all of which have entered.
 
         Args:
             pieces: In the order in which they have entered.
-            advance: Called after each piece of each stage.
+            advance: Called with the number of rows that have passed a stage.
+            rows: At each stage, up to how many rows of `pieces` are joined; None for no joining.
             compiled: Whether stages are compiled; pays for all but small jobs.
         """
         # A batch size that is written into the model has to stay visible.
         any_rows = all(value.shape[:1] == (None,) for value in self.reading.graph.inputs)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            for stage in self.plan.stages:
+            for stage, most in zip(self.plan.stages, rows, strict=True):
+                pieces = self._joined(pieces, most)
                 step = self._step(stage)
                 if compiled:
                     step = self.adapter.compiled(step, any_rows=any_rows)
                 self._run(stage, step, pieces, pool.submit if compiled else _now, advance)
                 self._settle(stage)
+
+    def _joined(self, pieces: Sequence[Piece], rows: int | None) -> Sequence[Piece]:
+        """Neighbours among `pieces` put together, with everything that waits of them."""
+        groups = grouped(pieces, rows)
+        if len(groups) == len(pieces):
+            return pieces
+        waiting = [value for number, value in self.store if number == 0]
+        old = iter(range(len(pieces)))
+        for new, group in enumerate(groups):
+            numbers = list(islice(old, len(group)))
+            for value in waiting:
+                self.store.join([(number, value) for number in numbers], (new, value))
+                masks = [self._masks.pop((number, value), None) for number in numbers]
+                if masks[0] is not None:
+                    self._masks[new, value] = self.store.joined(masks)
+        return [joined(group) for group in groups]
 
     def _run(
         self,
@@ -92,7 +116,7 @@ class ExactEngine:
         step: Callable[[list[_Masked]], Any],
         pieces: Sequence[Piece],
         submit: Callable[..., Future[Any]],
-        advance: Callable[[], None],
+        advance: Callable[[int], None],
     ) -> None:
         """Take all pieces through `stage`, a few at a time, and merge what they bring in order."""
         under_way: deque[Future[Any]] = deque()
@@ -104,8 +128,8 @@ class ExactEngine:
             under_way.append(work)
             while len(under_way) >= AT_ONCE or (under_way and number + 1 == len(pieces)):
                 self._finish(stage, done, *under_way.popleft().result())
+                advance(pieces[done].rows)
                 done += 1
-                advance()
 
     def _through(
         self, stage: Stage, step: Callable[..., Any], read: list[_Masked], where: str

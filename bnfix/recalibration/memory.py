@@ -1,13 +1,13 @@
 """How much memory does a schedule take, and where do tensors wait for their next stage?
 
 The live set is what the graph itself implies: at a stage, everything made before that is read then
-or later, for all rows at once, and what the stage makes on its way, for one piece of rows.
+or later, for all rows at once, and what the stage makes on its way, for the rows under way.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from bnfix.errors import ResourceError
 from bnfix.graph.graph import Value
-from bnfix.recalibration.schedule import Schedule
+from bnfix.recalibration.schedule import Schedule, Stage
 
 #: Bytes that one row of a value takes.
 RowBytes = Callable[[Value], int]
@@ -28,7 +28,7 @@ class Need:
 
     Attributes:
         waiting: At most, for all rows, between stages.
-        working: At most, for one piece of rows, within a stage.
+        working: At most, for the rows under way, within a stage.
     """
 
     waiting: int
@@ -39,24 +39,28 @@ class Need:
         return self.waiting + self.working
 
 
-def need(plan: Schedule, row_bytes: RowBytes, *, rows: int, piece: int) -> Need:
-    """What `plan` takes for `rows` rows that go through it `piece` at a time."""
+def need(plan: Schedule, row_bytes: RowBytes, *, rows: int, at_once: Sequence[int]) -> Need:
+    """What `plan` takes for `rows` rows, of which each stage has as many of `at_once` under way."""
     alive = {value for stage in plan.stages for value in stage.reads}
     alive -= {value for stage in plan.stages for value in stage.keeps}  # leaves the inputs
-    waiting = working = 0
-    for stage in plan.stages:
-        made = {value for call in stage.calls for value in call.outputs}
-        working = max(working, sum(map(row_bytes, made)))
+    waiting = under_way = 0
+    for stage, together in zip(plan.stages, at_once, strict=True):
+        under_way = max(under_way, working(stage, row_bytes) * together)
         before = sum(map(row_bytes, alive))
         alive = alive.difference(stage.frees).union(stage.keeps)
         waiting = max(waiting, before, sum(map(row_bytes, alive)))
-    return Need(waiting * rows, working * piece)
+    return Need(waiting * rows, under_way)
 
 
-def largest(plan: Schedule, row_bytes: RowBytes) -> int:
-    """Bytes of one row of the largest tensor that the plan makes."""
-    made = (value for stage in plan.stages for call in stage.calls for value in call.outputs)
-    return max(map(row_bytes, made), default=0) or 1
+def working(stage: Stage, row_bytes: RowBytes) -> int:
+    """Bytes that a stage makes of one row."""
+    return sum(row_bytes(value) for call in stage.calls for value in call.outputs)
+
+
+def largest(stage: Stage, row_bytes: RowBytes) -> int:
+    """Bytes of one row of the largest tensor that a stage reads or makes; at least 1."""
+    made = (value for call in stage.calls for value in call.outputs)
+    return max([1, *map(row_bytes, stage.reads), *map(row_bytes, made)])
 
 
 class Store:
@@ -103,6 +107,23 @@ class Store:
         self.in_memory -= self._bytes.pop(key, 0)
         if isinstance(held, _OnDisk):
             held.file.unlink()
+
+    def __iter__(self) -> Iterator[Any]:
+        """The keys of what waits."""
+        return iter(self._held)
+
+    def join(self, keys: Sequence[Hashable], key: Hashable) -> None:
+        """Put the rows of what waits under `keys` under a `key` of their own."""
+        together = self.joined([self.get(one) for one in keys])
+        for one in keys:
+            self.drop(one)
+        self.put(key, together)
+
+    def joined(self, tensors: Sequence[Any]) -> Any:
+        """One tensor of the rows of all `tensors`."""
+        if len(tensors) == 1 or tensors[0] is None:
+            return tensors[0]
+        return self.restore(np.concatenate([np.asarray(self.view(one)) for one in tensors]))
 
     def _write(self, array: np.ndarray[Any, Any]) -> _OnDisk:
         self._files += 1

@@ -2,13 +2,14 @@
 
 Statistics do not depend on it, time and memory do: a processor is fastest on tensors that fit into
 its cache, and batches of one row cost a call each. So rows are joined and cut as suits the machine,
-unless a layer might mix the rows of a batch.
+unless a layer might mix the rows of a batch; and joined again where the tensors of a network become
+smaller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,14 @@ class Piece:
         rows: Their number.
         first: Position of the batch in the data that its first row is from.
         last: Position of the batch that its last row is from.
+        shapes: Of one row of each input; None where that is not an array.
     """
 
     inputs: list[Any]
     rows: int
     first: int
     last: int
+    shapes: tuple[Any, ...]
 
     def __str__(self) -> str:
         if self.first == self.last:
@@ -65,12 +68,13 @@ def pieces(batches: Iterable[Loaded], rows: int | None) -> Iterator[Piece]:
     """
     waiting: list[Piece] = []
     for one in batches:
-        piece = Piece(one.flat, one.rows, one.batch.index, one.batch.index)
-        if rows is None or not _can_be_cut(one.flat):
+        shapes = tuple(map(_shape, one.flat))
+        piece = Piece(one.flat, one.rows, one.batch.index, one.batch.index, shapes)
+        if rows is None or None in shapes:
             yield from [*_joined(waiting), piece]
             waiting = []
             continue
-        if waiting and _shapes(waiting[0]) != _shapes(piece):
+        if waiting and waiting[0].shapes != piece.shapes:
             yield from _joined(waiting)
             waiting = []
         start = 0
@@ -84,19 +88,30 @@ def pieces(batches: Iterable[Loaded], rows: int | None) -> Iterator[Piece]:
     yield from _joined(waiting)
 
 
-def _can_be_cut(flat: list[Any]) -> bool:
-    """Whether all rows have the same length, so that they stand in an array."""
-    return all(leaf is None or hasattr(leaf, "__array__") for leaf in flat)
+def grouped(pieces: Sequence[Piece], rows: int | None) -> list[list[Piece]]:
+    """`pieces` in runs of up to `rows` rows, but at least one piece, which can be joined."""
+    groups: list[list[Piece]] = []
+    for piece in pieces:
+        if rows is not None and None not in piece.shapes and groups:
+            together = piece.rows + sum(part.rows for part in groups[-1])
+            if together <= rows and groups[-1][0].shapes == piece.shapes:
+                groups[-1].append(piece)
+                continue
+        groups.append([piece])
+    return groups
 
 
-def _shapes(piece: Piece) -> list[Any]:
-    return [leaf if leaf is None else tuple(leaf.shape[1:]) for leaf in piece.inputs]
+def _shape(leaf: Any) -> Any:
+    """Of a row, if all rows have the same, so that they stand in an array."""
+    if leaf is None:
+        return "left out"
+    return tuple(leaf.shape[1:]) if hasattr(leaf, "__array__") else None
 
 
 def _part(piece: Piece, start: int, stop: int) -> Piece:
     stop = min(stop, piece.rows)
     inputs = [None if leaf is None else leaf[start:stop] for leaf in piece.inputs]
-    return Piece(inputs, stop - start, piece.first, piece.last)
+    return replace(piece, inputs=inputs, rows=stop - start)
 
 
 def _joined(parts: list[Piece]) -> list[Piece]:
@@ -105,4 +120,10 @@ def _joined(parts: list[Piece]) -> list[Piece]:
         return parts
     columns = zip(*(part.inputs for part in parts), strict=True)
     inputs = [None if c[0] is None else np.concatenate([np.asarray(p) for p in c]) for c in columns]
-    return [Piece(inputs, sum(part.rows for part in parts), parts[0].first, parts[-1].last)]
+    return [replace(joined(parts), inputs=inputs)]
+
+
+def joined(parts: Sequence[Piece]) -> Piece:
+    """The rows of all `parts` as one piece, without its inputs."""
+    rows = sum(part.rows for part in parts)
+    return replace(parts[0], inputs=[], rows=rows, last=parts[-1].last)

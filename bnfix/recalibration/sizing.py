@@ -1,0 +1,41 @@
+"""How many rows go through each stage at a time, and how many pieces of them side by side?"""
+
+from __future__ import annotations
+
+from bnfix.adapters.reading import Reading
+from bnfix.recalibration.memory import RowBytes, largest, working
+from bnfix.recalibration.pieces import keeps_rows_apart
+from bnfix.recalibration.schedule import Schedule
+
+#: Largest tensor that a processor works on at a time. Larger ones leave its cache, and memory for
+#: them is fetched from the system anew each time.
+PIECE_BYTES = 32 << 20
+
+#: Pieces under way in compiled code: while one is measured and one is fetched, another keeps the
+#: processor busy.
+AT_ONCE = 3
+
+#: Share of a memory limit that what is under way may take, so that most of it is left for waiting.
+_UNDER_WAY = 1 / 4
+
+
+def rows_at_a_time(
+    reading: Reading, plan: Schedule, sizes: RowBytes, limit: int | None
+) -> list[int | None]:
+    """For each stage, never fewer than for the one before; None where batches stay as they are.
+
+    Tensors become smaller on their way through most networks, and calls of few rows waste time.
+    """
+    fixed = any(value.shape[:1] != (None,) for value in reading.graph.inputs)
+    apart = all(keeps_rows_apart(c.kind, reading.layers[c.layer]) for c in reading.graph)
+    if fixed or not apart or reading.adapter.accelerated:
+        return [None] * len(plan.stages)
+    rows: list[int | None] = []
+    most = None
+    for stage in reversed(plan.stages):
+        fits = PIECE_BYTES // largest(stage, sizes)
+        if limit is not None:
+            fits = min(fits, int(limit * _UNDER_WAY) // (AT_ONCE * working(stage, sizes) or 1))
+        most = max(fits, 1) if most is None else max(min(fits, most), 1)
+        rows.append(most)
+    return rows[::-1]
