@@ -76,7 +76,7 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
         BnfixError: scikit-learn or matplotlib is not installed.
     """
     _check_extra()
-    x, y = _digits(seed)
+    x, y = digits(seed)
     training, test = slice(None, _TRAINING_IMAGES), slice(_TRAINING_IMAGES, None)
     K = importlib.import_module(keras)
     K.utils.set_random_seed(seed)
@@ -157,14 +157,14 @@ def _check_extra() -> None:
         ) from error
 
 
-def _digits(seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def digits(seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """1,797 images (8, 8, 1) in [0, 1] and their digits, shuffled."""
     from sklearn.datasets import load_digits
 
-    images, digits = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(digits))
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(labels))
     x = (np.asarray(images)[order] / 16).reshape(-1, 8, 8, 1).astype(np.float32)
-    return x, np.asarray(digits)[order]
+    return x, np.asarray(labels)[order]
 
 
 def _stage(name: str, model: Any, data: tuple[Any, Any, Any, Any]) -> Stage:

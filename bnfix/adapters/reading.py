@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -59,8 +62,34 @@ class Reading:
         return math.prod(self.layers[call.layer].moving_mean.shape)
 
     def linear(self, call: Call) -> Linear | None:
-        rank = len(call.outputs[0].shape)
-        return weights.read_linear(self.layers[call.layer], call.kind, rank)
+        layer, kind = self._wrapped(call)
+        steps = int(layer is not self.layers[call.layer])  # axes in front that the layer never sees
+        linear = weights.read_linear(layer, kind, len(call.outputs[0].shape) - steps)
+        if linear is None:
+            return None
+        tied = linear.tied
+        if tied is None and self._held[id(weights.kernel(layer))] > 1:
+            tied = "shares its kernel with another layer"
+        side = linear.input and replace(linear.input, axis=linear.input.axis + steps)
+        return replace(linear, axis=linear.axis + steps, input=side, tied=tied)
+
+    def options(self, call: Call) -> Mapping[str, Any]:
+        return self.layers[call.layer].get_config()
+
+    def _wrapped(self, call: Call) -> tuple[Any, str]:
+        """The layer that `call` applies, TimeDistributed or not, and its kind."""
+        layer = weights.inner(self.layers[call.layer], call.kind)
+        if layer is self.layers[call.layer]:
+            return layer, call.kind
+        return layer, type(layer).__name__ if self.adapter.is_own(layer) else "Custom"
+
+    @cached_property
+    def _held(self) -> Counter[int]:
+        """How many layers, called or not, hold each variable."""
+        # A model or a wrapper holds what its parts hold, which is no sharing.
+        adapter = self.adapter
+        parts = [layer for _, layer in adapter.tree(self.model) if not adapter.children(layer)]
+        return Counter(id(variable) for part in parts for variable in part.weights)
 
     # --- building the definitions ------------------------------------------------------------
 

@@ -161,11 +161,11 @@ class _Rebuilding:
         return self.made[node.layer]
 
     def _changes(self, key: LayerKey) -> dict[str, Any]:
-        linear = self.edit.assign.get(key)
+        linear, old = self.edit.assign.get(key), self.reading.layers[key]
         changes: dict[str, Any] = {}
         if linear is not None and linear.bias is not None:
-            changes["use_bias"] = True
-        if self.dtype is not None and "float" in str(self.reading.layers[key].dtype):
+            changes |= weights.bias_option(old, type(old).__name__)
+        if self.dtype is not None and "float" in str(old.dtype):
             changes["dtype"] = self.dtype
         return changes
 
@@ -193,7 +193,7 @@ class _Rebuilding:
             for variable in new.weights:
                 if _base_name(variable) in kept:
                     variable.assign(self.adapter.copy_value(kept[_base_name(variable)]))
-            weights.write_linear(new, self.edit.assign[key])
+            weights.write_linear(weights.inner(new, type(old).__name__), self.edit.assign[key])
             return
         theirs, ours = self.adapter.variables(old), self.adapter.variables(new)
         if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.numerics.linear import KERNEL_AXES, Linear
+from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
@@ -112,21 +112,24 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
 
     `rank` is that of its output.
     """
-    if kind not in KERNEL_AXES:
+    if kind not in KERNEL_AXES or (kind == "EinsumDense" and not _keeps_last_axis(layer)):
         return None
     name = _kernel_name(layer)
     kernel = getattr(layer, name, None)
     if kernel is None:
         return None
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    axis = 1 if first else rank - 1
     return Linear(
         kind=kind,
         kernel=_array(kernel),
-        bias=_array(layer.bias) if layer.use_bias else None,
-        axis=1 if first else rank - 1,
+        bias=None if layer.bias is None else _array(layer.bias),
+        axis=axis,
         activation=_activation_name(layer.activation),
         dtype=str(np.dtype(_array(kernel).dtype)),
         tied=_tie(layer, name),
+        output_axes=_kernel_axes(layer) if kind == "EinsumDense" else None,
+        input=None if kind == "EinsumDense" else _input_side(layer, kind, axis),
     )
 
 
@@ -135,6 +138,64 @@ def write_linear(layer: Any, linear: Linear) -> None:
     getattr(layer, _kernel_name(layer)).assign(linear.kernel)
     if linear.bias is not None:
         layer.bias.assign(linear.bias)
+
+
+def inner(layer: Any, kind: str) -> Any:
+    """What `layer` of that kind applies to each step, or `layer` itself."""
+    return layer.layer if kind == "TimeDistributed" else layer
+
+
+def bias_option(layer: Any, kind: str) -> dict[str, Any]:
+    """What to change in the configuration of a linear layer for it to have a bias."""
+    if inner(layer, kind) is not layer:
+        written = layer.get_config()["layer"]
+        change = bias_option(layer.layer, "")
+        return {"layer": {**written, "config": {**written["config"], **change}}}
+    if hasattr(layer, "bias_axes"):
+        return {"bias_axes": layer.bias_axes or _einsum(layer)[2][-1]}
+    return {"use_bias": True}
+
+
+def kernel(layer: Any) -> Any:
+    """The variable that carries the output channels of a linear layer."""
+    return getattr(layer, _kernel_name(layer))
+
+
+def _input_side(layer: Any, kind: str, axis: int) -> InputSide:
+    size = tuple(getattr(layer, "kernel_size", ()))
+    plain = all(length == 1 for length in size)
+    valid = getattr(layer, "padding", "valid") == "valid"
+    if kind.endswith("Transpose"):  # which has fewer inputs near its borders and between strides
+        return InputSide(axis, uniform=plain and all(step == 1 for step in layer.strides))
+    taps = None
+    if kind.startswith("Separable"):
+        first = _array(layer.depthwise_kernel).astype(np.float64)
+        taps = first.sum(axis=tuple(range(len(size)))).reshape(-1)
+    groups = 1 if kind.startswith(("Depthwise", "Separable")) else getattr(layer, "groups", 1)
+    return InputSide(axis, groups=groups, uniform=plain or valid, taps=taps)
+
+
+def _einsum(layer: Any) -> tuple[str, str, str]:
+    """The axes of input, kernel and output of an EinsumDense, a letter each."""
+    inputs, _, outputs = layer.equation.replace(" ", "").partition("->")
+    given, _, kernel_letters = inputs.partition(",")
+    return given, kernel_letters, outputs
+
+
+def _keeps_last_axis(layer: Any) -> bool:
+    """Whether the last axis of the output is one of the kernel alone, and the bias lies along it.
+
+    Then a map along it is one of the kernel.
+    """
+    given, kernel_letters, outputs = _einsum(layer)
+    last = outputs[-1:]
+    biased = layer.bias_axes is None or last in layer.bias_axes
+    return bool(last.isalpha() and last in kernel_letters and last not in given and biased)
+
+
+def _kernel_axes(layer: Any) -> tuple[int, ...]:
+    _, kernel_letters, outputs = _einsum(layer)
+    return (kernel_letters.index(outputs[-1]),)
 
 
 def _kernel_name(layer: Any) -> str:

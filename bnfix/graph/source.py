@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from bnfix.graph.definition import Definitions, LayerKey
 from bnfix.graph.graph import Call, Graph
@@ -29,4 +30,8 @@ class Source(Protocol):
 
     def linear(self, call: Call) -> Linear | None:
         """The linear layer that `call` applies, or None if it is not one of Keras's own."""
+        ...
+
+    def options(self, call: Call) -> Mapping[str, Any]:
+        """The configuration of the layer that `call` applies."""
         ...

@@ -1,11 +1,15 @@
-"""Fold a per-channel affine map into the linear layer before it.
+"""Fold an affine map into the linear layer before or behind it.
 
-With y = scale * (W*x + b) + shift per output channel, and W*x linear in W:
+Behind the layer, with one scale and shift per output channel:
 
-    y = (scale W)*x + (scale b + shift)
+    scale * (W*x + b) + shift  =  (scale W)*x + (scale b + shift)
 
-so only one thing depends on the kind of layer: along which axes of its kernel the output channels
-lie. Jacob et al. 2018, arXiv:1712.05877, section 3.2.
+Jacob et al. 2018, arXiv:1712.05877, section 3.2. Before it, with one per input channel:
+
+    W*(scale * x + shift) + b  =  (W scale)*x + (b + W*shift)
+
+where `W*shift` is the same at every position unless zeros are padded, which nothing shifts. So it
+only depends on the kind of layer along which axes of its kernel the channels lie.
 """
 
 from __future__ import annotations
@@ -32,7 +36,25 @@ KERNEL_AXES: dict[str, tuple[int, ...]] = {
     "Conv1DTranspose": (-2,),
     "Conv2DTranspose": (-2,),
     "Conv3DTranspose": (-2,),
+    "EinsumDense": (-1,),
 }
+
+
+@dataclass(frozen=True)
+class InputSide:
+    """What matters of a linear layer to an affine map of its input.
+
+    Attributes:
+        axis: Channel axis of the input, as a non-negative index into its shape.
+        groups: Of channels that are convolved separately.
+        uniform: Whether every output sees the whole kernel on inputs, and none on padding.
+        taps: What a depthwise kernel before `Linear.kernel` adds up to, (its outputs,); or None.
+    """
+
+    axis: int
+    groups: int = 1
+    uniform: bool = True
+    taps: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,8 @@ class Linear:
         activation: Name of the activation inside the layer; "linear" for none.
         dtype: Of the stored weights.
         tied: Why the weights must not be changed ("has a kernel_constraint"), or None.
+        output_axes: Axes of `kernel` along which output channels lie, if not those of the kind.
+        input: Its other side, or None where a map of the input cannot be folded.
     """
 
     kind: str
@@ -56,20 +80,64 @@ class Linear:
     activation: str = "linear"
     dtype: str = "float32"
     tied: str | None = None
+    output_axes: tuple[int, ...] | None = None
+    input: InputSide | None = None
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Axes of `kernel` along which output channels lie, as non-negative indices."""
+        axes = self.output_axes or KERNEL_AXES[self.kind]
+        return tuple(axis % self.kernel.ndim for axis in axes)
 
     @property
     def channels(self) -> int:
-        axes = KERNEL_AXES[self.kind]
-        return int(np.prod([self.kernel.shape[axis] for axis in axes]))
+        return int(np.prod([self.kernel.shape[axis] for axis in self.axes]))
 
 
 def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
     """The layer that computes `scale * linear(x) + shift`, in float64 (not yet rounded)."""
     kernel = np.asarray(linear.kernel, np.float64)
-    axes = KERNEL_AXES[linear.kind]
     spread = np.ones(kernel.ndim, int)
-    for axis in axes:
+    for axis in linear.axes:
         spread[axis] = kernel.shape[axis]
-    old = np.zeros(()) if linear.bias is None else np.asarray(linear.bias, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # whoever stores the result looks at it
-        return replace(linear, kernel=kernel * scale.reshape(spread), bias=old * scale + shift)
+        bias = _bias(linear) * scale + shift
+        return replace(linear, kernel=kernel * scale.reshape(spread), bias=bias)
+
+
+def scale_and_shift_input(linear: Linear, scale: Floats, shift: Floats) -> Linear:
+    """The layer that computes `linear(scale * x + shift)`, in float64 (not yet rounded).
+
+    Args:
+        linear: With an `input`, and `uniform` there unless `shift` is 0.
+        scale: (input channels,).
+        shift: As `scale`.
+    """
+    assert linear.input is not None
+    kernel, taps = np.asarray(linear.kernel, np.float64), linear.input.taps
+    if taps is not None:  # the kernel sees each channel once for every output of the first kernel
+        scale, shift = (np.repeat(part, taps.size // part.size) for part in (scale, shift))
+        shift = shift * taps
+    others = tuple(axis for axis in range(kernel.ndim) if axis not in linear.axes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        bias = linear.bias
+        if shift.any():
+            moved = kernel * _spread(linear, shift)
+            bias = _bias(linear) + moved.sum(axis=others).reshape(-1)
+        return replace(linear, kernel=kernel * _spread(linear, scale), bias=bias)
+
+
+def _spread(linear: Linear, values: Floats) -> Floats:
+    """`values` of the input channels, broadcasting against the kernel."""
+    assert linear.input is not None
+    shape, groups = linear.kernel.shape, linear.input.groups
+    if linear.kind.endswith("Transpose"):
+        return values
+    if groups == 1:
+        return values[:, np.newaxis]
+    # Output channels lie group by group, and so do input channels; a kernel holds those of one.
+    return np.repeat(values.reshape(groups, -1).T, shape[-1] // groups, axis=1)
+
+
+def _bias(linear: Linear) -> Floats:
+    return np.zeros(()) if linear.bias is None else np.asarray(linear.bias, np.float64)

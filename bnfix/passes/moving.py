@@ -1,0 +1,303 @@
+"""Past which layers can an affine map be moved, and what is it on their other side?
+
+A map on the output of such a layer equals another one on its inputs (`before`), and the other way
+round (`after`), exactly and for all inputs. Linear layers are not among them: they absorb it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bnfix.graph.graph import Call, Value
+from bnfix.numerics.affine import Affine, per_channel
+from bnfix.passes.objection import Objection
+
+Options = Mapping[str, Any]
+
+
+def before(call: Call, options: Callable[[Call], Options], affine: Affine) -> list[Affine]:
+    """The maps on the inputs of `call`, in order, that equal `affine` on its output.
+
+    Args:
+        call: Of any layer.
+        options: The configuration of a call's layer.
+        affine: On the rows of the output of `call`.
+
+    Raises:
+        Objection: There are none, or they are not known.
+    """
+    rule = _BEFORE.get(call.kind)
+    if rule is None:
+        raise Objection(f"it follows {call.path} ({call.kind}), which is not a linear layer")
+    return rule(call, options(call), affine)
+
+
+def after(call: Call, options: Callable[[Call], Options], affine: Affine, position: int) -> Affine:
+    """The map on the output of `call` that equals `affine` on its input number `position`.
+
+    Raises:
+        Objection: There is none, or it is not known.
+    """
+    rule = _AFTER.get(call.kind)
+    if rule is None:
+        raise Objection(f"it feeds {call.path} ({call.kind}), which is not a linear layer")
+    return rule(call, options(call), affine, position)
+
+
+# --- what is done with rows ------------------------------------------------------------------
+
+
+def _row(value: Value) -> tuple[int, ...]:
+    """Shape of a row; -1 where it is not known."""
+    return tuple(-1 if size is None else size for size in value.shape[1:])
+
+
+def _channel_axis(options: Options, rank: int) -> int:
+    return 0 if options.get("data_format") == "channels_first" else rank - 1
+
+
+def _check_along(call: Call, affine: Affine, axis: int) -> None:
+    if affine.varies - {axis}:
+        raise Objection(
+            f"{call.path} ({call.kind}) joins positions that the normalization treats differently"
+        )
+
+
+def _check_steady(call: Call) -> None:
+    if call.training:
+        raise Objection(f"{call.path} is called with training=True and is random")
+
+
+def _check_order(call: Call, affine: Affine) -> None:
+    if not affine.keeps_order:
+        raise Objection(
+            f"{call.path} ({call.kind}) takes the largest or smallest value, and some scales of "
+            "the normalization are not positive"
+        )
+
+
+def _check_whole(call: Call) -> None:
+    """Inputs of one shape, none of them twice."""
+    if len(set(call.inputs)) < len(call.inputs):
+        raise Objection(f"{call.path} ({call.kind}) reads the same tensor twice")
+    if any(value.shape != call.outputs[0].shape for value in call.inputs):
+        raise Objection(f"{call.path} ({call.kind}) joins tensors of different shapes")
+
+
+def _concatenated(call: Call, options: Options) -> tuple[int, list[tuple[int, int]]]:
+    """The axis of a row along which inputs are joined, and where along it each comes to lie."""
+    if len(set(call.inputs)) < len(call.inputs):
+        raise Objection(f"{call.path} ({call.kind}) reads the same tensor twice")
+    axis = options["axis"] % len(call.outputs[0].shape) - 1
+    sizes = [_row(value)[axis] for value in call.inputs]
+    if axis < 0 or -1 in sizes:
+        raise Objection(f"{call.path} ({call.kind}) joins tensors along an axis of unknown length")
+    ends = np.cumsum(sizes)
+    return axis, [(int(end) - size, int(end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+def _reshaped(call: Call, affine: Affine, old: Value, new: Value) -> Affine:
+    rows = _row(old), _row(new)
+    if -1 not in (*rows[0], *rows[1]):
+        return affine.reshaped(*rows)
+    last = len(rows[0]) - 1
+    if affine.varies <= {last} and rows[0][-1] == rows[1][-1] != -1:
+        return per_channel(*affine.along(last, rows[0][-1]), len(rows[1]) - 1, len(rows[1]))
+    raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
+
+
+def _channels_last(options: Options, rank: int) -> list[int]:
+    """Order of a row's axes in which Flatten takes them."""
+    return (
+        [*range(1, rank), 0] if options.get("data_format") == "channels_first" else [*range(rank)]
+    )
+
+
+# --- one input -------------------------------------------------------------------------------
+
+
+def _same(call: Call, options: Options, affine: Affine) -> Affine:
+    _check_steady(call)
+    return affine
+
+
+def _activation(call: Call, options: Options, affine: Affine) -> Affine:
+    if options.get("activation") != "linear":
+        raise Objection(f"{call.path} applies {_named(options.get('activation'))}")
+    return affine
+
+
+def _named(activation: Any) -> str:
+    return activation if isinstance(activation, str) else "an activation"
+
+
+def _local(call: Call, options: Options, affine: Affine) -> Affine:
+    """Means over, copies of and choices among positions, each channel by itself."""
+    if options.get("interpolation", "nearest") not in ("nearest", "bilinear"):
+        raise Objection(f"{call.path} interpolates by {options['interpolation']}")
+    _check_along(call, affine, _channel_axis(options, affine.rank))
+    return affine
+
+
+def _largest(call: Call, options: Options, affine: Affine) -> Affine:
+    _check_order(call, affine)
+    return _local(call, options, affine)
+
+
+def _padded(call: Call, options: Options, affine: Affine) -> Affine:
+    if not affine.only_scales:
+        raise Objection(f"{call.path} ({call.kind}) adds zeros, which the normalization shifts")
+    return _local(call, options, affine)
+
+
+def _global(call: Call, options: Options, affine: Affine, old: Value, new: Value) -> Affine:
+    """From the rows of `old` to those of `new`, of which one is pooled over all positions."""
+    ranks = len(old.shape) - 1, len(new.shape) - 1
+    axes = [_channel_axis(options, rank) if rank > 1 else 0 for rank in ranks]
+    if "Max" in call.kind:
+        _check_order(call, affine)
+    _check_along(call, affine, axes[0])
+    size = max(affine.scale.shape[axes[0]], affine.shift.shape[axes[0]])
+    return per_channel(*affine.along(axes[0], size), axes[1], ranks[1])
+
+
+def _flattened(call: Call, options: Options, affine: Affine) -> Affine:
+    order = _channels_last(options, affine.rank)
+    row = tuple(_row(call.inputs[0])[axis] for axis in order)
+    moved = affine.transposed(order)
+    if -1 not in row:
+        return moved.reshaped(row, (int(np.prod(row)),))
+    raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
+
+
+def _unflattened(call: Call, options: Options, affine: Affine) -> Affine:
+    rank = len(call.inputs[0].shape) - 1
+    order = _channels_last(options, rank)
+    row = tuple(_row(call.inputs[0])[axis] for axis in order)
+    if -1 in row:
+        raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
+    back = [int(at) for at in np.argsort(order)]
+    return affine.reshaped((int(np.prod(row)),), row).transposed(back)
+
+
+def _repeated_before(call: Call, options: Options, affine: Affine) -> Affine:
+    if affine.varies & {0}:
+        raise Objection(f"{call.path} repeats what the normalization treats differently")
+    return Affine(affine.scale[0], affine.shift[0])
+
+
+def _repeated_after(call: Call, options: Options, affine: Affine) -> Affine:
+    return Affine(affine.scale[np.newaxis], affine.shift[np.newaxis])
+
+
+# --- several inputs --------------------------------------------------------------------------
+
+
+def _sum_before(call: Call, options: Options, affine: Affine) -> list[Affine]:
+    _check_whole(call)
+    return [affine, *(affine.unshifted() for _ in call.inputs[1:])]
+
+
+def _mean_before(call: Call, options: Options, affine: Affine) -> list[Affine]:
+    _check_whole(call)
+    return [affine for _ in call.inputs]
+
+
+def _extreme_before(call: Call, options: Options, affine: Affine) -> list[Affine]:
+    _check_order(call, affine)
+    return _mean_before(call, options, affine)
+
+
+def _joined_before(call: Call, options: Options, affine: Affine) -> list[Affine]:
+    axis, places = _concatenated(call, options)
+    return [affine.part(axis, *place) for place in places]
+
+
+def _joined_after(call: Call, options: Options, affine: Affine, position: int) -> Affine:
+    axis, places = _concatenated(call, options)
+    return affine.embedded(axis, *places[position], places[-1][1])
+
+
+# --- the rules, by kind ----------------------------------------------------------------------
+
+_One = Callable[[Call, Options, Affine], Affine]
+
+
+def _reshape_before(call: Call, options: Options, affine: Affine) -> Affine:
+    return _reshaped(call, affine, call.outputs[0], call.inputs[0])
+
+
+def _reshape_after(call: Call, options: Options, affine: Affine) -> Affine:
+    return _reshaped(call, affine, call.inputs[0], call.outputs[0])
+
+
+def _permute_before(call: Call, options: Options, affine: Affine) -> Affine:
+    order = [axis - 1 for axis in options["dims"]]
+    return affine.transposed([int(at) for at in np.argsort(order)])
+
+
+def _permute_after(call: Call, options: Options, affine: Affine) -> Affine:
+    return affine.transposed([axis - 1 for axis in options["dims"]])
+
+
+def _global_before(call: Call, options: Options, affine: Affine) -> Affine:
+    return _global(call, options, affine, call.outputs[0], call.inputs[0])
+
+
+def _global_after(call: Call, options: Options, affine: Affine) -> Affine:
+    return _global(call, options, affine, call.inputs[0], call.outputs[0])
+
+
+def _of_each_rank(name: str, ranks: str = "123") -> list[str]:
+    return [f"{name}{rank}D" for rank in ranks]
+
+
+_STEADY = (
+    *("Dropout", "AlphaDropout", "GaussianNoise", "GaussianDropout"),
+    *("ActivityRegularization", "Identity", *_of_each_rank("SpatialDropout")),
+)
+_LOCAL = [
+    each for name in ("AveragePooling", "UpSampling", "Cropping") for each in _of_each_rank(name)
+]
+
+#: Layers of one input: the map before it from that after it, and the other way round.
+_ONE_INPUT: dict[str, tuple[_One, _One]] = {
+    **dict.fromkeys(_STEADY, (_same, _same)),
+    "Activation": (_activation, _activation),
+    **dict.fromkeys(_LOCAL, (_local, _local)),
+    **dict.fromkeys(_of_each_rank("MaxPooling"), (_largest, _largest)),
+    **dict.fromkeys(_of_each_rank("ZeroPadding"), (_padded, _padded)),
+    **dict.fromkeys(_of_each_rank("GlobalAveragePooling"), (_global_before, _global_after)),
+    **dict.fromkeys(_of_each_rank("GlobalMaxPooling"), (_global_before, _global_after)),
+    "Flatten": (_unflattened, _flattened),
+    "Reshape": (_reshape_before, _reshape_after),
+    "Permute": (_permute_before, _permute_after),
+    "RepeatVector": (_repeated_before, _repeated_after),
+}
+
+
+def _alone(rule: _One) -> Callable[[Call, Options, Affine], list[Affine]]:
+    return lambda call, options, affine: [rule(call, options, affine)]
+
+
+_BEFORE: dict[str, Callable[[Call, Options, Affine], list[Affine]]] = {
+    **{kind: _alone(rules[0]) for kind, rules in _ONE_INPUT.items()},
+    "Add": _sum_before,
+    "Average": _mean_before,
+    "Maximum": _extreme_before,
+    "Minimum": _extreme_before,
+    "Concatenate": _joined_before,
+}
+
+
+def _first(rule: _One) -> Callable[[Call, Options, Affine, int], Affine]:
+    return lambda call, options, affine, position: rule(call, options, affine)
+
+
+_AFTER: dict[str, Callable[[Call, Options, Affine, int], Affine]] = {
+    **{kind: _first(rules[1]) for kind, rules in _ONE_INPUT.items()},
+    "Concatenate": _joined_after,
+}

@@ -1,0 +1,5 @@
+"""Why a BatchNormalization must stay."""
+
+
+class Objection(Exception):
+    """One reason, in a clause that names the layers."""
