@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from bnfix.adapters import backends
-from bnfix.adapters.base import Adapter, RawNode
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import backends
-from bnfix.adapters.base import Adapter, RawNode
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
 
 

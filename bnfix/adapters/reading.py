@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter, RawNode
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.structure import RawNode
 from bnfix.errors import DataError, UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot
 from bnfix.graph.graph import Call, Graph, unfold

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.adapters import weights
+from bnfix.adapters import lowering, weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.cloning import starting_plainly
 from bnfix.adapters.reading import Reading
@@ -133,6 +133,8 @@ class _Rebuilding:
         if node.training is not None and at not in self.edit.untrain:
             kwargs = {**kwargs, "training": node.training}
         layer = self._layer(node)
+        if node.layer in self.edit.lower:  # which takes no mask, and passes one on
+            args, kwargs = self.adapter.flatten(args[0] if args else kwargs)[:1], {}
         with starting_plainly(self.adapter.keras, layer):
             return self.adapter.flatten(layer(*args, **kwargs))
 
@@ -154,6 +156,10 @@ class _Rebuilding:
             old = self.reading.layers[node.layer]
             if node.binding is not None:
                 self._model(self.reading.definitions[node.layer])
+            elif (norm := self.edit.lower.get(node.layer)) is not None:
+                rank = len(node.outputs[0].shape)
+                new = lowering.lowered(self.adapter.keras, old, norm, rank, self.dtype)
+                self.made[node.layer] = new
             elif self.adapter.is_operation(old):
                 self.made[node.layer] = self.adapter.copy_operation(old)
             else:
@@ -187,6 +193,9 @@ class _Rebuilding:
 
     def _copy_values(self, key: LayerKey, old: Any, new: Any) -> None:
         if not self.adapter.is_layer(old):
+            return
+        if key in self.edit.lower:
+            lowering.write(new, self.edit.lower[key])
             return
         if key in self.edit.assign:
             kept = {_base_name(variable): variable for variable in old.weights}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
-from bnfix.errors import UnsupportedModelError
+from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.operations.verify import verify
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
@@ -18,17 +19,21 @@ def fold(
     *,
     x: Any = None,
     strict: bool = False,
+    lower: bool = False,
     return_report: bool = False,
 ) -> Any:
-    """Fold each BatchNormalization into the linear layer before it, where that is exact.
+    """Fold each BatchNormalization into the linear layers around it, where that is exact.
 
     The folded model is faster and has no moving statistics left to go wrong. Fold for inference:
-    where a BatchNormalization is gone, `training=True` has lost its meaning.
+    where a BatchNormalization is gone, `training=True` has lost its meaning, so `fit` and its like
+    warn.
 
     Args:
         model: Functional or Sequential model, nested as deep as you like. Not changed.
         x: Inputs on which old and new outputs are compared; made from the input specs by default.
         strict: Raise if any BatchNormalization cannot be folded.
+        lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
+            convolution on images, Rescaling elsewhere. None is left then that training could reach.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -41,7 +46,7 @@ def fold(
     """
     adapter = adapter_of(model)
     reading = read(adapter, model, "fold")
-    edit, report = fold_pass.plan(reading)
+    edit, report = fold_pass.plan(reading, lower=lower)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
         raise UnsupportedModelError(
@@ -55,6 +60,16 @@ def fold(
         rebuilt = rebuild(reading, edit)
         agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
         model = rebuilt.model
+        adapter.when_trained(model, lambda: _warn(model.name, len(report.changed)))
         notes = (*report.notes, *rebuilt.lost, str(agreement))
         report = Report(report.operation, report.outcomes, notes)
     return (model, report) if return_report else model
+
+
+def _warn(name: str, folded: int) -> None:
+    warnings.warn(
+        f"{name} was folded: {folded} of its BatchNormalizations are plain weights now and do not "
+        "normalize by the batch in training. Train the model it was made from, and fold that.",
+        BnfixWarning,
+        stacklevel=5,
+    )

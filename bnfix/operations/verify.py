@@ -51,9 +51,10 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
     Raises:
         VerificationError: They do not agree, or could not be run.
     """
-    adapter, depth = reading.adapter, len(reading.graph)
-    inputs = x if x is not None else _runnable(reading)
-    agreement = _agreement(adapter, reading.model, changed, inputs, depth)
+    inputs, before = (x, _run(reading, x)) if x is not None else _runnable(reading)
+    depth = len(reading.graph)
+    dtype = reading.adapter.coarsest_dtype(reading.model)
+    agreement = _agreement(reading.adapter, before, changed, inputs, depth, dtype)
     if not agreement:
         agreement = _shadow(reading, edit, inputs, depth) or agreement
     if not agreement:
@@ -66,17 +67,21 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
     return agreement
 
 
-def _agreement(adapter: Adapter, old: Any, new: Any, inputs: Any, depth: int) -> Agreement:
-    with adapter.preserved(old):
-        before = adapter.infer(old, inputs)
+def _run(reading: Reading, inputs: Any) -> list[Any]:
+    with reading.adapter.preserved(reading.model):
+        return reading.adapter.infer(reading.model, inputs)
+
+
+def _agreement(
+    adapter: Adapter, before: list[Any], new: Any, inputs: Any, depth: int, dtype: str
+) -> Agreement:
     after = adapter.infer(new, inputs)
-    worst, dtype = 0.0, "float32"
+    worst = 0.0
     for ours, theirs in zip(after, before, strict=True):
         scale = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
         same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         worst = max(worst, float(np.max(np.where(same, 0.0, gap), initial=0.0)) / scale)
-    dtype = adapter.coarsest_dtype(old)
     return Agreement(worst if np.isfinite(worst) else np.inf, rounding(dtype, depth, 1.0), dtype)
 
 
@@ -91,25 +96,24 @@ def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement 
         old = rebuild(reading, Edit(untrain=baked), dtype="float64").model
         calm = replace(edit, untrain=edit.untrain | baked)
         new = rebuild(reading, calm, dtype="float64").model
+        before = reading.adapter.infer(old, inputs)
     except (UnsupportedModelError, *reading.adapter.run_errors):
         return None
-    return _agreement(reading.adapter, old, new, inputs, depth)
+    dtype = reading.adapter.coarsest_dtype(old)
+    return _agreement(reading.adapter, before, new, inputs, depth, dtype)
 
 
-def _runnable(reading: Reading) -> Any:
-    """Inputs on which the model runs, in the structure that it takes."""
+def _runnable(reading: Reading) -> tuple[Any, list[Any]]:
+    """Inputs on which the model runs, in the structure that it takes, and what it makes of them."""
     adapter, model = reading.adapter, reading.model
     specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
     error: Exception | None = None
     for flat in samples(specs, rows=_ROWS):
         inputs = adapter.pack(adapter.input_structure(model), flat)
         try:
-            with adapter.preserved(model):
-                adapter.infer(model, inputs)
+            return inputs, _run(reading, inputs)
         except adapter.run_errors as failure:
             error = failure
-            continue
-        return inputs
     raise VerificationError(
         f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it "
         "accepts as "

@@ -34,8 +34,11 @@ _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
 _Direction = Callable[[Source, Call, NormSpec, Folded], list[Absorbed]]
 
 
-def plan(source: Source) -> tuple[Edit, Report]:
-    """The edit that folds every BatchNormalization that can be folded, and one outcome for each."""
+def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
+    """The edit that folds every BatchNormalization that can be folded, and one outcome for each.
+
+    With `lower` those that cannot become plain affine layers.
+    """
     norms: dict[LayerKey, Call] = {}
     for call in source.graph:
         if source.is_batch_norm(call.layer):
@@ -50,8 +53,19 @@ def plan(source: Source) -> tuple[Edit, Report]:
             down = _outcome(source, call, done, forward.absorbing)
             either = f"{outcomes[key].detail}; {down.detail}"
             outcomes[key] = down if down.changed else Outcome(call.path, False, either)
+    left = [key for key, outcome in outcomes.items() if lower and not outcome.changed]
+    lowered: dict[LayerKey, NormSpec] = {}
+    for key in left:
+        try:
+            lowered[key] = _lowered(source, norms[key])
+        except Objection as objection:
+            detail = f"{outcomes[key].detail}; it cannot be lowered: {objection}"
+            outcomes[key] = Outcome(norms[key].path, False, detail)
+        else:
+            detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
+            outcomes[key] = Outcome(norms[key].path, True, detail)
     notes = () if norms else ("the model has no BatchNormalization in its graph",)
-    edit = Edit(done.assign, frozenset(done.bypass))
+    edit = Edit(done.assign, frozenset(done.bypass), lower=lowered)
     return edit, Report("fold", tuple(outcomes.values()), notes)
 
 
@@ -61,6 +75,16 @@ def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) ->
     except Objection as objection:
         return Outcome(call.path, False, str(objection))
     return Outcome(call.path, True, f"folded into {', '.join(into)}")
+
+
+def _lowered(source: Source, call: Call) -> NormSpec:
+    norm = _norm(source, source.graph.sharing(call))
+    computes = call.outputs[0].dtype
+    if computes not in ("float32", "float64"):
+        raise Objection(f"it normalizes in float32, and a plain layer would compute in {computes}")
+    if not all(np.all(np.abs(part) <= largest(computes)) for part in norm.affine()):
+        raise Objection("its scales or shifts are not finite")
+    return norm
 
 
 def _may_fold(source: Source, call: Call) -> bool:

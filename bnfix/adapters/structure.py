@@ -1,0 +1,122 @@
+"""What a model is made of, as one Keras sees it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bnfix.graph.definition import TensorSpec
+
+
+@dataclass(frozen=True)
+class RawNode:
+    """One recorded call within a model, still made of Keras objects."""
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Any, ...]
+    is_input: bool
+
+
+class Structure(ABC):
+    """Models, layers and the calls between them.
+
+    Attributes:
+        keras: The module, `keras` or `tf_keras`.
+    """
+
+    def __init__(self, keras: Any) -> None:
+        self.keras = keras
+
+    @abstractmethod
+    def has_graph(self, model: Any) -> bool:
+        """Whether `model` is defined by its graph alone: Functional or Sequential, and built."""
+
+    @abstractmethod
+    def nodes(self, model: Any) -> Iterator[RawNode]:
+        """The calls recorded in `model`'s own graph, in the order in which Keras runs them."""
+
+    @abstractmethod
+    def is_symbolic(self, value: Any) -> bool:
+        """Whether `value` is a placeholder tensor of this Keras."""
+
+    @abstractmethod
+    def tensor_spec(self, tensor: Any) -> TensorSpec: ...
+
+    @abstractmethod
+    def is_operation(self, layer: Any) -> bool:
+        """Whether `layer` is a bare function on tensors (`x + 1`, `keras.ops.concatenate`)."""
+
+    @abstractmethod
+    def input_names(self, model: Any) -> list[str]:
+        """Names of the model's inputs, in order."""
+
+    @abstractmethod
+    def flatten(self, structure: Any) -> list[Any]:
+        """Leaves in the order in which this Keras flattens nested inputs."""
+
+    @abstractmethod
+    def pack(self, structure: Any, flat: list[Any]) -> Any:
+        """The inverse of `flatten`, shaped like `structure`."""
+
+    def is_sequential(self, model: Any) -> bool:
+        return isinstance(model, self.keras.Sequential)
+
+    def is_model(self, layer: Any) -> bool:
+        return isinstance(layer, self.keras.Model)
+
+    def is_layer(self, value: Any) -> bool:
+        return isinstance(value, self.keras.layers.Layer)
+
+    def is_batch_norm(self, layer: Any) -> bool:
+        """Subclasses and the base that tf_keras derives all its variants from included."""
+        return any(
+            cls.__name__ in ("BatchNormalization", "BatchNormalizationBase")
+            and cls.__module__.partition(".")[0] == self.keras.__name__
+            for cls in type(layer).__mro__
+        )
+
+    def is_own(self, layer: Any) -> bool:
+        """Whether the class of `layer` is Keras's own, not a subclass made elsewhere."""
+        return type(layer).__module__.partition(".")[0] == self.keras.__name__
+
+    def children(self, layer: Any) -> list[Any]:
+        """Layers directly inside `layer`, in lists and dicts too."""
+        if isinstance(layer, self.keras.Sequential):
+            return list(layer.layers)
+        return list(layer._flatten_layers(include_self=False, recursive=False))
+
+    def tree(self, layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Every layer below `layer`, once, with the path at which it is met first."""
+        yield from self._tree(layer, prefix, set())
+
+    def _tree(self, layer: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+        for child in self.children(layer):
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield prefix + child.name, child
+                yield from self._tree(child, f"{prefix}{child.name}/", seen)
+
+    def batch_norms(self, model: Any) -> list[tuple[str, Any]]:
+        """Path and layer of every BatchNormalization at any depth."""
+        return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
+
+    def recorded_training(self, layer: Any) -> bool | None:
+        """The `training` that this Keras notes down for a call in which nobody gave it."""
+        return None
+
+    def callables(self, model: Any) -> list[Any]:
+        """All layers in `model`, and the bare functions on tensors in its graphs, each once."""
+        layers = [layer for _, layer in self.tree(model)]
+        graphs = [part for part in [model, *layers] if self.is_model(part) and self.has_graph(part)]
+        called = [node.layer for part in graphs for node in self.nodes(part)]
+        return list({id(layer): layer for layer in [*layers, *called]}.values())
+
+    def accepts_training(self, layer: Any) -> bool:
+        if self.is_operation(layer):
+            return False
+        return "training" in inspect.signature(layer.call).parameters
