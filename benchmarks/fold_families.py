@@ -89,6 +89,7 @@ def _kinds(detail: str) -> str:
     """The reasons with names left out where the kind of layer is told."""
     detail = _ELSEWHERE.sub("others read the same", detail)
     detail = re.sub(r"\S+ \((\w+)\)", r"\1", detail)
+    detail = re.sub(r"\S+ (applies|is an output)", r"a layer \1", detail)
     return re.sub(r", which is not a linear layer", "", detail)
 
 

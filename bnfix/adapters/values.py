@@ -84,7 +84,7 @@ class Values(Structure):
 
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
-        return np.array(variable.numpy())
+        return np.asarray(variable.numpy())  # both Kerases copy here
 
     def infer(self, model: Any, inputs: Any) -> list[Any]:
         """Flat numpy outputs of `model` in inference mode, run as one batch."""

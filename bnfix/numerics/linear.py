@@ -96,13 +96,14 @@ class Linear:
 
 def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
     """The layer that computes `scale * linear(x) + shift`, in float64 (not yet rounded)."""
-    kernel = np.asarray(linear.kernel, np.float64)
+    kernel = linear.kernel
     spread = np.ones(kernel.ndim, int)
     for axis in linear.axes:
         spread[axis] = kernel.shape[axis]
     with np.errstate(invalid="ignore", over="ignore"):  # whoever stores the result looks at it
         bias = _bias(linear) * scale + shift
-        return replace(linear, kernel=kernel * scale.reshape(spread), bias=bias)
+        scaled = np.multiply(kernel, scale.reshape(spread), dtype=np.float64)
+        return replace(linear, kernel=scaled, bias=bias)
 
 
 def scale_and_shift_input(linear: Linear, scale: Floats, shift: Floats) -> Linear:
