@@ -21,7 +21,7 @@ REAL = {
     "eegnet_channels_first.h5": (("keras3", "tf_keras"), 3, 3),
     "audio_denoising_decoder.h5": (("tf_keras",), 21, 0),
     "vww_96.h5": (("tf_keras",), 27, 27),
-    "deepbinner_EXP-NBD103_read_ends": (("tf_keras",), 7, 0),
+    "deepbinner_EXP-NBD103_read_ends": (("tf_keras",), 7, 3),
     "teachable_machine_keras_model.h5": (("tf_keras",), 52, 52),
 }
 BAKED = {"audio_denoising_decoder.h5": 21}
