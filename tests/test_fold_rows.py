@@ -162,6 +162,50 @@ def test_what_cannot_be_taken_up_stays_with_its_reason(K, name):
         stays(model, reason, r"it feeds re_lu\S* \(ReLU\), which is not a linear layer")
 
 
+def test_layers_that_compute_their_weights_or_have_code_of_their_own_are_left_alone(K):
+    L = K.layers
+
+    class Doubling(L.Dense):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    class Halving(L.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(inputs, training=training) / 2
+
+    if K.__name__ == "keras":  # that of tf_keras takes an InputSpec of Keras 3 and cannot be built
+        spectral = chain(K, (6,), L.SpectralNormalization(L.Dense(4)), bn(L), L.ReLU())
+        stays(spectral, r"\(SpectralNormalization\), which is not a linear layer")
+    stays(chain(K, (6,), Doubling(4), bn(L), L.ReLU()), r"\(Custom\), which is not a linear")
+    stays(chain(K, (6,), L.Dense(4), Halving(), L.ReLU()), "is a subclass of BatchNormalization")
+
+
+@pytest.mark.parametrize("mode", ["int8", "lora"])
+def test_quantized_layers_are_left_alone(mode):
+    K = zoo.keras_module("keras3")  # tf_keras has neither
+    dense = K.layers.Dense(4)
+    model = chain(K, (6,), dense, bn(K.layers), K.layers.ReLU())
+    if mode == "lora":
+        dense.enable_lora(2)
+    else:
+        dense.quantize("int8")
+    stays(model, "has LoRA weights" if mode == "lora" else r"is quantized \(int8\)")
+
+
+def test_masks_go_on_past_a_folded_layer(K):
+    L = K.layers
+    inputs = K.Input((5, 3))
+    x = L.LSTM(4)(bn(L)(L.Dense(4, **BIAS)(L.Masking()(inputs))))
+    model = K.Model(inputs, x)
+    zoo.randomise_batch_norms(model, 0)
+    x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
+    x[1, 3:] = 0
+    x[2, 1:] = 0
+    folded = bnfix.fold(model, x=x)
+    assert not zoo.batch_norms(folded)
+    ref.assert_close(ref.inferred(folded, x), ref.inferred(model, x), CLOSE)
+
+
 def test_a_kernel_that_two_layers_hold_is_left_alone(K):
     first, second = (K.layers.Dense(4, use_bias=False) for _ in range(2))
     model = chain(

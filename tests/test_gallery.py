@@ -191,3 +191,14 @@ def test_the_gallery_rejects_a_diagnosis_that_takes_any_distance_for_too_few_upd
         test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(
             fault, "keras3"
         )
+
+
+def test_labels_that_no_loss_can_use_are_said_to_be_unused(K):
+    model = K.Sequential([K.Input((4,)), K.layers.Dense(3), K.layers.BatchNormalization()])
+    x, y = np.random.default_rng(0).normal(size=(64, 4)).astype("float32"), np.zeros((64, 3))
+    assert "the labels were not used" in str(bnfix.diagnose(model, (x, y)))
+    assert "not used" not in str(bnfix.diagnose(model, x))
+    model.compile("sgd", "mse")
+    report = bnfix.diagnose(model, (x, y))
+    assert "not used" not in str(report)
+    assert report.losses is not None

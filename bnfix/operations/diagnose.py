@@ -121,7 +121,13 @@ def _evidence(
         raise
     except BnfixError as refusal:
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    return evidence_of(adapter, model, facts, statistics, data), ()
+    unused = (
+        f"the labels were not used: {model.name} is not compiled, so it has no loss. "
+        "Compile it to have losses compared",
+    )
+    has_labels = all(batch.y is not None for batch in data)
+    notes = unused if has_labels and not adapter.is_compiled(model) else ()
+    return evidence_of(adapter, model, facts, statistics, data), notes
 
 
 def _spoils(symptom: Symptom) -> bool:
