@@ -263,8 +263,8 @@ def forgets_the_bias(linear, scale, shift):
     return Linear(**{**vars(folded), "bias": np.broadcast_to(shift, folded.bias.shape)})
 
 
-def forgets_the_shift(linear, scale, shift):
-    return scale_and_shift_input(linear, scale, 0 * shift)
+def forgets_the_shift(linear, side, scale, shift):
+    return scale_and_shift_input(linear, side, scale, 0 * shift)
 
 
 def ignores_other_readers(graph, value, reader):

@@ -106,16 +106,16 @@ def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
         return replace(linear, kernel=scaled, bias=bias)
 
 
-def scale_and_shift_input(linear: Linear, scale: Floats, shift: Floats) -> Linear:
+def scale_and_shift_input(linear: Linear, side: InputSide, scale: Floats, shift: Floats) -> Linear:
     """The layer that computes `linear(scale * x + shift)`, in float64 (not yet rounded).
 
     Args:
-        linear: With an `input`, and `uniform` there unless `shift` is 0.
+        linear: What takes the map up.
+        side: Its `input`; `uniform` unless `shift` is 0.
         scale: (input channels,).
         shift: As `scale`.
     """
-    assert linear.input is not None
-    kernel, taps = np.asarray(linear.kernel, np.float64), linear.input.taps
+    kernel, taps = np.asarray(linear.kernel, np.float64), side.taps
     if taps is not None:  # the kernel sees each channel once for every output of the first kernel
         scale, shift = (np.repeat(part, taps.size // part.size) for part in (scale, shift))
         shift = shift * taps
@@ -123,15 +123,14 @@ def scale_and_shift_input(linear: Linear, scale: Floats, shift: Floats) -> Linea
     with np.errstate(invalid="ignore", over="ignore"):
         bias = linear.bias
         if shift.any():
-            moved = kernel * _spread(linear, shift)
+            moved = kernel * _spread(linear, side, shift)
             bias = _bias(linear) + moved.sum(axis=others).reshape(-1)
-        return replace(linear, kernel=kernel * _spread(linear, scale), bias=bias)
+        return replace(linear, kernel=kernel * _spread(linear, side, scale), bias=bias)
 
 
-def _spread(linear: Linear, values: Floats) -> Floats:
+def _spread(linear: Linear, side: InputSide, values: Floats) -> Floats:
     """`values` of the input channels, broadcasting against the kernel."""
-    assert linear.input is not None
-    shape, groups = linear.kernel.shape, linear.input.groups
+    shape, groups = linear.kernel.shape, side.groups
     if linear.kind.endswith("Transpose"):
         return values
     if groups == 1:

@@ -64,4 +64,4 @@ def _with_map(linear: Linear, call: Call, affine: Affine) -> Linear:
     size = call.inputs[0].shape[side.axis]
     if size is None or len(call.inputs) > 1:
         raise Objection(f"{call.path} takes more than one tensor, or one of unknown length")
-    return scale_and_shift_input(linear, *affine.along(side.axis - 1, size))
+    return scale_and_shift_input(linear, side, *affine.along(side.axis - 1, size))

@@ -29,10 +29,11 @@ def before(call: Call, options: Callable[[Call], Options], affine: Affine) -> li
     Raises:
         Objection: There are none, or they are not known.
     """
-    rule = _BEFORE.get(call.kind)
-    if rule is None:
-        raise Objection(f"it follows {call.path} ({call.kind}), which is not a linear layer")
-    return rule(call, options(call), affine)
+    if call.kind in _ONE_INPUT:
+        return [_ONE_INPUT[call.kind][0](call, options(call), affine)]
+    if call.kind in _JOINS:
+        return _JOINS[call.kind](call, options(call), affine)
+    raise Objection(f"it follows {call.path} ({call.kind}), which is not a linear layer")
 
 
 def after(call: Call, options: Callable[[Call], Options], affine: Affine, position: int) -> Affine:
@@ -41,10 +42,11 @@ def after(call: Call, options: Callable[[Call], Options], affine: Affine, positi
     Raises:
         Objection: There is none, or it is not known.
     """
-    rule = _AFTER.get(call.kind)
-    if rule is None:
-        raise Objection(f"it feeds {call.path} ({call.kind}), which is not a linear layer")
-    return rule(call, options(call), affine, position)
+    if call.kind in _ONE_INPUT:
+        return _ONE_INPUT[call.kind][1](call, options(call), affine)
+    if call.kind == "Concatenate":
+        return _joined_after(call, options(call), affine, position)
+    raise Objection(f"it feeds {call.path} ({call.kind}), which is not a linear layer")
 
 
 # --- what is done with rows ------------------------------------------------------------------
@@ -279,25 +281,11 @@ _ONE_INPUT: dict[str, tuple[_One, _One]] = {
 }
 
 
-def _alone(rule: _One) -> Callable[[Call, Options, Affine], list[Affine]]:
-    return lambda call, options, affine: [rule(call, options, affine)]
-
-
-_BEFORE: dict[str, Callable[[Call, Options, Affine], list[Affine]]] = {
-    **{kind: _alone(rules[0]) for kind, rules in _ONE_INPUT.items()},
+#: Layers of several inputs: the maps before them from that after them.
+_JOINS: dict[str, Callable[[Call, Options, Affine], list[Affine]]] = {
     "Add": _sum_before,
     "Average": _mean_before,
     "Maximum": _extreme_before,
     "Minimum": _extreme_before,
     "Concatenate": _joined_before,
-}
-
-
-def _first(rule: _One) -> Callable[[Call, Options, Affine, int], Affine]:
-    return lambda call, options, affine, position: rule(call, options, affine)
-
-
-_AFTER: dict[str, Callable[[Call, Options, Affine, int], Affine]] = {
-    **{kind: _first(rules[1]) for kind, rules in _ONE_INPUT.items()},
-    "Concatenate": _joined_after,
 }
