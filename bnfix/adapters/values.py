@@ -36,7 +36,9 @@ class Values(Structure):
             yield
         finally:
             for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
+                # To look is faster than to assign, and most variables stay as they are.
+                if not np.array_equal(self.copy_value(variable), value):
+                    variable.assign(value)
 
     def carried(self, model: Any) -> list[tuple[str, Any]]:
         """Path and variable of what stateful recurrent layers hand on from call to call.
