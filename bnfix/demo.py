@@ -140,7 +140,7 @@ def show(result: DemoResult, out: Path) -> None:
             "batch-invariant" if stage.check.ok else str(stage.check.culprit),
         )
     console.print(table)
-    console.print(str(result.recalibration), highlight=False)
+    console.print(str(result.recalibration), highlight=False, soft_wrap=True)
     draw_repair(result, out)
     console.print(f"picture: {out}", highlight=False)
 
