@@ -30,12 +30,13 @@ ROOMS = {
     "adapters": {"errors", "numerics", "graph"},
     "checks": {"errors", "report", "numerics", "graph", "adapters", "data"},
     "diagnosis": {"errors", "report", "numerics", "graph", "adapters", "data"},
+    "breadth_first": {"errors", "progress", "numerics", "graph", "adapters", "data"},
     "recalibration": {
-        "errors", "report", "progress", "numerics", "graph", "adapters", "data"
+        "errors", "report", "progress", "numerics", "graph", "adapters", "data", "breadth_first",
     },
     "operations": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
-        "recalibration", "checks", "diagnosis",
+        "breadth_first", "recalibration", "checks", "diagnosis",
     },
 }  # fmt: skip
 #: The outermost modules may use anything.
