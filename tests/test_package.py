@@ -34,9 +34,12 @@ ROOMS = {
     "recalibration": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "breadth_first",
     },
+    "fitting": {
+        "errors", "report", "numerics", "graph", "adapters", "data", "passes", "breadth_first",
+    },
     "operations": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
-        "breadth_first", "recalibration", "checks", "diagnosis",
+        "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
 }  # fmt: skip
 #: The outermost modules may use anything.

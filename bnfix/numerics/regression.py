@@ -15,6 +15,7 @@ y^2 and xy. So one look at the data serves every number of groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ class Fit:
 
 
 def row_sums(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, axis: int) -> RowSums:
-    """The sums of inputs `x` and outputs wanted `y`, both (rows, ...) with channels along `axis`."""
+    """The sums of inputs `x` and outputs wanted `y`, both (rows, ...), channels along `axis`."""
     last = axis == x.ndim - 1
     x, y = (_by_position(values, axis) for values in (x, y))
     x_pivot, y_pivot = (_pivot(values[0], last) for values in (x, y))
@@ -91,7 +92,9 @@ def row_sums(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, axis: 
         parts = (ours, ours * ours, theirs, theirs * theirs, ours * theirs)
         for place, part in zip(sums[:, block], parts, strict=True):
             place[:] = _over_positions(part, last)
-    return RowSums(x.shape[1 if last else -1], *sums, x_pivot, y_pivot)
+    ours, squares, theirs, their_squares, products = sums
+    positions = x.shape[1 if last else -1]
+    return RowSums(positions, ours, squares, theirs, their_squares, products, x_pivot, y_pivot)
 
 
 class Regression:
@@ -103,7 +106,7 @@ class Regression:
         epsilon: Of the GroupNormalizations.
     """
 
-    def __init__(self, candidates: list[int], channels: int, epsilon: float) -> None:
+    def __init__(self, candidates: Sequence[int], channels: int, epsilon: float) -> None:
         self.candidates, self.epsilon = candidates, epsilon
         self.count = 0
         self._y = ChannelMoments(channels)

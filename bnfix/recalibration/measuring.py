@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ def measure(adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str) 
     mask = adapter.mask_of(tensor) if mask is None else mask
     if adapter.accelerated:
         return merged(adapter, layer, adapter.moments(tensor, axis, mask))
-    moments = ChannelMoments(math.prod(layer.moving_mean.shape))
+    moments = ChannelMoments(weights.channels(layer))
     seen = None if mask is None else adapter.view(mask)
     moments.update(adapter.view(tensor), axis=axis, mask=seen)
     return moments
@@ -30,7 +29,7 @@ def measure(adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str) 
 
 def merged(adapter: Adapter, layer: Any, part: tuple[Any, Any, Any]) -> ChannelMoments:
     """Count, mean and variance of one part, as tensors, as moments of `layer`'s channels."""
-    moments = ChannelMoments(math.prod(layer.moving_mean.shape))
+    moments = ChannelMoments(weights.channels(layer))
     moments.merge(*map(adapter.view, part))
     return moments
 
