@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bnfix.operations.freeze import freeze as freeze
     from bnfix.operations.group_norm import to_group_norm as to_group_norm
     from bnfix.operations.repair import repair as repair
+    from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
+    from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.view import graph_of as graph_of
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
@@ -73,6 +75,8 @@ _HOME = {
     "freeze": "bnfix.operations.freeze",
     "GroupNormReport": "bnfix.fitting.report",
     "to_group_norm": "bnfix.operations.group_norm",
+    "BatchNormSpec": "bnfix.operations.replace",
+    "replace": "bnfix.operations.replace",
     "graph_of": "bnfix.operations.view",
     "repair": "bnfix.operations.repair",
     "strip_training": "bnfix.operations.strip_training",

@@ -72,7 +72,7 @@ def write(layer: Any, new: Replacement, *, fresh: bool) -> None:
     if isinstance(new, GroupNormSpec):
         _write_affine(layer, new.gamma, new.beta)
     elif isinstance(new, Given):
-        if fresh:
+        if fresh and new.norm is not None:
             _write_affine(layer, new.norm.gamma, new.norm.beta)
             _write_where_it_fits(layer, "moving_mean", new.norm.moving_mean)
             _write_where_it_fits(layer, "moving_variance", new.norm.moving_variance)

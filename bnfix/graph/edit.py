@@ -28,7 +28,7 @@ class Given:
     """
 
     layer: Any
-    norm: NormSpec
+    norm: NormSpec | None
 
 
 #: What can stand in place of a BatchNormalization; a GroupNormSpec for a GroupNormalization.
