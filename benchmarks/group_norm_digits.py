@@ -56,7 +56,7 @@ def courses(K: Any, seed: int, epochs: int) -> list[list[tuple[float, float]]]:
 def course(K: Any, model: Any, data: Any, seed: int, epochs: int) -> list[tuple[float, float]]:
     x, y = data
     found = [accuracies(model, x[TRAINED:], y[TRAINED:])]
-    model.compile(K.optimizers.SGD(0.01), LOSS, metrics=["accuracy"])
+    model.compile(K.optimizers.Adam(1e-4), LOSS, metrics=["accuracy"])
     K.utils.set_random_seed(seed)
     for _ in range(epochs):
         model.fit(x[:TRAINED], y[:TRAINED], batch_size=2, verbose=0)
@@ -100,7 +100,7 @@ def draw(curves: Any, out: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("batches_of_two.png"))
     parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
     return parser.parse_args()

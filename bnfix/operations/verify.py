@@ -15,12 +15,11 @@ import numpy as np
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.pieces import keeps_rows_apart
 from bnfix.errors import UnsupportedModelError, VerificationError
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import rounding
 from bnfix.operations.samples import samples
-
-_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,21 @@ def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement 
     return _agreement(reading.adapter, before, new, inputs, depth, dtype)
 
 
+def _rows(reading: Reading) -> int:
+    """One row tells all, unless a layer may look at the others: alone it might be erased there."""
+    apart = all(
+        keeps_rows_apart(call.kind, reading.layers[call.layer]) and not call.training
+        for call in reading.graph
+    )
+    return 1 if apart else 2
+
+
 def _runnable(reading: Reading) -> tuple[Any, list[Any]]:
     """Inputs on which the model runs, in the structure that it takes, and what it makes of them."""
     adapter, model = reading.adapter, reading.model
     specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
     error: Exception | None = None
-    for flat in samples(specs, rows=_ROWS):
+    for flat in samples(specs, rows=_rows(reading)):
         inputs = adapter.pack(adapter.input_structure(model), flat)
         try:
             return inputs, _run(reading, inputs)
