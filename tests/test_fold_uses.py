@@ -63,9 +63,9 @@ def test_every_zoo_model_is_lowered_or_says_why(dialect):
 
 
 def test_a_wrong_lowering_is_withheld(K, monkeypatch):
-    from bnfix.adapters import lowering
+    from bnfix.adapters import replacing
 
-    monkeypatch.setattr(lowering, "write", lambda layer, norm: None)
+    monkeypatch.setattr(replacing, "write", lambda layer, new, fresh: None)
     with pytest.raises(bnfix.VerificationError, match="withheld"):
         bnfix.fold(declining(K), lower=True)
 
