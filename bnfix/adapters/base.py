@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
-from bnfix.errors import gist
+from bnfix.errors import OptionError, gist
 
 
 class Adapter(Values):
@@ -49,6 +50,20 @@ class Adapter(Values):
     @abstractmethod
     def copy_operation(self, operation: Any) -> Any:
         """A fresh copy of a bare function on tensors, without its recorded calls."""
+
+    def preprocess_input(self, name: str) -> Callable[[Any], Any]:
+        """What `keras.applications.<name>` does to images (..., channels) of 0 to 255 first."""
+        found = {
+            application: module.preprocess_input
+            for application, module in vars(self.keras.applications).items()
+            if hasattr(module, "preprocess_input") and application != "imagenet_utils"
+        }
+        if name not in found:
+            raise OptionError(
+                f"{self.keras.__name__}.applications has no {name!r} with a preprocess_input; "
+                f"there is one in {', '.join(sorted(found))}. Nothing was changed."
+            )
+        return partial(found[name], data_format="channels_last")
 
     # --- models ------------------------------------------------------------------------------
 
