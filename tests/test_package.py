@@ -16,7 +16,10 @@ MODULES = {
     ".".join(["bnfix", *path.relative_to(PACKAGE).with_suffix("").parts]): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "rich", "numpy", "sklearn", "matplotlib")
+HEAVY = (
+    "tensorflow", "keras", "tf_keras", "h5py", "rich", "click", "numpy", "sklearn", "matplotlib",
+    "PIL",
+)  # fmt: skip
 
 #: What each room may import of the others; a module at the top counts as a room.
 ROOMS = {

@@ -166,7 +166,8 @@ def test_every_dependency_is_listed_with_its_reason():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["demo"], *extras["images"]]
     names = {re.match(r"[\w-]+", requirement).group() for requirement in wanted}
     table = README.partition("## What it depends on")[2].partition("\n## ")[0]
     told = ", ".join(re.findall(r"^\| ([\w, -]+?) \|", table, re.MULTILINE)).split(", ")

@@ -1,0 +1,157 @@
+"""Commands that write a new model file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import bnfix
+from bnfix.cli import options
+from bnfix.cli.data import Data
+from bnfix.cli.output import show, working
+from bnfix.cli.source import Source
+from bnfix.cli.target import Target
+
+
+@options.command(
+    "repair",
+    "bnfix repair model.h5 --data x.npy -o repaired.h5",
+    "bnfix repair model.h5 --data xy.npz -o model.h5 --overwrite",
+    "bnfix repair model.h5 --data images/ --scale 1/255 --fold -o repaired.keras",
+)
+@options.data(required=True)
+@options.target
+@click.option("--fold", is_flag=True, help="Also fold BatchNormalization away.")
+@options.source
+@options.as_json
+def repair(source: Source, data: Data, target: Target, fold: bool, as_json: bool) -> int:
+    """Find what is wrong, mend it, and check the result.
+
+    Exit status 1 if the new model still depends on the batch; it is written then too.
+    """
+    with working():
+        model = source.load()
+        model, report = bnfix.repair(model, data.of(model), fold=fold, return_report=True)
+        target.write(model)
+    return show(report, as_json=as_json, ok=report.ok, out=target.out)
+
+
+@options.command(
+    "recalibrate",
+    "bnfix recalibrate model.h5 --data x.npy -o new.h5",
+    "bnfix recalibrate model.h5 --data images/ --scale 1/255 -o new.h5",
+    "bnfix recalibrate model.h5 --data x.npy --method streaming -o new.h5",
+)
+@options.data(required=True)
+@options.target
+@click.option(
+    "--method",
+    type=click.Choice(["exact", "streaming"]),
+    default="exact",
+    show_default=True,
+    help="streaming is for data too large to hold.",
+)
+@click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    metavar="N",
+    default=32,
+    show_default=True,
+    help="Fewest values per channel.",
+)
+@click.option(
+    "--no-guard",
+    is_flag=True,
+    help="Write the new statistics even if the loss on labels is worse, or if the old ones were "
+    "never updated.",
+)
+@options.source
+@options.as_json
+def recalibrate(
+    source: Source,
+    data: Data,
+    target: Target,
+    method: str,
+    min_count: int,
+    no_guard: bool,
+    as_json: bool,
+) -> int:
+    """Replace all moving statistics by those of the data.
+
+    With labels the loss is compared before and after; where it is worse, nothing is written.
+    """
+    with working():
+        model = source.load()
+        model, report = bnfix.recalibrate(
+            model,
+            data.of(model),
+            method=method,
+            min_count=min_count,
+            guard=False if no_guard else "raise",
+            return_report=True,
+        )
+        target.write(model)
+    return show(report, as_json=as_json, out=target.out)
+
+
+@options.command(
+    "fold",
+    "bnfix fold model.h5 -o folded.h5",
+    "bnfix fold model.h5 --lower -o folded.keras",
+)
+@options.target
+@click.option("--lower", is_flag=True, help="Turn those that must stay into affine layers.")
+@click.option("--strict", is_flag=True, help="Write nothing unless all of them fold.")
+@options.source
+@options.as_json
+def fold(source: Source, target: Target, lower: bool, strict: bool, as_json: bool) -> int:
+    """Fold BatchNormalization into the linear layers around it.
+
+    The report says of each that must stay why; exit status 3 with --strict then.
+    """
+
+    def folded(model: Any) -> Any:
+        return bnfix.fold(model, lower=lower, strict=strict, return_report=True)
+
+    return _rewrite(source, target, folded, as_json)
+
+
+@options.command("strip-training", "bnfix strip-training model.h5 -o stripped.h5")
+@options.target
+@options.source
+@options.as_json
+def strip_training(source: Source, target: Target, as_json: bool) -> int:
+    """Take training=True and =False out of the model's calls.
+
+    A BatchNormalization that was called with training=True normalizes by the batch at hand.
+    """
+
+    def stripped(model: Any) -> Any:
+        return bnfix.strip_training(model, return_report=True)
+
+    return _rewrite(source, target, stripped, as_json)
+
+
+@options.command("freeze", "bnfix freeze model.h5 -o frozen.h5")
+@options.target
+@options.source
+@options.as_json
+def freeze(source: Source, target: Target, as_json: bool) -> int:
+    """Keep every BatchNormalization in inference mode for good.
+
+    Even where training=True is baked into its call, and in models that cannot be rewritten.
+    """
+
+    def frozen(model: Any) -> Any:
+        return bnfix.freeze(model, return_report=True)
+
+    return _rewrite(source, target, frozen, as_json)
+
+
+def _rewrite(source: Source, target: Target, operation: Any, as_json: bool) -> int:
+    """Load, apply `operation`, which gives a model and a report, and write."""
+    with working():
+        model, report = operation(source.load())
+        target.write(model)
+    return show(report, as_json=as_json, out=target.out)

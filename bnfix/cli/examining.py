@@ -1,0 +1,62 @@
+"""Commands that look at a model and change nothing."""
+
+from __future__ import annotations
+
+import click
+
+import bnfix
+from bnfix.cli import options
+from bnfix.cli.data import Data
+from bnfix.cli.output import show, working
+from bnfix.cli.source import Source
+
+
+@options.command(
+    "check",
+    "bnfix check model.h5 --data x.npy",
+    "bnfix check model.h5 --data images/ --scale 1/255",
+    "bnfix check model.h5 --data x.npy --export --json",
+)
+@options.data(required=True)
+@click.option(
+    "--rows",
+    type=click.IntRange(2),
+    metavar="N",
+    default=8,
+    show_default=True,
+    help="Batch size of the check.",
+)
+@click.option("--export", is_flag=True, help="Also try the SavedModel that model.export writes.")
+@options.source
+@options.as_json
+def check(source: Source, data: Data, rows: int, export: bool, as_json: bool) -> int:
+    """Tell whether a row's answer depends on its neighbours.
+
+    Rows of the data are swapped at a fixed batch size, in every way of calling the model. Exit
+    status 1 if the answers depend on each other.
+    """
+    with working():
+        model = source.load()
+        report = bnfix.check(model, data.of(model), rows=rows, export=export)
+    return show(report, as_json=as_json, ok=report.ok)
+
+
+@options.command(
+    "diagnose",
+    "bnfix diagnose model.h5",
+    "bnfix diagnose model.h5 --data x.npy",
+    "bnfix diagnose model.h5 --data xy.npz --limit 512 --json",
+)
+@options.data(required=False)
+@options.source
+@options.as_json
+def diagnose(source: Source, data: Data, as_json: bool) -> int:
+    """Tell what is wrong with each BatchNormalization, and why.
+
+    Each finding comes with the call that mends it. Without data it is made from the model alone.
+    Exit status 1 if anything needs mending: faults or warnings, not notes.
+    """
+    with working():
+        model = source.load()
+        report = bnfix.diagnose(model, data.of(model), verbose="auto")
+    return show(report, as_json=as_json, ok=report.ok)
