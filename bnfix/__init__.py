@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bnfix.errors import VerificationError as VerificationError
     from bnfix.files.load import load as load
     from bnfix.files.save import save as save
+    from bnfix.fitting.report import GroupNormReport as GroupNormReport
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
+    from bnfix.operations.group_norm import to_group_norm as to_group_norm
     from bnfix.operations.repair import repair as repair
+    from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
+    from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.view import graph_of as graph_of
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
@@ -77,6 +81,10 @@ _HOME = {
     "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
+    "GroupNormReport": "bnfix.fitting.report",
+    "to_group_norm": "bnfix.operations.group_norm",
+    "BatchNormSpec": "bnfix.operations.replace",
+    "replace": "bnfix.operations.replace",
     "graph_of": "bnfix.operations.view",
     "repair": "bnfix.operations.repair",
     "strip_training": "bnfix.operations.strip_training",

@@ -33,12 +33,16 @@ ROOMS = {
     "adapters": {"errors", "numerics", "graph"},
     "checks": {"errors", "report", "numerics", "graph", "adapters", "data"},
     "diagnosis": {"errors", "report", "numerics", "graph", "adapters", "data"},
+    "breadth_first": {"errors", "progress", "numerics", "graph", "adapters", "data"},
     "recalibration": {
-        "errors", "report", "progress", "numerics", "graph", "adapters", "data"
+        "errors", "report", "progress", "numerics", "graph", "adapters", "data", "breadth_first",
+    },
+    "fitting": {
+        "errors", "report", "numerics", "graph", "adapters", "data", "passes", "breadth_first",
     },
     "operations": {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
-        "recalibration", "checks", "diagnosis",
+        "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
     "files": {"errors", "report", "data", "adapters", "operations"},
 }  # fmt: skip

@@ -13,12 +13,11 @@ from test_recalibrate import EXACT, apart, images, refused, small_resnet, statis
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
-from bnfix.recalibration import estimate as estimating
-from bnfix.recalibration import exact, memory, sizing
-from bnfix.recalibration.loading import Loaded
-from bnfix.recalibration.memory import Store
-from bnfix.recalibration.pieces import pieces
-from bnfix.recalibration.schedule import schedule
+from bnfix.breadth_first import engine, memory, run, sizing
+from bnfix.breadth_first.loading import Loaded
+from bnfix.breadth_first.memory import Store
+from bnfix.breadth_first.pieces import pieces
+from bnfix.breadth_first.schedule import schedule
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
 WITHOUT_GRAPH = [
@@ -105,13 +104,13 @@ def test_pieces_are_joined_where_tensors_become_smaller_with_their_masks(K, monk
     whole, cut = narrowing(), narrowing()
     bnfix.recalibrate(whole, x)
     seen = []
-    through = exact.ExactEngine._through
+    through = engine.Engine._through
 
     def watched(engine, stage, step, read, where):
         seen.append(int(read[0][0].shape[0]))
         return through(engine, stage, step, read, where)
 
-    monkeypatch.setattr(exact.ExactEngine, "_through", watched)
+    monkeypatch.setattr(engine.Engine, "_through", watched)
     monkeypatch.setattr(sizing, "PIECE_BYTES", 10 * 6 * 16 * 4)
     bnfix.recalibrate(cut, x)
     assert seen == 7 * [10] * 3 + [70], "each stage runs as many rows as its largest tensor allows"
@@ -126,7 +125,7 @@ def need_of(model, rows, piece):
     norms = [call.layer for call in reading.graph if reading.is_batch_norm(call.layer)]
     plan = schedule(reading.graph, norms)
     at_once = [piece] * len(plan.stages)
-    return memory.need(plan, exact._declared_bytes, rows=rows, at_once=at_once)
+    return memory.need(plan, engine._declared_bytes, rows=rows, at_once=at_once)
 
 
 class Watched(Store):
@@ -141,7 +140,7 @@ class Watched(Store):
 
 
 def test_what_waits_is_at_most_what_the_graph_implies(K, monkeypatch):
-    monkeypatch.setattr(estimating, "Store", Watched)
+    monkeypatch.setattr(run, "Store", Watched)
     monkeypatch.setattr(sizing, "PIECE_BYTES", 20_000)
     Watched.most = 0
     model = small_resnet(K)
@@ -193,7 +192,7 @@ def test_a_limit_that_one_row_exceeds_is_refused(K):
 def test_too_little_disk_is_refused_before_anything_runs(K, monkeypatch):
     free = memory.shutil.disk_usage(".")._replace(free=10)
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: free)
-    monkeypatch.setattr(exact.ExactEngine, "run", lambda *a, **k: pytest.fail("it ran"))
+    monkeypatch.setattr(engine.Engine, "run", lambda *a, **k: pytest.fail("it ran"))
     model = small_resnet(K)
     limit = 5 * need_of(model, 70, 1).working
     refused(model, images(), bnfix.ResourceError, "10 B free.*TMPDIR", memory_limit=limit)

@@ -66,6 +66,10 @@ class Keras2(Adapter):
     def is_operation(self, layer: Any) -> bool:
         return type(layer).__name__ in _OPERATION_LAYERS and self.is_own(layer)
 
+    def draws_lots(self, layer: Any) -> bool:
+        bases = {cls.__name__ for cls in type(layer).__mro__}
+        return self.is_own(layer) and "BaseRandomLayer" in bases
+
     def flatten(self, structure: Any) -> list[Any]:
         return tf.nest.flatten(structure)
 

@@ -57,6 +57,10 @@ class Keras3(Adapter):
     def is_operation(self, layer: Any) -> bool:
         return not self.is_layer(layer)
 
+    def draws_lots(self, layer: Any) -> bool:
+        seeds = self.keras.random.SeedGenerator
+        return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
+
     def recorded_training(self, layer: Any) -> bool | None:
         default = inspect.signature(layer.call).parameters["training"].default
         return default if isinstance(default, bool) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -60,7 +59,7 @@ class Reading:
 
     def channels(self, call: Call) -> int:
         """Number of channels of the BatchNormalization that `call` applies."""
-        return math.prod(self.layers[call.layer].moving_mean.shape)
+        return weights.channels(self.layers[call.layer])
 
     def linear(self, call: Call) -> Linear | None:
         layer, kind = self._wrapped(call)
@@ -91,6 +90,10 @@ class Reading:
         adapter = self.adapter
         parts = [layer for _, layer in adapter.tree(self.model) if not adapter.children(layer)]
         return Counter(id(variable) for part in parts for variable in part.weights)
+
+    def key(self, layer: Any) -> LayerKey | None:
+        """The key that `layer` has, or None for one that no graph calls."""
+        return self._keys.get(id(layer))
 
     # --- building the definitions ------------------------------------------------------------
 
@@ -131,6 +134,7 @@ class Reading:
             outputs=tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs),
             binding=self._binding(layer, arguments) if unfolds else None,
             accepts_training=adapter.accepts_training(layer),
+            masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
         )
 
     def _kind(self, raw: RawNode) -> str:

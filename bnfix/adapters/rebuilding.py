@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.adapters import lowering, weights
+from bnfix.adapters import replacing, weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.cloning import starting_plainly
 from bnfix.adapters.reading import Reading
@@ -66,6 +66,7 @@ class _Rebuilding:
         self.dtype = dtype
         self.made: dict[LayerKey, Any] = {}
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
+        self.fresh: set[LayerKey] = set()  # replacements that were not built before
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
@@ -93,12 +94,16 @@ class _Rebuilding:
         return new
 
     def _sequential(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
-        kept = [
-            self._layer(node)
+        nodes = [
+            node
             for position, node in enumerate(definition.nodes)
             if (definition.key, position) not in self.edit.bypass
         ]
-        return self.adapter.new_sequential(old, kept)
+        made = self.adapter.new_sequential(old, [self._layer(node) for node in nodes])
+        for node in nodes:
+            if node.layer in self.edit.replace:
+                self._check_shape(node, self.made[node.layer].output)
+        return made
 
     def _functional(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
         tensors: dict[Slot, Any] = {}
@@ -133,10 +138,29 @@ class _Rebuilding:
         if node.training is not None and at not in self.edit.untrain:
             kwargs = {**kwargs, "training": node.training}
         layer = self._layer(node)
-        if node.layer in self.edit.lower:  # which takes no mask, and passes one on
-            args, kwargs = self.adapter.flatten(args[0] if args else kwargs)[:1], {}
+        if node.layer in self.edit.replace:
+            given, options = self._replaced_arguments(layer, args, kwargs)
+            made = layer(*given, **options)
+            self._check_shape(node, made)
+            return self.adapter.flatten(made)
         with starting_plainly(self.adapter.keras, layer):
             return self.adapter.flatten(layer(*args, **kwargs))
+
+    def _replaced_arguments(self, layer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """What a layer takes that stands in place of another: no mask, which it may not know."""
+        takes = "training" in kwargs and self.adapter.accepts_training(layer)
+        kept = {"training": kwargs["training"]} if takes else {}
+        return self.adapter.flatten(args[0] if args else kwargs)[:1], kept
+
+    def _check_shape(self, node: Node, made: Any) -> None:
+        """A replacement must leave the shape as it is, since what follows was made for that."""
+        wanted, seen = node.outputs[0].shape, getattr(made, "shape", None)
+        if seen is None or tuple(seen) != wanted:
+            raise UnsupportedModelError(
+                f"{node.name}: the layer in its place makes {made if seen is None else tuple(seen)}"
+                f" of inputs of shape {wanted}; it has to keep the shape. Nothing was changed.",
+                path=node.name,
+            )
 
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
@@ -156,15 +180,21 @@ class _Rebuilding:
             old = self.reading.layers[node.layer]
             if node.binding is not None:
                 self._model(self.reading.definitions[node.layer])
-            elif (norm := self.edit.lower.get(node.layer)) is not None:
-                rank = len(node.outputs[0].shape)
-                new = lowering.lowered(self.adapter.keras, old, norm, rank, self.dtype)
-                self.made[node.layer] = new
+            elif node.layer in self.edit.replace:
+                self.made[node.layer] = self._replacement(node, old)
             elif self.adapter.is_operation(old):
                 self.made[node.layer] = self.adapter.copy_operation(old)
             else:
                 self.made[node.layer] = self.adapter.clone_layer(old, self._changes(node.layer))
         return self.made[node.layer]
+
+    def _replacement(self, node: Node, old: Any) -> Any:
+        wanted, rank = self.edit.replace[node.layer], len(node.outputs[0].shape)
+        new = replacing.replacement(self.adapter.keras, old, wanted, rank, self.dtype)
+        if not new.built:
+            self.fresh.add(node.layer)
+        self.adapter.rename(new, old.name)
+        return new
 
     def _changes(self, key: LayerKey) -> dict[str, Any]:
         linear, old = self.edit.assign.get(key), self.reading.layers[key]
@@ -181,6 +211,9 @@ class _Rebuilding:
         """Set `trainable` from the outside in, because Keras hands it down to what is inside."""
         if not self.adapter.is_layer(old):
             return
+        if self.reading.key(old) in self.edit.replace:
+            new.trainable = old.trainable and new.trainable
+            return
         new.trainable = old.trainable
         inside = {id(self.reading.layers[key]): layer for key, layer in self.made.items()}
         known = [(child, inside.get(id(child))) for child in self.adapter.children(old)]
@@ -194,8 +227,8 @@ class _Rebuilding:
     def _copy_values(self, key: LayerKey, old: Any, new: Any) -> None:
         if not self.adapter.is_layer(old):
             return
-        if key in self.edit.lower:
-            lowering.write(new, self.edit.lower[key])
+        if key in self.edit.replace:
+            replacing.write(new, self.edit.replace[key], fresh=key in self.fresh)
             return
         if key in self.edit.assign:
             kept = {_base_name(variable): variable for variable in old.weights}

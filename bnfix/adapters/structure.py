@@ -51,6 +51,10 @@ class Structure(ABC):
     def is_operation(self, layer: Any) -> bool:
         """Whether `layer` is a bare function on tensors (`x + 1`, `keras.ops.concatenate`)."""
 
+    def is_called(self, layer: Any) -> bool:
+        """Whether `layer` has been called on a placeholder tensor, so that it has a place."""
+        return bool(layer._inbound_nodes)  # neither Keras has a public name for it
+
     @abstractmethod
     def input_names(self, model: Any) -> list[str]:
         """Names of the model's inputs, in order."""
@@ -83,6 +87,10 @@ class Structure(ABC):
     def is_own(self, layer: Any) -> bool:
         """Whether the class of `layer` is Keras's own, not a subclass made elsewhere."""
         return type(layer).__module__.partition(".")[0] == self.keras.__name__
+
+    @abstractmethod
+    def draws_lots(self, layer: Any) -> bool:
+        """Whether `layer` is one of Keras's own that makes random numbers, in training or ever."""
 
     def children(self, layer: Any) -> list[Any]:
         """Layers directly inside `layer`, in lists and dicts too."""

@@ -5,6 +5,7 @@ Weights are reached by attribute, never by position: a BN has 2, 3, 4 or 7 of th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def read_norm(layer: Any, rank: int) -> NormSpec | None:
         epsilon=float(layer.epsilon),
         trainable=bool(layer.trainable),
     )
+
+
+def channels(layer: Any) -> int:
+    """Number of channels of a built BatchNormalization."""
+    return math.prod(layer.moving_mean.shape)
 
 
 def statistics(layer: Any) -> list[Any]:

@@ -16,12 +16,15 @@ from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
 from bnfix.checks.report import CheckReport, Finding, worst
+from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
 
 __all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
 
 
-def check(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> CheckReport:
+def check(
+    model: Any, x: Any, *, rows: int = 8, export: bool = False, training: bool = False
+) -> CheckReport:
     """Whether the answer for a row depends on the rows next to it, and on how the model is called.
 
     `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried on a row among replaced
@@ -36,6 +39,8 @@ def check(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> CheckRe
             rows are used. Real data: on constant inputs a dependence can stay hidden.
         rows: Batch size of the check, 2 or more; a model with a batch size of its own gets that.
         export: Also try the SavedModel that `model.export` writes, in a temporary folder.
+        training: Instead of all this, whether rows are coupled in `model(x, training=True)`, with
+            dropout and the like left out. Every BatchNormalization that is not frozen couples them.
 
     Returns:
         The report. Rounding alone leaves it `ok`.
@@ -55,10 +60,12 @@ def check(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> CheckRe
     with ExitStack() as undo:
         undo.enter_context(adapter.functions_kept(model))
         undo.enter_context(adapter.untouched(model))
-        points, failed = _entry_points(adapter, model, undo, export)
+        if training:
+            undo.enter_context(without_chance(adapter, model))
+        points, failed = _entry_points(adapter, model, undo, export=export, training=training)
         measurements = measure(adapter, model, probes, points)
         blame = Blame(adapter, model, probes, points, measurements)
-        findings = blame.findings()
+        findings = faults(blame.findings()) if training else blame.findings()
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]
     return CheckReport(
@@ -93,9 +100,11 @@ def assert_batch_invariant(model: Any, x: Any, *, rows: int = 8, export: bool = 
 
 
 def _entry_points(
-    adapter: Adapter, model: Any, undo: ExitStack, export: bool
+    adapter: Adapter, model: Any, undo: ExitStack, *, export: bool, training: bool
 ) -> tuple[EntryPoints, tuple[str, ...]]:
     """All ways of calling `model`, and notes on those that cannot be had."""
+    if training:
+        return entry_point(model), ()
     points = dict(adapter.entry_points(model))
     if not export:
         return points, ()

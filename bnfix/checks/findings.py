@@ -13,6 +13,7 @@ from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.probes import Probes
 from bnfix.checks.report import NO_CALL, Finding, Measurement
+from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
 from bnfix.numerics.tolerance import SAFETY
 
@@ -30,6 +31,13 @@ _RANK = {
     "entry_points_disagree": 7,
     "rounding": 8,
 }
+
+
+#: What entry points pass on as `training`; the others leave it to the model.
+_PASSES = {"predict": False, ENTRY_POINT: True}
+
+#: What frees training from the batch.
+_NO_BATCH = "model = bnfix.to_group_norm(model, x)  # and train on"
 
 
 class Blame:
@@ -63,11 +71,10 @@ class Blame:
         return tuple(found or causes.rounding(self.measurements, self.dtype))
 
     def _by_mode(self) -> dict[bool | None, list[Measurement]]:
-        """Entry points by the `training` that they pass on; `predict` passes False."""
+        """Entry points by the `training` that they pass on."""
         modes: dict[bool | None, list[Measurement]] = {}
         for measurement in self.measurements:
-            mode = False if measurement.entry_point == "predict" else None
-            modes.setdefault(mode, []).append(measurement)
+            modes.setdefault(_PASSES.get(measurement.entry_point), []).append(measurement)
         return modes
 
     def _order(self, finding: Finding) -> tuple[int, int]:
@@ -140,7 +147,8 @@ class Blame:
         norms = self.adapter.batch_norms(self.model)
         ids = frozenset(id(layer) for path, layer in norms if path in changed)
         paths = trace.by_batch_statistics(ids)
-        return [causes.batch_statistics(path, points, self._mend(path)) for path in paths]
+        mend = _NO_BATCH if points[0].entry_point == ENTRY_POINT else None
+        return [causes.batch_statistics(path, points, mend or self._mend(path)) for path in paths]
 
     def _of_others(
         self, trace: Trace | None, points: list[Measurement], norms: set[str]

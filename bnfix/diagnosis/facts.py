@@ -98,6 +98,7 @@ class ModelFacts:
         steps: Training steps that the optimizer has counted; 0 if unknown.
         baked_calls: Paths of the calls with `training=True` that reach a BatchNormalization.
         baked_elsewhere: Whether there are others, such as dropout that is meant to be on.
+        makes_images: Whether all that the model returns has at least two axes of positions.
     """
 
     norms: tuple[NormFacts, ...]
@@ -106,6 +107,7 @@ class ModelFacts:
     steps: int
     baked_calls: tuple[str, ...] = ()
     baked_elsewhere: bool = False
+    makes_images: bool = False
 
 
 def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
@@ -125,7 +127,13 @@ def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
 def _baked(reading: Reading) -> dict[str, Any]:
     written = [(path, node) for _, path, node in reading.definitions.written() if node.training]
     reaching = tuple(path for path, node in written if _reaches(reading, node))
-    return {"baked_calls": reaching, "baked_elsewhere": len(reaching) < len(written)}
+    images = all(len(value.shape) >= _RANK_OF_IMAGES for value in reading.graph.outputs)
+    elsewhere = len(reaching) < len(written)
+    return {"baked_calls": reaching, "baked_elsewhere": elsewhere, "makes_images": images}
+
+
+#: Batch, two positions, channels.
+_RANK_OF_IMAGES = 4
 
 
 def _reaches(reading: Reading, node: Node) -> bool:

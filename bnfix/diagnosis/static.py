@@ -66,6 +66,8 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
                 "the moving statistics"
             )
             yield Symptom((norm.path,), "baked_training", "fault", detail, _strip(model))
+            if model.makes_images:
+                yield Symptom((norm.path,), "instance_statistics", "warning", _MEANT, _INSTANCES)
         else:
             detail = "called with training=True, which trainable=False keeps from having effect"
             yield Symptom((norm.path,), "baked_training", "note", detail, "")
@@ -79,6 +81,14 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         else:
             detail = "called with training=False, so fit leaves its statistics as they are"
             yield Symptom((norm.path,), "baked_inference", "note", detail, "")
+
+
+#: Generators such as pix2pix's normalize by the one image that they are given, on purpose.
+_MEANT = (
+    "the model makes images and normalizes by the batch at hand; if it was trained on one at a time "
+    "and that is meant, GroupNormalization of one group a channel does the same to each image"
+)
+_INSTANCES = "model = bnfix.to_group_norm(model, groups=-1)"
 
 
 def _strip(model: ModelFacts) -> str:

@@ -48,6 +48,7 @@ class Node:
         outputs: One per tensor that the call returns.
         binding: For a nested model that is unfolded, the slots fed to its inputs, in their order.
         accepts_training: Whether the layer's `call` has a `training` argument.
+        masked: Whether a mask travels with one of the tensors that it reads.
     """
 
     layer: LayerKey
@@ -58,6 +59,7 @@ class Node:
     outputs: tuple[TensorSpec, ...]
     binding: tuple[Slot, ...] | None = None
     accepts_training: bool = False
+    masked: bool = False
 
     def inputs(self) -> list[Slot]:
         """The slots that the call reads, in order."""

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bnfix.graph.definition import LayerKey, NodeKey
 from bnfix.numerics.linear import Linear
-from bnfix.numerics.norm import NormSpec
+from bnfix.numerics.norm import GroupNormSpec, NormSpec
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """In place of a BatchNormalization, the plain affine layer that it is at inference."""
+
+    norm: NormSpec
+
+
+@dataclass(frozen=True)
+class Given:
+    """In place of a BatchNormalization, a layer that the user has made.
+
+    Attributes:
+        layer: Of the model's Keras, called nowhere yet.
+        norm: Whose gamma and beta it takes over if it is not built yet and has such.
+    """
+
+    layer: Any
+    norm: NormSpec | None
+
+
+#: What can stand in place of a BatchNormalization; a GroupNormSpec for a GroupNormalization.
+Replacement = Lowered | GroupNormSpec | Given
 
 
 @dataclass(frozen=True)
@@ -18,13 +43,13 @@ class Edit:
         assign: New weights of linear layers, in float64; a bias is added where there was none.
         bypass: Nodes that hand on their first input unchanged and vanish.
         untrain: Nodes that lose the `training=` written into their call.
-        lower: BatchNormalizations that become a plain affine layer of the same name.
+        replace: What BatchNormalizations become, under the name that they have.
     """
 
     assign: Mapping[LayerKey, Linear] = field(default_factory=dict[LayerKey, Linear])
     bypass: frozenset[NodeKey] = frozenset()
     untrain: frozenset[NodeKey] = frozenset()
-    lower: Mapping[LayerKey, NormSpec] = field(default_factory=dict[LayerKey, NormSpec])
+    replace: Mapping[LayerKey, Replacement] = field(default_factory=dict[LayerKey, Replacement])
 
     def __bool__(self) -> bool:
-        return bool(self.assign or self.bypass or self.untrain or self.lower)
+        return bool(self.assign or self.bypass or self.untrain or self.replace)

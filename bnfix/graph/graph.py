@@ -49,6 +49,7 @@ class Call:
         training: The `training=` that applies, written here or at a surrounding nested model; None
             where the caller of the model decides.
         accepts_training: Whether the layer's `call` has a `training` argument.
+        masked: Whether a mask travels with one of the tensors that it reads.
     """
 
     index: int
@@ -62,6 +63,7 @@ class Call:
     outputs: tuple[Value, ...]
     training: bool | None
     accepts_training: bool
+    masked: bool
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.path!r} at {self.index}>"
@@ -178,6 +180,7 @@ def _unfold(
                     outputs=made,
                     training=applies,
                     accepts_training=node.accepts_training,
+                    masked=node.masked,
                 )
             )
         for output, value in enumerate(made):

@@ -1,8 +1,11 @@
-"""A BatchNormalization layer at inference, as plain numbers.
+"""Normalizing layers as plain numbers.
+
+A BatchNormalization at inference (Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.1) is
 
     y = (x - moving_mean) * gamma / sqrt(moving_variance + epsilon) + beta  =  scale * x + shift
 
-Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.1.
+and a GroupNormalization (Wu & He 2018, arXiv:1803.08494, section 3) the same with the mean and
+variance that each row has within each group of channels.
 """
 
 from __future__ import annotations
@@ -48,3 +51,22 @@ class NormSpec:
                 scale = scale * self.gamma
             shift = -scale * self.moving_mean
             return scale, shift if self.beta is None else shift + self.beta
+
+
+@dataclass(frozen=True)
+class GroupNormSpec:
+    """One GroupNormalization layer.
+
+    Attributes:
+        groups: A divisor of the number of channels; as many as these normalizes each by itself.
+        axis: Channel axis as a non-negative index into the input's shape (batch is 0).
+        gamma: (channels,), or None for `scale=False`.
+        beta: (channels,), or None for `center=False`.
+        epsilon: Added to the variance.
+    """
+
+    groups: int
+    axis: int
+    gamma: Floats | None
+    beta: Floats | None
+    epsilon: float

@@ -25,6 +25,7 @@ _RANK = (
     "nonfinite",
     "negative_variance",
     "baked_training",
+    "instance_statistics",
     "exchanged",
     "deviations_stored",
     "of_another_layer",

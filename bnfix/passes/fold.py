@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnfix.graph.definition import LayerKey
-from bnfix.graph.edit import Edit
+from bnfix.graph.edit import Edit, Lowered, Replacement
 from bnfix.graph.graph import Call
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
@@ -54,10 +54,10 @@ def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
             either = f"{outcomes[key].detail}; {down.detail}"
             outcomes[key] = down if down.changed else Outcome(call.path, False, either)
     left = [key for key, outcome in outcomes.items() if lower and not outcome.changed]
-    lowered: dict[LayerKey, NormSpec] = {}
+    lowered: dict[LayerKey, Replacement] = {}
     for key in left:
         try:
-            lowered[key] = _lowered(source, norms[key])
+            lowered[key] = Lowered(_lowered(source, norms[key]))
         except Objection as objection:
             detail = f"{outcomes[key].detail}; it cannot be lowered: {objection}"
             outcomes[key] = Outcome(norms[key].path, False, detail)
@@ -65,7 +65,7 @@ def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
             detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
             outcomes[key] = Outcome(norms[key].path, True, detail)
     notes = () if norms else ("the model has no BatchNormalization in its graph",)
-    edit = Edit(done.assign, frozenset(done.bypass), lower=lowered)
+    edit = Edit(done.assign, frozenset(done.bypass), replace=lowered)
     return edit, Report("fold", tuple(outcomes.values()), notes)
 
 

@@ -6,29 +6,23 @@ exact; `streaming` on request, for data that cannot be held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-
-import numpy as np
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
+from bnfix.breadth_first.loading import Loaded, as_inputs
+from bnfix.breadth_first.memory import Need
+from bnfix.breadth_first.network import Network
+from bnfix.breadth_first.run import run
+from bnfix.breadth_first.schedule import Schedule, schedule
 from bnfix.errors import OptionError
-from bnfix.graph.definition import LayerKey, TensorSpec
+from bnfix.graph.definition import LayerKey
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.progress import progress
-from bnfix.recalibration.exact import ExactEngine, row_bytes
-from bnfix.recalibration.loading import Loaded, as_inputs
+from bnfix.recalibration.batch_moments import BatchMoments
 from bnfix.recalibration.lockstep import LockstepEngine
-from bnfix.recalibration.memory import Need, Store, check_room, need
-from bnfix.recalibration.pieces import TRACING_PAYS_FROM, Piece, pieces
-from bnfix.recalibration.schedule import Schedule, schedule
-from bnfix.recalibration.sizing import AT_ONCE, rows_at_a_time
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.recalibration.targets import in_graph
 
@@ -104,49 +98,20 @@ def _exact(
     batches: Iterator[Loaded],
     settings: Settings,
 ) -> Estimate:
-    adapter, plan = reading.adapter, schedule(reading.graph, keys)
-    first = next(batches)
-    sizes = row_bytes(reading, plan, first.flat)
-    rows = rows_at_a_time(reading, plan, sizes, settings.memory_limit)
-    with ExitStack() as held:
-        store = _store(adapter, settings.memory_limit, held)
-        engine = ExactEngine(reading, plan, ddof=settings.ddof, store=store)
-        entered: list[Piece] = []
-        for piece in pieces(chain([first], batches), rows[0] if rows else None):
-            if not entered and store.limit is not None:
-                working = need(plan, sizes, rows=0, at_once=_under_way(rows, piece.rows)).working
-                store.limit = max(store.limit - working, 0)
-            entered.append(engine.enter(len(entered), piece))
-        total, widest = (take(piece.rows for piece in entered) for take in (sum, max))
-        at_once = [min(some, total) for some in _under_way(rows, widest)]
-        wanted = need(plan, sizes, rows=total, at_once=at_once)
-        if settings.memory_limit is not None and store.folder is not None:
-            check_room(wanted, settings.memory_limit, store.folder)
-        steps = len(plan.stages) * total
-        advance = held.enter_context(progress(steps, "recalibrating", settings.verbose))
-        held.enter_context(adapter.preserved(reading.model))
-        engine.run(entered, advance, rows=rows, compiled=len(entered) >= TRACING_PAYS_FROM)
-    moments = {path: engine.moments[key] for key, path in keys.items()}
-    notes = _notes(plan, norms, moments)
-    return Estimate(moments, "exact", entered[-1].last + 1, wanted, notes)
-
-
-def _under_way(rows: Sequence[int | None], widest: int) -> list[int]:
-    """For each stage, how many rows are worked on at the same time, at most."""
-    return [AT_ONCE * max(most or 0, widest) for most in rows]
-
-
-def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:
-    def view(tensor: Any) -> Any:
-        return adapter.view(tensor) if hasattr(tensor, "__array__") else None
-
-    def restore(array: np.ndarray[Any, Any]) -> Any:
-        return adapter.to_tensor(array, TensorSpec(array.shape, array.dtype.name))
-
-    if limit is None:
-        return Store(view, restore)
-    folder = Path(held.enter_context(TemporaryDirectory(prefix="bnfix-")))
-    return Store(view, restore, limit=limit, folder=folder)
+    network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
+    plan = schedule(reading.graph, keys)
+    stop = BatchMoments(network, ddof=settings.ddof)
+    ran = run(
+        network,
+        plan,
+        stop,
+        batches,
+        doing="recalibrating",
+        memory_limit=settings.memory_limit,
+        verbose=settings.verbose,
+    )
+    moments = {path: stop.moments[key] for key, path in keys.items()}
+    return Estimate(moments, "exact", ran.batches, ran.need, _notes(plan, norms, moments))
 
 
 def _notes(

@@ -16,10 +16,10 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.breadth_first.loading import Loaded, as_inputs
+from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
 from bnfix.data.structure import map_arrays
 from bnfix.errors import DataError, OptionError, StatisticsError
-from bnfix.recalibration.loading import Loaded, as_inputs
-from bnfix.recalibration.pieces import TRACING_PAYS_FROM
 from bnfix.report import Rendered
 
 MODES = ("auto", "raise", False)

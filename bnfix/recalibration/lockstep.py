@@ -25,14 +25,13 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.breadth_first.failing import failure, raised_in
 from bnfix.errors import BnfixError, ModelError
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.measuring import (
     check_counts,
     check_finite,
-    failure,
-    raised_in,
     unreached,
 )
 from bnfix.recalibration.pausing import NoProgress, Pausable, pause, paused

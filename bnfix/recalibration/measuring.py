@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
-from bnfix.errors import ModelError, StatisticsError, gist
+from bnfix.errors import ModelError, StatisticsError
 from bnfix.numerics.moments import ChannelMoments
 
 
@@ -20,12 +19,18 @@ def measure(adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str) 
     """
     axis = axis_of(layer, len(tensor.shape), path=path)
     mask = adapter.mask_of(tensor) if mask is None else mask
-    moments = ChannelMoments(math.prod(layer.moving_mean.shape))
     if adapter.accelerated:
-        moments.merge(*map(adapter.view, adapter.moments(tensor, axis, mask)))
-    else:
-        seen = None if mask is None else adapter.view(mask)
-        moments.update(adapter.view(tensor), axis=axis, mask=seen)
+        return merged(adapter, layer, adapter.moments(tensor, axis, mask))
+    moments = ChannelMoments(weights.channels(layer))
+    seen = None if mask is None else adapter.view(mask)
+    moments.update(adapter.view(tensor), axis=axis, mask=seen)
+    return moments
+
+
+def merged(adapter: Adapter, layer: Any, part: tuple[Any, Any, Any]) -> ChannelMoments:
+    """Count, mean and variance of one part, as tensors, as moments of `layer`'s channels."""
+    moments = ChannelMoments(weights.channels(layer))
+    moments.merge(*map(adapter.view, part))
     return moments
 
 
@@ -70,23 +75,3 @@ def unreached(path: str, *, batches: int) -> ModelError:
         "Nothing was changed.",
         path=path,
     )
-
-
-def failure(error: BaseException, *, path: str, where: str) -> ModelError:
-    """How to say that the model raised `error` at the layer at `path`, on "batch 3"."""
-    return ModelError(
-        f"{path} raised {gist(error)} on {where} of the calibration data. The model has to run "
-        "on the data before it can be recalibrated; call model(x) on that batch to see it fail "
-        "alone. Nothing was changed.",
-        path=path,
-    )
-
-
-def raised_in(adapter: Adapter, model: Any, error: BaseException) -> str:
-    """Path of the innermost layer of `model` within whose code `error` was raised."""
-    paths = {id(layer): path for path, layer in adapter.tree(model)}
-    where, frame = model.name, error.__traceback__
-    while frame is not None:
-        where = paths.get(id(frame.tb_frame.f_locals.get("self")), where)
-        frame = frame.tb_next
-    return where

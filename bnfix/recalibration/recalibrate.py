@@ -7,6 +7,7 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.choose import adapter_of
+from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
@@ -14,7 +15,6 @@ from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric, Verdict
-from bnfix.recalibration.loading import loaded
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.targets import targets
 

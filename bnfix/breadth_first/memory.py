@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.breadth_first.schedule import Schedule, Stage
 from bnfix.errors import ResourceError
 from bnfix.graph.graph import Value
-from bnfix.recalibration.schedule import Schedule, Stage
 
 #: Bytes that one row of a value takes.
 RowBytes = Callable[[Value], int]

@@ -1,68 +1,57 @@
-"""Exact statistics: one forward pass, run layer by layer instead of batch by batch.
+"""One forward pass, run layer by layer instead of batch by batch.
 
-All rows go through one stage of the network before any goes into the next, so every
-BatchNormalization is measured on inputs normalized by final statistics. The result is that of one
-training-mode pass over all the data as a single batch, for any batch size and order (Ioffe &
-Szegedy 2015, arXiv:1502.03167, algorithm 2, without its small-batch approximation).
+All rows go through one stage of the network before any goes into the next. What is found out at the
+end of a stage rests on all of them, and decides how the calls there go on.
 
-The model is only read here: BNs whose statistics are settled run by what was measured, not by what
-they hold.
+The model is only read here: calls that are settled run by what was found out, not by what their
+layers hold.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from bnfix.adapters.normalizing import normalizer
-from bnfix.adapters.reading import Reading
-from bnfix.errors import BnfixError
-from bnfix.graph.definition import LayerKey, TensorSpec
+from bnfix.breadth_first.failing import telling
+from bnfix.breadth_first.memory import RowBytes, Store
+from bnfix.breadth_first.network import Network, Stop
+from bnfix.breadth_first.pieces import Piece, grouped, joined
+from bnfix.breadth_first.schedule import Schedule, Stage
+from bnfix.breadth_first.sizing import AT_ONCE
+from bnfix.graph.definition import TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.structure import map_leaves
-from bnfix.numerics.moments import ChannelMoments
 from bnfix.numerics.tolerance import width
-from bnfix.recalibration.measuring import axis_of, check_finite, failure, measure
-from bnfix.recalibration.memory import RowBytes, Store
-from bnfix.recalibration.pieces import Piece, grouped, joined
-from bnfix.recalibration.schedule import Schedule, Stage
-from bnfix.recalibration.sizing import AT_ONCE
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
 
 
-class ExactEngine:
-    """Runs a schedule over pieces of the data and collects the moments of every BN in it.
+class Engine:
+    """Takes pieces of the data through a schedule.
 
     Args:
-        reading: The model, read.
+        network: What runs.
         plan: Its stages.
-        ddof: Of the variance by which measured BNs normalize, and which is stored.
+        stop: What is done at the end of each.
         store: Where tensors wait.
-
-    Attributes:
-        moments: Of each BN, by key.
     """
 
-    def __init__(self, reading: Reading, plan: Schedule, *, ddof: int, store: Store) -> None:
-        self.reading, self.adapter, self.plan = reading, reading.adapter, plan
-        self.ddof, self.store = ddof, store
-        self.moments: dict[LayerKey, ChannelMoments] = {}
+    def __init__(self, network: Network, plan: Schedule, stop: Stop, store: Store) -> None:
+        self.network, self.adapter, self.plan = network, network.adapter, plan
+        self.stop, self.store = stop, store
         self._used = {value for stage in plan.stages for value in stage.reads}
-        self._on_device = self.adapter.accelerated
         self._masks: dict[tuple[int, Value], Any] = {}
-        self._normalizers: dict[int, Callable[..., Any]] = {}  # by index of the call
+        self._settled: dict[int, Callable[..., Any]] = {}  # by index of the call
 
     def enter(self, number: int, piece: Piece) -> Piece:
         """Store what the plan reads of the `number`-th piece; returns it without its inputs."""
-        for value, array in zip(self.reading.graph.inputs, piece.inputs, strict=True):
+        for value, array in zip(self.network.graph.inputs, piece.inputs, strict=True):
             if value in self._used:
                 self.store.put((number, value), array)
         return replace(piece, inputs=[])
@@ -75,7 +64,7 @@ class ExactEngine:
         rows: Sequence[int | None],
         compiled: bool,
     ) -> None:
-        """Measure every BN on `pieces`, all of which have entered.
+        """Take `pieces`, all of which have entered, through all stages.
 
         Args:
             pieces: In the order in which they have entered.
@@ -84,7 +73,7 @@ class ExactEngine:
             compiled: Whether stages are compiled; pays for all but small jobs.
         """
         # A batch size that is written into the model has to stay visible.
-        any_rows = all(value.shape[:1] == (None,) for value in self.reading.graph.inputs)
+        any_rows = all(value.shape[:1] == (None,) for value in self.network.graph.inputs)
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             for stage, most in zip(self.plan.stages, rows, strict=True):
                 pieces = self._joined(pieces, most)
@@ -92,7 +81,7 @@ class ExactEngine:
                 if compiled:
                     step = self.adapter.compiled(step, any_rows=any_rows)
                 self._run(stage, step, pieces, pool.submit if compiled else _now, advance)
-                self._settle(stage)
+                self._settled.update(self.stop.settle(stage.measures))
 
     def _joined(self, pieces: Sequence[Piece], rows: int | None) -> Sequence[Piece]:
         """Neighbours among `pieces` put together, with everything that waits of them."""
@@ -133,16 +122,14 @@ class ExactEngine:
 
     def _through(
         self, stage: Stage, step: Callable[..., Any], read: list[_Masked], where: str
-    ) -> tuple[list[_Masked], list[ChannelMoments]]:
-        """What a piece is after `stage`, and its moments there; changes nothing here."""
-        with _telling(_last(stage), where):
+    ) -> tuple[list[_Masked], list[Any]]:
+        """What a piece is after `stage`, and what it comes to there; changes nothing here."""
+        with telling(_last(stage), where):
             kept, measured = step(read)
         pairs = zip(stage.measures, measured, strict=True)
-        return kept, [self._moments(call, part, where) for call, part in pairs]
+        return kept, [self.stop.summed(call, taken, where) for call, taken in pairs]
 
-    def _finish(
-        self, stage: Stage, number: int, kept: list[_Masked], parts: list[ChannelMoments]
-    ) -> None:
+    def _finish(self, stage: Stage, number: int, kept: list[_Masked], summaries: list[Any]) -> None:
         for value in stage.frees:
             self.store.drop((number, value))
             self._masks.pop((number, value), None)
@@ -150,12 +137,12 @@ class ExactEngine:
             self.store.put((number, value), tensor)
             if mask is not None:
                 self._masks[number, value] = mask
-        for call, part in zip(stage.measures, parts, strict=True):
-            self.moments.setdefault(call.layer, ChannelMoments(part.mean.size)).absorb(part)
+        for call, summary in zip(stage.measures, summaries, strict=True):
+            self.stop.absorb(call, summary)
 
     def _taken(self, number: int, value: Value) -> _Masked:
         held = self.store.get((number, value))
-        if value not in self.reading.graph.inputs:
+        if value not in self.network.graph.inputs:
             return held, self._masks.get((number, value))
         tensor = self._as_input(held, value)
         return tensor, self.adapter.mask_of(tensor)
@@ -181,17 +168,27 @@ class ExactEngine:
                 for value in done.get(call.index, ()):
                     del made[value]
             kept = [(made[value], self.adapter.mask_of(made[value])) for value in stage.keeps]
-            return kept, [self._measured(call, made) for call in stage.measures]
+            return kept, [self.stop.taken(call, made) for call in stage.measures]
 
         return step
 
-    def observe(self, flat: list[Any]) -> dict[Value, int]:
-        """Bytes of the first row of every value, by running the model on it as it is."""
+    def row_bytes(self, flat: list[Any]) -> RowBytes:
+        """Bytes that one row of each value takes.
+
+        From the graph alone where all shapes are known, else by running the first row of `flat`.
+        """
+        values = [value for call in self.network.graph for value in call.outputs]
+        if all(None not in value.shape[1:] for value in values):
+            return _declared_bytes
+        with self.adapter.preserved(self.network.model):
+            return self._observed(flat).__getitem__
+
+    def _observed(self, flat: list[Any]) -> dict[Value, int]:
         made = {
             value: self._as_input(None if array is None else array[:1], value)
-            for value, array in zip(self.reading.graph.inputs, flat, strict=True)
+            for value, array in zip(self.network.graph.inputs, flat, strict=True)
         }
-        for call in self.reading.graph:
+        for call in self.network.graph:
             if call.outputs[0] not in made:
                 made.update(zip(call.outputs, self._call(call, made), strict=True))
         arrays = {v: self.adapter.view(t) for v, t in made.items() if hasattr(t, "__array__")}
@@ -203,59 +200,11 @@ class ExactEngine:
         )
         if call.kind == "InputLayer":
             return [self._as_input(args[0], call.outputs[0])]
-        layer = self._normalizers.get(call.index) or self.reading.layers[call.layer]
+        layer = self._settled.get(call.index) or self.network.layers[call.layer]
         if call.accepts_training:
             kwargs = {**kwargs, "training": False}
-        with _telling(call.path, "a batch"):
+        with telling(call.path, "a batch"):
             return self.adapter.flatten(layer(*args, **kwargs))
-
-    def _measured(self, call: Call, made: dict[Value, Any]) -> Any:
-        """What `_moments` is given: input and mask of the BN, or their moments already."""
-        tensor = made[call.inputs[0]]
-        mask = call.arguments[1].get("mask")
-        mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
-        if not self._on_device:
-            return tensor, mask
-        axis = axis_of(self.reading.layers[call.layer], len(tensor.shape), path=call.path)
-        return self.adapter.moments(tensor, axis, mask)
-
-    # --- between stages ----------------------------------------------------------------------
-
-    def _moments(self, call: Call, part: tuple[Any, ...], where: str) -> ChannelMoments:
-        """Of one piece at one BN."""
-        if self._on_device:
-            moments = ChannelMoments(self.reading.channels(call))
-            moments.merge(*map(self.adapter.view, part))
-        else:
-            layer = self.reading.layers[call.layer]
-            moments = measure(self.adapter, layer, *part, path=call.path)
-        check_finite(moments, path=call.path, where=where)
-        return moments
-
-    def _settle(self, stage: Stage) -> None:
-        """Let the BNs just measured normalize by what was measured."""
-        settled: dict[LayerKey, Callable[..., Any]] = {}
-        for call in stage.measures:
-            if call.layer not in settled:
-                moments = self.moments[call.layer]
-                settled[call.layer] = normalizer(
-                    self.adapter,
-                    self.reading.layers[call.layer],
-                    call.inputs[0].shape,
-                    moments.mean,
-                    moments.variance(ddof=self.ddof),
-                )
-            self._normalizers[call.index] = settled[call.layer]
-
-
-@contextmanager
-def _telling(path: str, where: str) -> Generator[None]:
-    try:
-        yield
-    except BnfixError:
-        raise
-    except Exception as error:
-        raise failure(error, path=path, where=where) from error
 
 
 def _now(function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -263,19 +212,6 @@ def _now(function: Callable[..., Any], *args: Any) -> Future[Any]:
     result: Future[Any] = Future()
     result.set_result(function(*args))
     return result
-
-
-def row_bytes(reading: Reading, plan: Schedule, flat: list[Any]) -> RowBytes:
-    """Bytes that one row of each value takes.
-
-    From the graph alone where all shapes are known, else from the first row of `flat`.
-    """
-    values = [value for call in reading.graph for value in call.outputs]
-    if all(None not in value.shape[1:] for value in values):
-        return _declared_bytes
-    engine = ExactEngine(reading, plan, ddof=0, store=Store(lambda _: None, lambda array: array))
-    with reading.adapter.preserved(reading.model):
-        return engine.observe(flat).__getitem__
 
 
 def _declared_bytes(value: Value) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bnfix.adapters.reading import Reading
-from bnfix.recalibration.memory import RowBytes, largest, working
-from bnfix.recalibration.pieces import keeps_rows_apart
-from bnfix.recalibration.schedule import Schedule
+from bnfix.breadth_first.memory import RowBytes, largest, working
+from bnfix.breadth_first.network import Network
+from bnfix.breadth_first.pieces import keeps_rows_apart
+from bnfix.breadth_first.schedule import Schedule
 
 #: Largest tensor that a processor works on at a time. Larger ones leave its cache, and memory for
 #: them is fetched from the system anew each time.
@@ -20,15 +20,15 @@ _UNDER_WAY = 1 / 4
 
 
 def rows_at_a_time(
-    reading: Reading, plan: Schedule, sizes: RowBytes, limit: int | None
+    network: Network, plan: Schedule, sizes: RowBytes, limit: int | None
 ) -> list[int | None]:
     """For each stage, never fewer than for the one before; None where batches stay as they are.
 
     Tensors become smaller on their way through most networks, and calls of few rows waste time.
     """
-    fixed = any(value.shape[:1] != (None,) for value in reading.graph.inputs)
-    apart = all(keeps_rows_apart(c.kind, reading.layers[c.layer]) for c in reading.graph)
-    if fixed or not apart or reading.adapter.accelerated:
+    fixed = any(value.shape[:1] != (None,) for value in network.graph.inputs)
+    apart = all(keeps_rows_apart(c.kind, network.layers[c.layer]) for c in network.graph)
+    if fixed or not apart or network.adapter.accelerated:
         return [None] * len(plan.stages)
     rows: list[int | None] = []
     most = None

@@ -1,0 +1,101 @@
+"""Batches in, everything found out: pieces, memory, progress and the engine put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.breadth_first.engine import Engine
+from bnfix.breadth_first.loading import Loaded
+from bnfix.breadth_first.memory import Need, Store, check_room, need
+from bnfix.breadth_first.network import Network, Stop
+from bnfix.breadth_first.pieces import TRACING_PAYS_FROM, Piece, pieces
+from bnfix.breadth_first.schedule import Schedule
+from bnfix.breadth_first.sizing import AT_ONCE, rows_at_a_time
+from bnfix.graph.definition import TensorSpec
+from bnfix.progress import progress
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What was run.
+
+    Attributes:
+        batches: Number of batches read.
+        rows: Number of rows in them.
+        need: Memory that the schedule implied.
+    """
+
+    batches: int
+    rows: int
+    need: Need
+
+
+def run(
+    network: Network,
+    plan: Schedule,
+    stop: Stop,
+    batches: Iterator[Loaded],
+    *,
+    doing: str,
+    memory_limit: int | None = None,
+    verbose: int | str = "auto",
+) -> Ran:
+    """Take all of `batches`, at least one, through `plan`; the model is as before in the end.
+
+    Args:
+        network: What runs.
+        plan: In which stages.
+        stop: What is found out at the end of each.
+        batches: Read once.
+        doing: What the progress bar says.
+        memory_limit: Bytes that tensors may take in memory, or None.
+        verbose: Whether progress is shown, as in Keras.
+    """
+    first = next(batches)
+    with ExitStack() as held:
+        store = _store(network.adapter, memory_limit, held)
+        engine = Engine(network, plan, stop, store)
+        sizes = engine.row_bytes(first.flat)
+        rows = rows_at_a_time(network, plan, sizes, memory_limit)
+        entered: list[Piece] = []
+        for piece in pieces(chain([first], batches), rows[0] if rows else None):
+            if not entered and store.limit is not None:
+                working = need(plan, sizes, rows=0, at_once=_under_way(rows, piece.rows)).working
+                store.limit = max(store.limit - working, 0)
+            entered.append(engine.enter(len(entered), piece))
+        total, widest = (take(piece.rows for piece in entered) for take in (sum, max))
+        at_once = [min(some, total) for some in _under_way(rows, widest)]
+        wanted = need(plan, sizes, rows=total, at_once=at_once)
+        if memory_limit is not None and store.folder is not None:
+            check_room(wanted, memory_limit, store.folder)
+        advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
+        held.enter_context(network.adapter.preserved(network.model))
+        engine.run(entered, advance, rows=rows, compiled=len(entered) >= TRACING_PAYS_FROM)
+    return Ran(entered[-1].last + 1, total, wanted)
+
+
+def _under_way(rows: Sequence[int | None], widest: int) -> list[int]:
+    """For each stage, how many rows are worked on at the same time, at most."""
+    return [AT_ONCE * max(most or 0, widest) for most in rows]
+
+
+def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:
+    def view(tensor: Any) -> Any:
+        return adapter.view(tensor) if hasattr(tensor, "__array__") else None
+
+    def restore(array: np.ndarray[Any, Any]) -> Any:
+        return adapter.to_tensor(array, TensorSpec(array.shape, array.dtype.name))
+
+    if limit is None:
+        return Store(view, restore)
+    folder = Path(held.enter_context(TemporaryDirectory(prefix="bnfix-")))
+    return Store(view, restore, limit=limit, folder=folder)

@@ -1,0 +1,51 @@
+"""How are rows coupled in training, apart from what chance does?
+
+In training a BatchNormalization normalizes by the batch, and dropout draws lots. The first couples
+rows, the second does not but hides whether anything else does, so it is kept out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.intercepting import intercepted
+from bnfix.checks.report import Finding
+
+ENTRY_POINT = "training"
+
+#: What is a fault in training as well; that weights change, or that chance plays, is not.
+_FAULTS = ("batch_statistics", "batch_coupling", "nonfinite", "rounding")
+
+
+@contextmanager
+def without_chance(adapter: Adapter, model: Any) -> Generator[None]:
+    """While the block runs, layers that draw random numbers work as in inference."""
+    random = [layer for _, layer in adapter.tree(model) if adapter.draws_lots(layer)]
+
+    def wrap(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(call)
+
+        def calm(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs)
+            if "training" in signature.parameters:
+                given.arguments["training"] = False
+            return call(*given.args, **given.kwargs)
+
+        return calm
+
+    with intercepted(random, wrap):
+        yield
+
+
+def entry_point(model: Any) -> dict[str, Callable[[Any], Any]]:
+    """The model as a training step calls it."""
+    return {ENTRY_POINT: lambda x: model(x, training=True)}
+
+
+def faults(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Those of `findings` that are faults in training."""
+    return tuple(finding for finding in findings if finding.cause in _FAULTS)

@@ -1,0 +1,148 @@
+"""Replace BatchNormalization by GroupNormalization, fitted to what it computed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import read
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.loading import loaded
+from bnfix.data.batches import batches
+from bnfix.errors import BnfixWarning
+from bnfix.fitting.group_norm import fit, fitted
+from bnfix.fitting.report import POOR, GroupNormReport, LayerGroups
+from bnfix.graph.definition import LayerKey
+from bnfix.graph.edit import Edit
+from bnfix.graph.select import Selection
+from bnfix.numerics.norm import GroupNormSpec
+from bnfix.numerics.regression import Fit
+from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.passes import group_norm as group_pass
+from bnfix.passes.group_norm import Site
+
+_TRAIN_ON = (
+    "GroupNormalization is another function than BatchNormalization: train the new model for an "
+    "epoch or more before you rely on it"
+)
+
+
+def to_group_norm(
+    model: Any,
+    ds: Any = None,
+    *,
+    groups: int | str = "auto",
+    where: Selection = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    memory_limit: int | None = None,
+    verbose: int | str = "auto",
+    return_report: bool = False,
+) -> Any:
+    """Put a GroupNormalization in the place of every BatchNormalization.
+
+    GroupNormalization (Wu & He 2018, arXiv:1803.08494) normalizes each row by itself, in training
+    as in inference, so the new model depends on no batch at all. But it is another function: fine
+    tuning is advised. With `ds` most of the way is gone without it: layer by layer, each new
+    layer's gamma and beta are the least-squares fit of its output to what the BatchNormalization
+    made in its place, on inputs from the new layers before it.
+
+    Args:
+        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        ds: Inputs as `fit` takes them, preprocessed as for training, read once; labels are not
+            used. Without it gamma and beta are taken over, which suits `groups=-1` in place of
+            BatchNormalizations called with `training=True`, and training from there.
+        groups: A number, of which the largest divisor of the channels up to it is taken, and such
+            that no group has a single value; -1 for one group a channel (instance normalization);
+            "auto" for the number that reproduces most where there is `ds`, else for 32 groups or
+            16 channels in each, whichever is fewer groups. A BatchNormalization called with
+            `training=True` gets one group a channel then, which is the same on single rows.
+        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+            default.
+        batch_size: For arrays; the fit does not depend on it.
+        steps: Number of batches to take; needed where `ds` does not end.
+        memory_limit: Bytes that tensors on their way through the network may take; the others go
+            to files in a temporary folder. All are held in memory by default.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        return_report: Return `(model, report)`.
+
+    Returns:
+        A new model with the same names, weights and compilation; `model` itself where nothing can
+        be replaced.
+
+    Raises:
+        UnsupportedModelError: `model` has no graph.
+        SelectionError: `where` names a path without BatchNormalization.
+        DataError: `ds` is empty, endless, not finite, or does not fit the model.
+        StatisticsError: What reaches a layer is not finite.
+        ModelError: The model fails on `ds`.
+        OptionError: `groups` is none of what it may be.
+    """
+    group_pass.check_groups(groups)
+    adapter = adapter_of(model)
+    reading = read(adapter, model, "to_group_norm")
+    norms = meant(reading, where)
+    keys = [norm.key for norm in norms if norm.key is not None]
+    sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
+    fits: dict[LayerKey, Fit] = {}
+    rows = 0
+    if sites and ds is not None:
+        stream = loaded(adapter, model, batches(ds, batch_size=batch_size, steps=steps))
+        fits, ran = fit(reading, sites, stream, memory_limit=memory_limit, verbose=verbose)
+        rows = ran.rows
+    layers = tuple(_row(norm, sites, objections, fits) for norm in norms)
+    notes = () if norms else ("the model has no BatchNormalization",)
+    if sites:
+        specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
+        rebuilt = rebuild(reading, Edit(replace=specs))
+        model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost)
+    report = GroupNormReport(layers, rows, notes)
+    _warn_of_poor(report)
+    return (model, report) if return_report else model
+
+
+def _spec(site: Site, found: Fit | None) -> GroupNormSpec:
+    return site.spec(site.candidates[0]) if found is None else fitted(site, found)
+
+
+def _row(
+    norm: Meant,
+    sites: Mapping[LayerKey, Site],
+    objections: Mapping[LayerKey, str],
+    fits: Mapping[LayerKey, Fit],
+) -> LayerGroups:
+    if norm.key is None or norm.key in objections:
+        detail = HIDDEN if norm.key is None else objections[norm.key]
+        return LayerGroups(norm.path, 0, weights.channels(norm.layer), detail=detail)
+    site, found = sites[norm.key], fits.get(norm.key)
+    spec = _spec(site, found)
+    explained = None if found is None else found.explained
+    exact = site.is_exact(spec.groups)
+    detail = "the same as before on single rows" if exact else ""
+    return LayerGroups(norm.path, spec.groups, site.norm.channels, explained, exact, detail)
+
+
+def _advice(layers: tuple[LayerGroups, ...]) -> tuple[str, ...]:
+    """That training on is advised, unless every replacement is exact."""
+    return () if all(layer.exact for layer in layers if layer.changed) else (_TRAIN_ON,)
+
+
+def _warn_of_poor(report: GroupNormReport) -> None:
+    poor = sorted(report.poor, key=lambda layer: layer.explained or 0.0)
+    if not poor:
+        return
+    listed = ", ".join(f"{layer.path} ({layer.explained:.0%})" for layer in poor[:_LISTED])
+    more = f" and {len(poor) - _LISTED} more" if len(poor) > _LISTED else ""
+    warnings.warn(
+        f"to_group_norm: {listed}{more} reproduce less than {POOR:.0%} of the variance of what "
+        "they replace. Train the new model for an epoch or more before it is used.",
+        BnfixWarning,
+        stacklevel=3,
+    )
+
+
+#: Layers that a warning names.
+_LISTED = 3

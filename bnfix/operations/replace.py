@@ -1,0 +1,183 @@
+"""Put layers of the user's own in the place of BatchNormalizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import Reading, read
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.errors import OptionError, UnsupportedModelError, gist
+from bnfix.graph.definition import LayerKey
+from bnfix.graph.edit import Edit, Given, Replacement
+from bnfix.graph.graph import Call
+from bnfix.graph.select import Selection
+from bnfix.numerics.moments import Floats
+from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.report import Outcome, Rendered, Report
+
+
+@dataclass(frozen=True)
+class BatchNormSpec(Rendered):
+    """A BatchNormalization, for whoever has to say what comes in its place.
+
+    Attributes:
+        path: Full path of the layer.
+        shape: Of its inputs, batch first; None where it is not known.
+        axis: Channel axis as a non-negative index into `shape`.
+        gamma: (channels,), or None where the layer has `scale=False`.
+        beta: (channels,), or None where the layer has `center=False`.
+        moving_mean: (channels,).
+        moving_variance: (channels,).
+        epsilon: Added to the variance.
+        momentum: Of the moving statistics.
+        trainable: The layer's flag.
+        training: Whether one of its calls has `training=True` written into it or around it.
+        dtype: Name of the layer's dtype policy.
+        config: What the layer's `get_config()` returns.
+    """
+
+    path: str
+    shape: tuple[int | None, ...]
+    axis: int
+    gamma: Floats | None
+    beta: Floats | None
+    moving_mean: Floats
+    moving_variance: Floats
+    epsilon: float
+    momentum: float
+    trainable: bool
+    training: bool
+    dtype: str
+    config: dict[str, Any]
+
+    @property
+    def channels(self) -> int:
+        return self.moving_mean.size
+
+
+def replace(
+    model: Any,
+    factory: Callable[[BatchNormSpec], Any],
+    *,
+    where: Selection = None,
+    return_report: bool = False,
+) -> Any:
+    """Put what `factory` makes in the place of BatchNormalizations.
+
+    The new layer takes the name, and the place of every call where the old one is shared. If it is
+    not built yet and has weights called gamma, beta, moving_mean or moving_variance of the same
+    size, these are taken over; one that is built keeps its own. It is trainable where the old one
+    is, unless it is frozen already.
+
+    Args:
+        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        factory: Is given a `BatchNormSpec`, and returns a new layer of the model's Keras that keeps
+            the shape of its input, or None to leave that BatchNormalization as it is.
+        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+            default.
+        return_report: Return `(model, report)`.
+
+    Returns:
+        A new model with the same names, weights and compilation; `model` itself where nothing was
+        replaced.
+
+    Raises:
+        UnsupportedModelError: `model` has no graph, or does not work with the new layers.
+        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `factory` returned no layer, or one that is in use already.
+    """
+    adapter = adapter_of(model)
+    reading = read(adapter, model, "replace")
+    made: dict[LayerKey, Replacement] = {}
+    outcomes: list[Outcome] = []
+    for norm in meant(reading, where):
+        outcome, layer = _ask(reading, norm, factory)
+        outcomes.append(outcome)
+        if layer is not None and norm.key is not None:
+            _check_new(adapter, norm, layer, made)
+            rank = len(_calls(reading, norm.key)[0].inputs[0].shape)
+            made[norm.key] = Given(layer, weights.read_norm(norm.layer, rank))
+    notes = () if outcomes else ("the model has no BatchNormalization",)
+    if made:
+        rebuilt = _rebuilt(reading, made)
+        model, notes = rebuilt.model, rebuilt.lost
+    report = Report("replace", tuple(outcomes), notes)
+    return (model, report) if return_report else model
+
+
+def _ask(
+    reading: Reading, norm: Meant, factory: Callable[[BatchNormSpec], Any]
+) -> tuple[Outcome, Any]:
+    """What becomes of `norm`, and the layer that comes in its place, if one does."""
+    if norm.key is None:
+        return Outcome(norm.path, False, HIDDEN), None
+    calls = _calls(reading, norm.key)
+    axis = reading.channel_axis(calls[0])
+    if axis is None:
+        return Outcome(norm.path, False, "normalizes over several axes at once"), None
+    layer = factory(_spec(norm, calls, axis))
+    if layer is None:
+        return Outcome(norm.path, False, "left as it is"), None
+    return Outcome(norm.path, True, f"replaced by {type(layer).__name__}"), layer
+
+
+def _calls(reading: Reading, key: LayerKey) -> list[Call]:
+    return [call for call in reading.graph if call.layer == key]
+
+
+def _spec(norm: Meant, calls: list[Call], axis: int) -> BatchNormSpec:
+    gamma, beta = weights.read_affine(norm.layer)
+    mean, variance = weights.read_statistics(norm.layer)
+    return BatchNormSpec(
+        path=norm.path,
+        shape=calls[0].inputs[0].shape,
+        axis=axis,
+        gamma=gamma,
+        beta=beta,
+        moving_mean=mean,
+        moving_variance=variance,
+        epsilon=float(norm.layer.epsilon),
+        momentum=float(norm.layer.momentum),
+        trainable=bool(norm.layer.trainable),
+        training=any(call.training for call in calls),
+        dtype=str(norm.layer.dtype_policy.name),
+        config=norm.layer.get_config(),
+    )
+
+
+def _check_new(
+    adapter: Adapter, norm: Meant, layer: Any, made: dict[LayerKey, Replacement]
+) -> None:
+    kind = type(layer).__name__
+    if not adapter.is_layer(layer):
+        problem = f"{kind} is not a layer of {adapter.name}"
+    elif any(layer is other.layer for other in made.values() if isinstance(other, Given)):
+        problem = f"this {kind} was returned for another BatchNormalization already"
+    elif adapter.is_called(layer):
+        problem = f"this {kind} ({layer.name}) is called elsewhere already"
+    else:
+        return
+    raise OptionError(
+        f"replace: factory returned something that cannot take the place of {norm.path}: "
+        f"{problem}. Return a new {adapter.keras.__name__} layer each time, or None to leave the "
+        "BatchNormalization. Nothing was changed.",
+        path=norm.path,
+    )
+
+
+def _rebuilt(reading: Reading, made: dict[LayerKey, Replacement]) -> Any:
+    try:
+        return rebuild(reading, Edit(replace=made))
+    except UnsupportedModelError:
+        raise
+    except reading.adapter.run_errors as error:
+        raise UnsupportedModelError(
+            f"replace: {reading.model.name} cannot be built with the layers that factory made: "
+            f"{gist(error)}. Each has to take what the BatchNormalization takes, and to keep its "
+            "shape. Nothing was changed."
+        ) from error

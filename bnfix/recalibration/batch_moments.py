@@ -1,0 +1,72 @@
+"""Exact statistics by the graph: measure each BatchNormalization once all data has come to it.
+
+Each is measured on inputs normalized by final statistics, so the result is that of one
+training-mode pass over all the data as a single batch, for any batch size and order (Ioffe &
+Szegedy 2015, arXiv:1502.03167, algorithm 2, without its small-batch approximation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bnfix.adapters.normalizing import normalizer
+from bnfix.breadth_first.network import Network
+from bnfix.graph.definition import LayerKey
+from bnfix.graph.graph import Call, Value
+from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration.measuring import axis_of, check_finite, measure, merged
+
+
+class BatchMoments:
+    """Collects the moments of what each BatchNormalization is called on, and lets it go on by them.
+
+    Args:
+        network: What runs.
+        ddof: Of the variance by which measured BNs normalize.
+
+    Attributes:
+        moments: Of each BN, by key.
+    """
+
+    def __init__(self, network: Network, *, ddof: int) -> None:
+        self.network, self.adapter, self.ddof = network, network.adapter, ddof
+        self.moments: dict[LayerKey, ChannelMoments] = {}
+        self._on_device = self.adapter.accelerated
+
+    def taken(self, call: Call, made: Mapping[Value, Any]) -> Any:
+        """Input and mask of the BN; its moments where tensors live outside of the processor."""
+        tensor = made[call.inputs[0]]
+        mask = call.arguments[1].get("mask")
+        mask = self.adapter.mask_of(tensor) if mask is None else made.get(mask, mask)
+        if not self._on_device:
+            return tensor, mask
+        axis = axis_of(self.network.layers[call.layer], len(tensor.shape), path=call.path)
+        return self.adapter.moments(tensor, axis, mask)
+
+    def summed(self, call: Call, taken: Any, where: str) -> ChannelMoments:
+        layer = self.network.layers[call.layer]
+        if self._on_device:
+            moments = merged(self.adapter, layer, taken)
+        else:
+            moments = measure(self.adapter, layer, *taken, path=call.path)
+        check_finite(moments, path=call.path, where=where)
+        return moments
+
+    def absorb(self, call: Call, summary: ChannelMoments) -> None:
+        self.moments.setdefault(call.layer, ChannelMoments(summary.mean.size)).absorb(summary)
+
+    def settle(self, calls: Sequence[Call]) -> Mapping[int, Callable[..., Any]]:
+        """The BNs just measured, normalizing by what was measured."""
+        settled: dict[LayerKey, Callable[..., Any]] = {}
+        for call in calls:
+            if call.layer not in settled:
+                moments = self.moments[call.layer]
+                settled[call.layer] = normalizer(
+                    self.adapter,
+                    self.network.layers[call.layer],
+                    call.inputs[0].shape,
+                    moments.mean,
+                    moments.variance(ddof=self.ddof),
+                )
+        return {call.index: settled[call.layer] for call in calls}
