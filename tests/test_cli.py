@@ -84,8 +84,8 @@ def test_help_and_version_load_no_tensorflow():
         (["check", __file__, "--data", __file__, "--labels", "int"], "folders of images"),
         (["check", __file__, "--data", __file__, "--scale", "2", "--preprocess", "x"], "either"),
         (["fold", __file__], "--out"),
-        (["fold", __file__, "-o", __file__], "--overwrite"),
-        (["fold", __file__, "-o", "absent/out.h5"], "no folder absent"),
+        (["fold", __file__, "-o", "absent/out.h5"], "absent is no folder"),
+        (["to-group-norm", __file__, "-o", "out.h5", "--groups", "many"], "auto"),
         (["demo", "--keras", "jax"], "tf_keras"),
     ],
 )
@@ -127,12 +127,21 @@ def test_an_interruption_ends_with_130_and_no_traceback(demo_that, capsys):
     assert (shown.out, shown.err.strip()) == ("", "")
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, EOFError, MemoryError])
 def test_an_error_that_was_not_foreseen_keeps_its_traceback_and_is_not_taken_for_a_verdict(
-    demo_that, capsys
+    demo_that, capsys, error
 ):
-    demo_that(ZeroDivisionError("by zero"))
+    demo_that(error("what happened"))
     assert cli.main(["demo"]) == 4
-    assert "ZeroDivisionError: by zero" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert f"{error.__name__}: what happened" in shown
+
+
+def test_a_name_that_tells_no_format_is_refused_before_any_work(capsys):
+    for name in ("out", "out.txt", "out.weights.h5"):
+        assert cli.main(["fold", __file__, "-o", name]) == 3
+        assert f"{name} names no format" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("absent", ["sklearn", "matplotlib"])

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import bnfix
-from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training
+from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training, to_group_norm
 from bnfix.cli.examining import check, diagnose
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError, BnfixWarning
@@ -55,7 +55,9 @@ def group(context: click.Context) -> int:
     return 0
 
 
-for _command in (check, diagnose, repair, recalibrate, strip_training, freeze, fold, demo):
+for _command in (
+    check, diagnose, repair, recalibrate, strip_training, freeze, fold, to_group_norm, demo
+):  # fmt: skip
     group.add_command(_command)
 
 
@@ -66,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _only_our_warnings():
             return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # Click takes the end of any file for Ctrl-D
+            traceback.print_exception(error.__cause__)
+            return FAILED
         return INTERRUPTED
     except click.ClickException as error:
         error.show()

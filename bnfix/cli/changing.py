@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from bnfix.cli.data import Data
 from bnfix.cli.output import show, working
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
+
+Operation = Callable[[Any], Any]
 
 
 @options.command(
@@ -149,7 +152,40 @@ def freeze(source: Source, target: Target, as_json: bool) -> int:
     return _rewrite(source, target, frozen, as_json)
 
 
-def _rewrite(source: Source, target: Target, operation: Any, as_json: bool) -> int:
+@options.command(
+    "to-group-norm",
+    "bnfix to-group-norm model.h5 --data x.npy -o new.h5",
+    "bnfix to-group-norm model.h5 --groups -1 -o new.keras",
+)
+@options.data(required=False)
+@options.target
+@click.option(
+    "--groups",
+    type=options.groups,
+    metavar="N|auto",
+    default="auto",
+    show_default=True,
+    help="Groups in each layer; -1 for one a channel.",
+)
+@options.source
+@options.as_json
+def to_group_norm(
+    source: Source, data: Data, target: Target, groups: int | str, as_json: bool
+) -> int:
+    """Put GroupNormalization in place of BatchNormalization.
+
+    It normalizes each row by itself, but it is another function: with data it is fitted to what
+    BatchNormalization computed, and training the new model for an epoch is advised.
+    """
+
+    def replaced(model: Any) -> Any:
+        ds = data.of(model)
+        return bnfix.to_group_norm(model, ds, groups=groups, return_report=True)
+
+    return _rewrite(source, target, replaced, as_json)
+
+
+def _rewrite(source: Source, target: Target, operation: Operation, as_json: bool) -> int:
     """Load, apply `operation`, which gives a model and a report, and write."""
     with working():
         model, report = operation(source.load())

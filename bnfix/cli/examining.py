@@ -27,9 +27,12 @@ from bnfix.cli.source import Source
     help="Batch size of the check.",
 )
 @click.option("--export", is_flag=True, help="Also try the SavedModel that model.export writes.")
+@click.option("--training", is_flag=True, help="Look at model(x, training=True) instead.")
 @options.source
 @options.as_json
-def check(source: Source, data: Data, rows: int, export: bool, as_json: bool) -> int:
+def check(
+    source: Source, data: Data, rows: int, export: bool, training: bool, as_json: bool
+) -> int:
     """Tell whether a row's answer depends on its neighbours.
 
     Rows of the data are swapped at a fixed batch size, in every way of calling the model. Exit
@@ -37,7 +40,8 @@ def check(source: Source, data: Data, rows: int, export: bool, as_json: bool) ->
     """
     with working():
         model = source.load()
-        report = bnfix.check(model, data.of(model), rows=rows, export=export)
+        ds = data.of(model)
+        report = bnfix.check(model, ds, rows=rows, export=export, training=training)
     return show(report, as_json=as_json, ok=report.ok)
 
 

@@ -148,3 +148,11 @@ def data(*, required: bool) -> Decorator:
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
 )
+
+
+def groups(text: str) -> int | str:
+    """`auto` or a whole number, of which bnfix itself says which may be."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a whole number nor auto.") from None

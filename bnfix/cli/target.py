@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 import bnfix
+from bnfix.files.save import place_for
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,11 @@ class Target:
     overwrite: bool
 
     def __post_init__(self) -> None:
-        if not self.out.parent.is_dir():
-            raise click.BadParameter(
-                f"there is no folder {self.out.parent}. Nothing was changed.",
-                param_hint="'-o' / '--out'",
-            )
+        place_for(self.out)
+        folder = self.out.parent
+        if not os.access(folder, os.W_OK):
+            said = "cannot be written to" if folder.is_dir() else "is no folder"
+            raise _refusal(f"{folder} {said}")
         self._check_free()
 
     def write(self, model: Any) -> None:
@@ -38,8 +40,10 @@ class Target:
 
     def _check_free(self) -> None:
         if self.out.exists() and not self.overwrite:
-            raise click.BadParameter(
-                f"{self.out} exists. Choose another name, or replace it with --overwrite. "
-                "Nothing was changed.",
-                param_hint="'-o' / '--out'",
-            )
+            raise _refusal(f"{self.out} exists; --overwrite would replace it")
+
+
+def _refusal(what: str) -> click.BadParameter:
+    return click.BadParameter(
+        f"{what}. Choose another place. Nothing was changed.", param_hint="'-o' / '--out'"
+    )

@@ -31,14 +31,19 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
             saved in this format.
     """
     adapter_of(model)
+    with replacing(place_for(path)) as draft:
+        write(model, draft)
+
+
+def place_for(path: str | os.PathLike[str]) -> Path:
+    """`path`, if its name tells in which format a model is to be written."""
     where = Path(path)
     if where.suffix not in _SUFFIXES or where.name.endswith(".weights.h5"):
         raise FileError(
             f"{where} names no format that holds a model. A name that ends in "
             f"{', '.join(_SUFFIXES)} is required, not in .weights.h5. Nothing was changed."
         )
-    with replacing(where) as draft:
-        write(model, draft)
+    return where
 
 
 def write(model: Any, draft: Path) -> None:

@@ -1,0 +1,136 @@
+"""Commands in processes that have imported everything already, so that signals meet their work.
+
+A server imports what a command needs and runs none of it; each command is a fork of the server.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import bnfix
+
+_SERVER = """
+import os, shlex, sys
+import keras, tensorflow, tf_keras  # no thread is started before something is computed
+import bnfix
+from bnfix.cli import main
+for name in bnfix.__all__:
+    getattr(bnfix, name)
+{prepare}
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os._exit(main(shlex.split(line)))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Server:
+    """Runs commands one after the other, each in a fork; stderr of the last is in `stderr.txt`."""
+
+    def __init__(self, folder: Path, prepare: str = "") -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(bnfix.__file__).parents[1])}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER.format(prepare=prepare)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.folder = folder
+        assert self._told() == "ready"
+
+    def run(self, line: str, disturb: Callable[[Callable[[int], None]], None] | None = None) -> int:
+        """The exit status of `line`; minus the number of the signal that ended it.
+
+        `disturb` is called beside it, with a function that sends a signal.
+        """
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        child = int(self._told())
+        ended = threading.Event()
+
+        def send(number: int) -> None:
+            if not ended.is_set():
+                os.kill(child, number)
+
+        if disturb is not None:
+            beside = threading.Thread(target=disturb, args=(send,))
+            beside.start()
+        status = int(self._told())
+        ended.set()
+        if disturb is not None:
+            beside.join()
+        return status
+
+    def said(self) -> str:
+        return (self.folder / "stderr.txt").read_text("utf-8")
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def _told(self) -> str:
+        return self._process.stdout.readline().strip()
+
+
+def after(seconds: float, number: int) -> Callable[[Callable[[int], None]], None]:
+    """Sends signal `number` so long after the start."""
+
+    def disturb(send: Callable[[int], None]) -> None:
+        time.sleep(seconds)
+        send(number)
+
+    return disturb
+
+
+def once_writing(
+    folder: Path, seconds: float, number: int = signal.SIGKILL
+) -> Callable[[Callable[[int], None]], None]:
+    """Sends signal `number` so long after something in `folder` has changed."""
+
+    def disturb(send: Callable[[int], None]) -> None:
+        before, deadline = seen(folder), time.monotonic() + 30
+        while seen(folder) == before and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        time.sleep(seconds)
+        send(number)
+
+    return disturb
+
+
+def seen(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every entry but the server's own."""
+    entries = [entry for entry in os.scandir(folder) if entry.name != "stderr.txt"]
+    found = {}
+    for entry in entries:
+        try:
+            stat = entry.stat()
+            found[entry.name] = (stat.st_size, stat.st_mtime_ns)
+        except FileNotFoundError:  # gone meanwhile
+            found[entry.name] = (-1, -1)
+    return found
+
+
+def real_command(line: str, folder: Path) -> subprocess.Popen[str]:
+    """`python -m bnfix` as a user starts it."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(bnfix.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bnfix", *shlex.split(line)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
