@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
+    from bnfix.files.report import FileReport as FileReport
     from bnfix.files.save import save as save
     from bnfix.fitting.report import GroupNormReport as GroupNormReport
     from bnfix.graph.graph import Call as Call
@@ -68,6 +70,8 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "FileReport": "bnfix.files.report",
+    "inspect": "bnfix.files.inspect",
     "load": "bnfix.files.load",
     "save": "bnfix.files.save",
     "callbacks": "bnfix.callbacks",

@@ -1,17 +1,12 @@
 """`load` and `save`: the right Keras, whatever the file is called, and whole files only."""
 
-import logging
-import os
 import shutil
-import warnings
 
 import numpy as np
-import pytest
 import references as ref
 import zoo
 
 import bnfix
-from bnfix.adapters.choose import adapter_of
 
 #: One of each that the Kerases have trouble with in each other's files.
 NAMES = {

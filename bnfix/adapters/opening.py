@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
@@ -131,3 +131,26 @@ def compile_as(model: Any, config: dict[str, Any], objects: Mapping[str, Any]) -
     with _safe_mode("tf_keras", True):
         arguments = saving_utils.compile_args_from_training_config(config, dict(objects))
         model.compile(**arguments, from_serialized=True)
+
+
+def checkpoint(prefix: str, tracked: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """For each object, given by the names that lead to it, its variables by name."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    reader: Any = tf.train.load_checkpoint(prefix)
+    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+
+    def children(node: Any) -> dict[str, Any]:
+        return {child.local_name: graph.nodes[child.node_id] for child in node.children}
+
+    def variables(names: Sequence[str]) -> dict[str, Any]:
+        node = graph.nodes[0]
+        for name in names:
+            node = children(node).get(name)
+            if node is None:
+                return {}
+        keys = {n: child.attributes for n, child in children(node).items() if child.attributes}
+        return {name: reader.get_tensor(held[0].checkpoint_key) for name, held in keys.items()}
+
+    return [variables(names) for names in tracked]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from bnfix.errors import FileError, gist
 
@@ -83,11 +84,24 @@ class Archive:
     def opened(self, name: str) -> Generator[tuple[IO[bytes], int]]:
         """The member `name` as a file to seek in, and its size."""
         member = self._members[name]
+        if member.compress_type == zipfile.ZIP_STORED:
+            with self._understood(name):
+                begin = self._begin(member)
+            # Keras packs nothing, so the member lies in the archive as it is.
+            yield io.BufferedReader(_Part(self._file, begin, member.file_size)), member.file_size
+            return
         with tempfile.TemporaryFile() as copy:
             for piece in self.pieces(name):
                 copy.write(piece)
             copy.seek(0)
             yield copy, member.file_size
+
+    def _begin(self, member: zipfile.ZipInfo) -> int:
+        """Where the content of `member` begins, behind its header and the name repeated there."""
+        self._zip.open(member).close()  # compares the header with the directory
+        self._file.seek(member.header_offset)
+        header = self._file.read(30)
+        return member.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
 
     def _checked(self) -> dict[str, zipfile.ZipInfo]:
         members = self._zip.infolist()
@@ -154,3 +168,28 @@ class _Reader(io.FileIO):
         if size is not None and size > _MAX_READ:
             raise zipfile.BadZipFile(f"its directory would be {size:,} bytes")
         return super().read(_MAX_READ if size is None or size < 0 else size)
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, as a file of its own."""
+
+    def __init__(self, file: io.FileIO, begin: int, size: int) -> None:
+        self._file, self._begin, self._size, self._at = file, begin, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._begin + self._at)
+        count = self._file.readinto(memoryview(buffer)[:wanted])
+        self._at += count
+        return count

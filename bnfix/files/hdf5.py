@@ -7,15 +7,17 @@ is followed: a value is looked at only once what its reading costs is known and 
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 import numpy.typing as npt
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 from bnfix.errors import FileError, gist
 
@@ -28,6 +30,7 @@ _UNREADABLE = (
 _MAX_ATTRIBUTE = 64 << 20
 _MAX_TEXTS = 384 << 20
 MAX_ATTRIBUTES = 10_000
+_MAX_DEPTH = 300
 _MAX_CHUNK = 64 << 20
 _MAX_VALUES = 4 << 20
 MAX_OBJECTS = 300_000
@@ -52,6 +55,7 @@ class Hdf5:
         self._heap: int | None = None
         with self.understood("as a whole"):
             self.file = h5py.File(source, mode)
+        self._found: dict[str, Any] = {"": self.file}
 
     def __enter__(self) -> Hdf5:
         return self
@@ -84,22 +88,24 @@ class Hdf5:
 
     def _find(self, path: str) -> Any:
         """The object at `path`, every link on the way being of the plain kind; None if absent."""
-        found: Any = self.file
-        with self.understood(path):
-            for part in path.strip("/").split("/"):
-                if not part:
-                    continue
-                if not isinstance(found, h5py.Group) or part not in found.keys():  # noqa: SIM118
+        path = path.strip("/")
+        if path.count("/") > _MAX_DEPTH:
+            self.refuse(path[:80], f"a path of more than {_MAX_DEPTH} names")
+        if path not in self._found:
+            parent, _, name = path.rpartition("/")
+            group = self._find(parent)
+            with self.understood(path):
+                if not isinstance(group, h5py.Group) or name not in group:
                     return None
-                self.check_link(found, part, path)
-                found = found[part]
-        return found
+                self.check_link(group, name, path)
+                self._found[path] = group[name]
+        return self._found[path]
 
     def check_link(self, group: Any, name: str, path: str) -> None:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            kind = "a soft" if isinstance(link, h5py.SoftLink) else "an external"
-            self.refuse(path, f"{kind} link, which may lead anywhere")
+        kind = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type
+        if kind != h5l.TYPE_HARD:
+            told = "a soft" if kind == h5l.TYPE_SOFT else "an external"
+            self.refuse(path, f"{told} link, which may lead anywhere")
 
     # --- attributes --------------------------------------------------------------------------
 
@@ -134,13 +140,14 @@ class Hdf5:
             self.refuse(where, f"an attribute of {count * found.dtype.itemsize:,} bytes")
         listed = count > 1 and h5py.check_dtype(vlen=found.dtype) is not None
         # All texts of a list may be one and the same, stored once.
-        if listed and count * self._longest_text() > _MAX_TEXTS:
+        if listed and count * self.size > _MAX_TEXTS and count * self._longest() > _MAX_TEXTS:
             self.refuse(where, f"{count:,} texts, which may take {_MAX_TEXTS:,} bytes")
 
-    def _longest_text(self) -> int:
+    def _longest(self) -> int:
         """The size of the largest heap of texts in the file, which none of them exceeds."""
         if self._heap is None:
-            self._heap = _largest_heap(self._source)
+            path = self._source
+            self._heap = _largest_heap(path) if isinstance(path, Path) else self.size
         return self._heap
 
     def _text(self, value: Any, where: str) -> Any:
@@ -240,15 +247,11 @@ class Hdf5:
         )
 
 
-def _largest_heap(source: Any) -> int:
+def _largest_heap(source: Path) -> int:
     """Texts of any length lie in heaps, which begin with their name and their size."""
-    with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
-        here, largest, before = file.tell(), 0, b""
-        file.seek(0)
-        while piece := file.read(1 << 20):
-            text = before + piece
-            for found in re.finditer(rb"GCOL....(.{8})", text, re.DOTALL):
-                largest = max(largest, int.from_bytes(found[1], "little"))
-            before = text[-15:]
-        file.seek(here)
-    return largest
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        sizes = (found[1] for found in _HEAP.finditer(content))
+        return max((int.from_bytes(size, "little") for size in sizes), default=0)
+
+
+_HEAP = re.compile(rb"GCOL....(.{8})", re.DOTALL)

@@ -16,8 +16,12 @@ from typing import Any
 
 from bnfix.adapters import opening
 from bnfix.errors import BnfixWarning, FileError, gist
+from bnfix.files.config import layers_of
 from bnfix.files.container import Format, Stored
+from bnfix.files.inspect import report_on
+from bnfix.files.norms import record
 from bnfix.files.plan import plan_for
+from bnfix.files.report import FileReport
 from bnfix.files.text import Json, parsed
 
 _MAX_PROGRAM = 256 << 20
@@ -41,6 +45,22 @@ def stored_in(path: Path) -> Stored:
         training=training if isinstance(training, dict) else None,
         weights=None,
     )
+
+
+def inspect_saved_model(path: Path) -> FileReport:
+    """The report on the SavedModel in `path`."""
+    stored = stored_in(path)
+    layers = list(layers_of(stored.model)) if stored.model is not None else []
+    norms = [layer for layer in layers if layer.is_batch_norm]
+    try:
+        held = opening.checkpoint(str(path / _CHECKPOINT), [layer.tracked for layer in norms])
+    except Exception as error:  # whatever TensorFlow raises on a checkpoint
+        raise FileError(
+            f"{path.name}: its variables cannot be read: {gist(error)}. A whole SavedModel is "
+            "required; fetch or copy it again. Nothing was changed."
+        ) from error
+    records = tuple(record(layer, values) for layer, values in zip(norms, held, strict=True))
+    return report_on(stored, layers, records)
 
 
 def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bool) -> Any:
