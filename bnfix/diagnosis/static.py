@@ -85,8 +85,8 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
 
 #: Generators such as pix2pix's normalize by the one image that they are given, on purpose.
 _MEANT = (
-    "the model makes images and normalizes by the batch at hand; if it was trained on one at a time "
-    "and that is meant, GroupNormalization of one group a channel does the same to each image"
+    "the model makes images and normalizes by the batch at hand; if it was trained on one at a "
+    "time and that is meant, GroupNormalization of one group a channel does the same to each image"
 )
 _INSTANCES = "model = bnfix.to_group_norm(model, groups=-1)"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.replacing import build
 from bnfix.breadth_first.loading import Loaded
@@ -49,8 +50,7 @@ def fit(
     for key, new in news.items():
         # Until it is fitted, the old layer stands for the new one: it makes the same shapes.
         layers[new] = layers[key]
-        if sites[key].by_batch:
-            layers[key] = _by_row(reading, key, sites[key])
+        layers[key] = _as_it_was(reading, key, sites[key])
     graph = paired(reading.graph, news)
     network = Network(reading.adapter, reading.model, graph, layers)
     olds = {new: key for key, new in news.items()}
@@ -67,10 +67,13 @@ def fit(
     return {olds[new]: found for new, found in stop.fits.items()}, ran
 
 
-def _by_row(reading: Reading, key: LayerKey, site: Site) -> Callable[..., Any]:
-    """What a BatchNormalization called with `training=True` makes of single rows."""
+def _as_it_was(reading: Reading, key: LayerKey, site: Site) -> Callable[..., Any]:
+    """What the BatchNormalization makes at inference; of single rows, if it goes by the batch."""
     call = next(call for call in reading.graph if call.layer == key)
-    return _layer(reading, key, call, site.spec(site.norm.channels))
+    if site.by_batch:
+        return _layer(reading, key, call, site.spec(site.norm.channels))
+    norm, layer, shape = site.norm, reading.layers[key], call.inputs[0].shape
+    return normalizer(reading.adapter, layer, shape, norm.moving_mean, norm.moving_variance)
 
 
 def _layer(reading: Reading, key: LayerKey, call: Call, spec: GroupNormSpec) -> Callable[..., Any]:
@@ -100,7 +103,7 @@ class _Fitting:
     def summed(self, call: Call, taken: tuple[Any, Any], where: str) -> RowSums:
         x, y = map(self.adapter.view, taken)
         sums = row_sums(x, y, axis=self.sites[call.layer].norm.axis)
-        if not all(np.all(np.isfinite(part)) for part in (sums.xx, sums.yy, sums.xy)):
+        if not np.all(np.isfinite(sums.sums)):
             raise StatisticsError(
                 f"{call.path}: what it is called on, or what it makes, is not finite in {where}. "
                 "The layers before it overflow there; look at their weights and at that batch. "

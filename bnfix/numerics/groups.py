@@ -10,6 +10,9 @@ from __future__ import annotations
 USUAL_GROUPS = 32
 USUAL_WIDTH = 16
 
+#: Fewest values of which mean and variance mean anything.
+FEWEST = 8
+
 #: What a search tries, next to one group a channel.
 _TRIED = (1, 2, 4, 8, 16, 32)
 
@@ -42,6 +45,13 @@ def usual(channels: int, values: int | None) -> int | None:
 
 
 def candidates(channels: int, values: int | None) -> list[int]:
-    """What is worth a try where data decides: 1, 2, 4 to 32 groups, and one a channel."""
-    found = {at_most(channels, values, wanted) for wanted in (*_TRIED, channels)}
-    return sorted(each for each in found if each is not None)
+    """What is worth a try where data decides: 1, 2, 4 to 32 groups, and one a channel.
+
+    Two values standardize to -1 and 1 whatever they are, and of a few more little is left. Such
+    groups fit the data at hand by steep slopes, so only the smallest number of groups may have
+    fewer than `FEWEST` values.
+    """
+    tried = {at_most(channels, values, wanted) for wanted in (*_TRIED, channels)}
+    found = sorted(each for each in tried if each is not None)
+    wide = [each for each in found[1:] if values is None or values * channels // each >= FEWEST]
+    return [*found[:1], *wide]

@@ -15,7 +15,7 @@ y^2 and xy. So one look at the data serves every number of groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,6 @@ from bnfix.numerics.moments import ChannelMoments, Floats
 
 #: Values of inputs that are worked on at a time: what a core's own cache holds, with products.
 _BLOCK = 1 << 16
-
-#: Values that are added up in their own precision, at most: rounding grows with their number.
-_SHORT = 128
 
 #: Largest mean, squared and in variances, at which squares lose no more than a digit.
 _NEAR = 4.0
@@ -42,21 +39,13 @@ class RowSums:
 
     Attributes:
         positions: How many there are.
-        x: (rows, channels), as the following.
-        xx: Of squares.
-        y: Of the outputs wanted.
-        yy: Of their squares.
-        xy: Of products.
+        sums: Of x, x^2, y, y^2 and xy, each (rows, channels).
         x_pivot: (channels,); what was subtracted, so that squares do not cancel.
         y_pivot: (channels,).
     """
 
     positions: int
-    x: Floats
-    xx: Floats
-    y: Floats
-    yy: Floats
-    xy: Floats
+    sums: Floats
     x_pivot: Floats
     y_pivot: Floats
 
@@ -84,17 +73,21 @@ def row_sums(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, axis: 
     last = axis == x.ndim - 1
     x, y = (_by_position(values, axis) for values in (x, y))
     x_pivot, y_pivot = (_pivot(values[0], last) for values in (x, y))
-    sums = np.empty((5, len(x), x.shape[-1 if last else 1]))
-    height = max(_BLOCK // x[0].size, 1) if len(x) else 1
-    for start in range(0, len(x), height):
-        block = slice(start, start + height)
-        ours, theirs = _less(x[block], x_pivot, last), _less(y[block], y_pivot, last)
-        parts = (ours, ours * ours, theirs, theirs * theirs, ours * theirs)
-        for place, part in zip(sums[:, block], parts, strict=True):
-            place[:] = _over_positions(part, last)
-    ours, squares, theirs, their_squares, products = sums
+    x, y = _less(x, x_pivot, last), _less(y, y_pivot, last)
+    sums = np.zeros((5, len(x), x.shape[-1 if last else 1]))
+    scratch: npt.NDArray[np.floating] | None = None  # fresh memory costs more than the sums
+    for rows, columns in _blocks(x.shape):
+        ours, theirs = x[rows, columns], y[rows, columns]
+        scratch = np.empty_like(ours) if scratch is None else scratch
+        product = scratch[: ours.shape[0], : ours.shape[1]]
+        here = sums[:, rows] if last else sums[:, rows, columns]
+        here[0] += _over_positions(ours, last)
+        here[1] += _over_positions(np.multiply(ours, ours, out=product), last)
+        here[2] += _over_positions(theirs, last)
+        here[3] += _over_positions(np.multiply(theirs, theirs, out=product), last)
+        here[4] += _over_positions(np.multiply(ours, theirs, out=product), last)
     positions = x.shape[1 if last else -1]
-    return RowSums(positions, ours, squares, theirs, their_squares, products, x_pivot, y_pivot)
+    return RowSums(positions, sums, x_pivot, y_pivot)
 
 
 class Regression:
@@ -116,16 +109,17 @@ class Regression:
     def add(self, sums: RowSums) -> None:
         """Take in more rows."""
         n = sums.positions
-        count = n * len(sums.x)
+        sx, sxx, sy, syy, sxy = sums.sums
+        count = n * len(sx)
         if not count:
             return
-        y_mean = sums.y.sum(axis=0) / count
-        y_ss = sums.yy.sum(axis=0) - count * np.square(y_mean)
+        y_mean = sy.sum(axis=0) / count
+        y_ss = syy.sum(axis=0) - count * np.square(y_mean)
         for groups in self.candidates:
             scale, shift = _standardizing(sums, groups, self.epsilon)
-            z = scale * sums.x + n * shift
-            zz = np.square(scale) * sums.xx + 2 * scale * shift * sums.x + n * np.square(shift)
-            zy = scale * sums.xy + shift * sums.y
+            z = scale * sx + n * shift
+            zz = np.square(scale) * sxx + 2 * scale * shift * sx + n * np.square(shift)
+            zy = scale * sxy + shift * sy
             z_mean = z.sum(axis=0) / count
             z_ss = zz.sum(axis=0) - count * np.square(z_mean)
             co = zy.sum(axis=0) - count * z_mean * y_mean
@@ -158,10 +152,11 @@ class Regression:
 
 def _standardizing(sums: RowSums, groups: int, epsilon: float) -> tuple[Floats, Floats]:
     """Scale and shift, (rows, channels), that take x less its pivot to z."""
-    rows, channels = sums.x.shape
+    sx, sxx = sums.sums[:2]
+    rows, channels = sx.shape
     divided = (rows, groups, channels // groups)
-    mean = sums.x / sums.positions + sums.x_pivot  # of each row and channel
-    variance = np.maximum(sums.xx / sums.positions - np.square(sums.x / sums.positions), 0)
+    mean = sx / sums.positions + sums.x_pivot  # of each row and channel
+    variance = np.maximum(sxx / sums.positions - np.square(sx / sums.positions), 0)
     group_mean = mean.reshape(divided).mean(axis=2, keepdims=True)
     between = np.square(mean.reshape(divided) - group_mean)
     group_variance = (variance.reshape(divided) + between).mean(axis=2, keepdims=True)
@@ -190,18 +185,24 @@ def _pivot(row: npt.NDArray[np.floating], last: bool) -> Floats:
     return np.where(near, 0.0, mean.astype(row.dtype))
 
 
-def _less(block: npt.NDArray[np.floating], pivot: Floats, last: bool) -> npt.NDArray[np.floating]:
+def _less(values: npt.NDArray[np.floating], pivot: Floats, last: bool) -> npt.NDArray[np.floating]:
     if not pivot.any():
-        return block
-    return block - (pivot if last else pivot[:, np.newaxis]).astype(block.dtype)
+        return values
+    return values - (pivot if last else pivot[:, np.newaxis]).astype(values.dtype)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Several rows, or a part of one along its first axis."""
+    rows, columns, depth = shape
+    height = max(_BLOCK // (columns * depth), 1)
+    width = columns if height > 1 else max(_BLOCK // depth, 1)
+    for row in range(0, rows, height):
+        for column in range(0, columns, width):
+            yield slice(row, row + height), slice(column, column + width)
 
 
 def _over_positions(block: npt.NDArray[np.floating], last: bool) -> Floats:
     """Sums over the positions of each row and channel."""
-    if not last:  # numpy adds up contiguous values in pairs, which rounds little
-        return block.sum(axis=2, dtype=block.dtype).astype(np.float64)
-    even = block.shape[1] // _SHORT * _SHORT
-    ones = np.ones((1, _SHORT), block.dtype)
-    parts = block[:, :even].reshape(len(block), -1, _SHORT, block.shape[2])
-    rest = block[:, even:].sum(axis=1).astype(np.float64)
-    return np.matmul(ones, parts)[:, :, 0].sum(axis=1, dtype=np.float64) + rest
+    if last:  # a product with ones is the fastest sum
+        return (np.ones(block.shape[1], block.dtype) @ block).astype(np.float64)
+    return block.sum(axis=2).astype(np.float64)  # of contiguous values, in pairs

@@ -19,9 +19,6 @@ from bnfix.numerics import groups as rules
 from bnfix.numerics.norm import GroupNormSpec, NormSpec
 from bnfix.passes.objection import Objection
 
-#: Fewest channels among which statistics of a row without positions mean anything.
-_FEWEST = 8
-
 
 @dataclass(frozen=True)
 class Site:
@@ -114,9 +111,10 @@ def _candidates(
             "is called with training=True on inputs of one value a channel, of which a single row "
             "leaves only beta; run bnfix.strip_training first"
         )
-    if values == 1 and channels < _FEWEST:
+    if values == 1 and channels < rules.FEWEST:
         raise Objection(
-            f"its rows have {channels} values to normalize by, one a channel; {_FEWEST} are needed"
+            f"its rows have {channels} values to normalize by, one a channel; "
+            f"{rules.FEWEST} are needed"
         )
     if values == 1 and groups in (-1, channels):
         raise Objection("a group would have one value a row, and be erased")
