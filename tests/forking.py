@@ -3,6 +3,7 @@
 A server imports what a command needs and runs none of it; each command is a fork of the server.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import bnfix
 
 _SERVER = """
-import os, shlex, sys
+import os, shlex, signal, sys
 import keras, tensorflow, tf_keras  # no thread is started before something is computed
 import bnfix
 from bnfix.cli import main
@@ -27,6 +28,7 @@ print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests run under
         os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os._exit(main(shlex.split(line)))
@@ -63,7 +65,8 @@ class Server:
 
         def send(number: int) -> None:
             if not ended.is_set():
-                os.kill(child, number)
+                with contextlib.suppress(ProcessLookupError):  # ended just now
+                    os.kill(child, number)
 
         if disturb is not None:
             beside = threading.Thread(target=disturb, args=(send,))
@@ -133,4 +136,6 @@ def real_command(line: str, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, Ctrl-C is ignored by whatever they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -15,9 +15,10 @@ import pytest
 
 import bnfix
 from bnfix import cli
-from bnfix.cli import output
+from bnfix.cli import options, output, quiet
+from bnfix.cli.commands import group
 
-COMMANDS = list(cli.group.commands)
+COMMANDS = list(group.commands)
 
 
 def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -54,14 +55,15 @@ def test_every_command_explains_itself_its_options_and_ends_with_examples(name, 
     assert cli.main([name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert re.search(rf"\n  Examples:\n    bnfix {name}\b", shown)
-    options = [p for p in cli.group.commands[name].params if isinstance(p, click.Option)]
-    assert [option.name for option in options if not option.help] == []
+    given = [p for p in group.commands[name].params if isinstance(p, click.Option)]
+    assert [option.name for option in given if not option.help] == []
     assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_help_and_version_load_no_tensorflow():
     code = (
-        "import sys\nfrom bnfix.cli import group, main\nmain([])\nmain(['--version'])\n"
+        "import sys\nfrom bnfix.cli import main\nfrom bnfix.cli.commands import group\n"
+        "main([])\nmain(['--version'])\n"
         "[main([name, '--help']) for name in group.commands]\n"
         "sys.exit(bool({'tensorflow', 'keras', 'tf_keras', 'h5py'} & set(sys.modules)))"
     )
@@ -162,13 +164,26 @@ def test_without_its_extra_the_demo_says_what_to_install(tmp_path, absent):
 # --- noise ----------------------------------------------------------------------------------------
 
 
-def test_tensorflow_is_told_to_be_quiet_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    cli.main([])
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    cli.main([])
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+QUIETLY = "from bnfix.cli.quiet import import_quietly\nimport_quietly()\n"
+LOUD = """
+import os
+from bnfix.adapters import backends
+backends.import_tensorflow = lambda: os.write(2, b"oneDNN is on")
+"""
+
+
+def test_importing_tensorflow_and_both_kerases_says_nothing(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = python("-c", QUIETLY + "import keras, tf_keras")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("level", "heard"), [(None, ""), ("3", ""), ("0", "oneDNN is on")])
+def test_whoever_has_set_the_log_level_of_tensorflow_hears_it(monkeypatch, level, heard):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    assert python("-c", LOUD + QUIETLY).stderr == heard
 
 
 def test_warnings_of_bnfix_are_lines_and_those_of_others_are_not_shown(monkeypatch, capsys):
@@ -208,7 +223,7 @@ def test_what_is_not_finite_is_null_since_json_has_no_word_for_it(capsys):
 
 
 def test_what_is_printed_meanwhile_goes_to_stderr(capsys):
-    with output.working():
+    with quiet.working():
         sys.stdout.write("Saved artifact\n")
     click.echo("the report")
     assert capsys.readouterr() == ("the report\n", "Saved artifact\n")
@@ -267,3 +282,17 @@ def test_what_is_no_scale_is_refused(text):
 
     with pytest.raises(click.BadParameter, match="1/255"):
         factor(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1000", 1000), ("1e9", 10**9), ("500MB", 5 * 10**8), ("1.5GiB", 3 << 29), ("2 kB", 2000)],
+)
+def test_a_size_is_a_number_of_bytes(text, value):
+    assert options.bytes_of(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "0", "-1", "2 apples", "1e999", "1.2.3", "e"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(click.BadParameter, match="2GiB"):
+        options.bytes_of(text)

@@ -11,12 +11,12 @@ import zoo
 from command_line import examples
 
 import bnfix
-from bnfix import cli
+from bnfix.cli.commands import group
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
 WRITING = ("repair", "recalibrate", "strip-training", "freeze", "fold", "to-group-norm")
-EXAMINING = ("check", "diagnose")
+EXAMINING = ("inspect", "check", "diagnose")
 
 
 @pytest.fixture(scope="module", params=zoo.DIALECTS)
@@ -233,8 +233,15 @@ def test_every_example_of_the_help_runs(here, command):
         assert done.err == ""
 
 
+@pytest.mark.long
+def test_the_examples_of_the_demo_run_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [command_line.bnfix(words).status for words in examples("demo")] == [0, 0]
+    assert {file.name for file in tmp_path.iterdir()} == {"bnfix-demo.png", "picture.png"}
+
+
 def test_every_command_is_tested_here():
-    assert {*WRITING, *EXAMINING, "demo"} == set(cli.group.commands)
+    assert {*WRITING, *EXAMINING, "demo"} == set(group.commands)
 
 
 # --- refusals -------------------------------------------------------------------------------------

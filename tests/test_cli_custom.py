@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import zipfile
 
 import command_line
 import numpy as np
@@ -86,6 +87,28 @@ def test_what_a_package_imports_from_its_modules_is_taken_too(here):
     write(here / "mine" / "layers.py", LAYERS, keras="keras")
     write(here / "mine" / "__init__.py", "from mine.layers import Doubling, Dense\n")
     assert set(custom_objects(_imported("mine"))) == {"Doubling"}
+
+
+def test_functions_of_pythons_own_library_are_not_handed_to_models(here):
+    write(here / "layers.py", "from os import system\nfrom subprocess import Popen\n" + "x = 1\n")
+    assert custom_objects(_imported("layers.py")) == {}
+
+
+@pytest.mark.parametrize("name", ["types", "numpy"])
+def test_a_file_takes_no_other_modules_name(here, name):
+    write(here / f"{name}.py", "x = 1\n")
+    before = sys.modules[name]
+    with pytest.raises(bnfix.OptionError, match="rename the file"):
+        _imported(f"{name}.py")
+    assert sys.modules[name] is before
+
+
+def test_a_new_file_names_the_module_as_the_users_own_code_does(here):
+    save_model(here, "keras3", "model.keras")
+    done = command_line.bnfix("fold model.keras -o new.keras --custom layers.py")
+    assert done.status == 0, done.err
+    with zipfile.ZipFile("new.keras") as archive:
+        assert b'"module": "layers"' in archive.read("config.json")
 
 
 def test_a_file_sees_the_files_next_to_it(here):

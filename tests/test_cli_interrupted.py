@@ -124,7 +124,7 @@ def test_interrupted_at_any_moment_nothing_is_left_behind(original, here, times)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize(
-    "seconds", [1.5, *(pytest.param(s, marks=pytest.mark.long) for s in (0.7, 2.5, 4, 6, 8, 10))]
+    "seconds", [1.5, *(pytest.param(s, marks=pytest.mark.long) for s in (0.2, 0.7, 2.5, 4, 6, 8))]
 )
 def test_the_real_command_can_be_stopped_from_outside(original, here, number, seconds):
     before = (original / "model.h5").read_bytes()
@@ -133,7 +133,7 @@ def test_the_real_command_can_be_stopped_from_outside(original, here, number, se
     running.send_signal(number)
     out, err = running.communicate(timeout=60)
     wanted = 130 if number == signal.SIGINT else -signal.SIGKILL
-    assert running.returncode in (0, wanted), err
+    assert running.returncode == wanted or (running.returncode == 0 and seconds > 3), err
     assert "Traceback" not in err
     if running.returncode == 130:
         assert out == ""

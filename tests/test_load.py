@@ -7,6 +7,7 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix.files.trust import OPTIMIZERS_OF_TF_KERAS
 
 #: One of each that the Kerases have trouble with in each other's files.
 NAMES = {
@@ -46,3 +47,13 @@ def test_the_suffix_is_irrelevant(K, tmp_path):
             opened = bnfix.load(alias)
             assert type(opened).__module__.partition(".")[0] == K.__name__
             ref.assert_close(ref.inferred(opened, x), wanted, 1e-6)
+
+
+def test_optimizers_that_tf_keras_registers_as_if_they_were_a_users_are_known():
+    registered = zoo.keras_module("tf_keras").utils.get_custom_objects()
+    named = {
+        key.removeprefix("Custom>")
+        for key, value in registered.items()
+        if value.__module__.startswith("tf_keras.src.optimizers.")
+    }
+    assert named == OPTIMIZERS_OF_TF_KERAS

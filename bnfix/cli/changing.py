@@ -10,7 +10,8 @@ import click
 import bnfix
 from bnfix.cli import options
 from bnfix.cli.data import Data
-from bnfix.cli.output import show, working
+from bnfix.cli.output import show
+from bnfix.cli.quiet import working
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
 
@@ -44,7 +45,7 @@ def repair(source: Source, data: Data, target: Target, fold: bool, as_json: bool
     "recalibrate",
     "bnfix recalibrate model.h5 --data x.npy -o new.h5",
     "bnfix recalibrate model.h5 --data images/ --scale 1/255 -o new.h5",
-    "bnfix recalibrate model.h5 --data x.npy --method streaming -o new.h5",
+    "bnfix recalibrate model.h5 --data x.npy --memory-limit 2GiB -o new.h5",
 )
 @options.data(required=True)
 @options.target
@@ -63,6 +64,7 @@ def repair(source: Source, data: Data, target: Target, fold: bool, as_json: bool
     show_default=True,
     help="Fewest values per channel.",
 )
+@options.memory_limit
 @click.option(
     "--no-guard",
     is_flag=True,
@@ -77,6 +79,7 @@ def recalibrate(
     target: Target,
     method: str,
     min_count: int,
+    memory_limit: int | None,
     no_guard: bool,
     as_json: bool,
 ) -> int:
@@ -91,6 +94,7 @@ def recalibrate(
             data.of(model),
             method=method,
             min_count=min_count,
+            memory_limit=memory_limit,
             guard=False if no_guard else "raise",
             return_report=True,
         )
@@ -167,10 +171,16 @@ def freeze(source: Source, target: Target, as_json: bool) -> int:
     show_default=True,
     help="Groups in each layer; -1 for one a channel.",
 )
+@options.memory_limit
 @options.source
 @options.as_json
 def to_group_norm(
-    source: Source, data: Data, target: Target, groups: int | str, as_json: bool
+    source: Source,
+    data: Data,
+    target: Target,
+    groups: int | str,
+    memory_limit: int | None,
+    as_json: bool,
 ) -> int:
     """Put GroupNormalization in place of BatchNormalization.
 
@@ -179,8 +189,13 @@ def to_group_norm(
     """
 
     def replaced(model: Any) -> Any:
-        ds = data.of(model)
-        return bnfix.to_group_norm(model, ds, groups=groups, return_report=True)
+        return bnfix.to_group_norm(
+            model,
+            data.of(model),
+            groups=groups,
+            memory_limit=memory_limit,
+            return_report=True,
+        )
 
     return _rewrite(source, target, replaced, as_json)
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 import bnfix
 from bnfix.cli import options
 from bnfix.cli.data import Data
-from bnfix.cli.output import show, working
+from bnfix.cli.output import show
+from bnfix.cli.quiet import working
 from bnfix.cli.source import Source
+
+
+@options.command("inspect", "bnfix inspect model.h5", "bnfix inspect model.h5 --json")
+@click.argument("file", type=options.EXISTING)
+@options.as_json
+def inspect(file: Path, as_json: bool) -> int:
+    """Tell what a model file holds, in half a second.
+
+    TensorFlow is not loaded, and nothing in the file is run. Exit status 1 if a BatchNormalization
+    has a fault or a warning.
+    """
+    report = bnfix.inspect(file)
+    return show(report, as_json=as_json, ok=report.ok)
 
 
 @options.command(

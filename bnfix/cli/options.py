@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,13 +45,13 @@ def bundled(name: str, kind: type[Any], options: Sequence[Decorator]) -> Decorat
     return decorate
 
 
-_EXISTING = click.Path(exists=True, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
 
 source = bundled(
     "source",
     Source,
     [
-        click.argument("file", type=_EXISTING),
+        click.argument("file", type=EXISTING),
         click.option(
             "--custom",
             multiple=True,
@@ -93,7 +94,7 @@ def data(*, required: bool) -> Decorator:
                 "--data",
                 "path",
                 required=required,
-                type=_EXISTING,
+                type=EXISTING,
                 help="What the model was trained on or will see: x in a .npy file; in a .npz file "
                 "by the names of the model's inputs, or x and y; or a folder of images, resized to "
                 "the model's input and, if asked for, with sub-folders as labels.",
@@ -147,6 +148,28 @@ def data(*, required: bool) -> Decorator:
 
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
+)
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes, from `500MB`, `2GiB` or `1e9`."""
+    found = re.fullmatch(r"([\d.e]+)\s*(?:([kMGT])(i?)B)?", text)
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if not found or not 1 <= number < float("inf"):
+        raise click.BadParameter(f"{text!r} is no size such as 500MB or 2GiB.")
+    step = 1024 if found[3] else 1000
+    return int(number * step ** (" kMGT".index(found[2]) if found[2] else 0))
+
+
+memory_limit = click.option(
+    "--memory-limit",
+    type=bytes_of,
+    metavar="SIZE",
+    help="What tensors on their way through the network may take, such as 2GiB; the others go to "
+    "temporary files.",
 )
 
 

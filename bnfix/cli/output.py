@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-
-
-@contextmanager
-def working() -> Generator[None]:
-    """What is printed on the way to the report, by Keras or by the user's layers, is none of it."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 def show(report: Any, *, as_json: bool, ok: bool = True, out: Path | None = None) -> int:

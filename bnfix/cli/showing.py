@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bnfix.cli import options
+from bnfix.cli.quiet import import_quietly
 
 
 @options.command("demo", "bnfix demo", "bnfix demo --keras tf_keras --out picture.png")
@@ -45,6 +46,7 @@ def demo(out: Path, epochs: int, seed: int, keras: str) -> int:
 
     Prints a table and draws a picture. Needs pip install "bnfix[demo]".
     """
+    import_quietly()
     from bnfix.demo import run, show
 
     show(run(epochs=epochs, seed=seed, keras=keras), out)

@@ -14,8 +14,9 @@ from typing import Any
 import bnfix
 from bnfix.errors import OptionError, gist
 
-#: A file that imports layers from one Keras must not replace those of the other.
-_KERASES = {"keras", "tf_keras", "tensorflow"}
+#: What a file imports from one Keras must not replace that of the other, and a model that names
+#: functions of Python's own library is not to find them.
+_NOT_THE_USERS = {"keras", "tf_keras", "tensorflow", *sys.stdlib_module_names}
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def custom_objects(module: ModuleType) -> dict[str, Any]:
     held = {
         name: value
         for name, value in vars(module).items()
-        if callable(value) and _root(value) not in _KERASES and hasattr(value, "__name__")
+        if callable(value) and _root(value) not in _NOT_THE_USERS and hasattr(value, "__name__")
     }
-    return held | dict(held_by_hand if (held_by_hand := vars(module).get("custom_objects")) else {})
+    return held | dict(getattr(module, "custom_objects", {}))
 
 
 def _root(value: Any) -> str:
@@ -80,11 +81,16 @@ def _imported(name: str) -> ModuleType:
 
 
 def _from_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    """Under the name that it has in the user's own code, for Keras writes that into new files."""
+    name = file.stem
+    taken = getattr(sys.modules.get(name), "__file__", None)
+    if name in sys.stdlib_module_names or (taken and Path(taken).resolve() != file.resolve()):
+        raise ImportError(f"there is another module called {name!r}, so rename the file")
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # where dataclasses and pickle look for it
+    sys.modules[name] = module  # where dataclasses and pickle look for it
     spec.loader.exec_module(module)
     return module
 

@@ -66,6 +66,12 @@ _FUNCTIONS = frozenset(
 _PLAIN_MARKERS = frozenset(
     ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
 )
+#: Optimizers of tf_keras, which registers them, and writes them down, as if they were a user's.
+OPTIMIZERS_OF_TF_KERAS = frozenset(
+    (  # noqa: SIM905
+        "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD"
+    ).split()
+)
 _MARSHALLED = "would run Python bytecode that is stored in the file"
 
 
@@ -126,6 +132,8 @@ def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterato
             yield Danger(where, f"would import {module!r:.80}")
         return
     if kind == "__typespec__" and _is_of_tensorflow(module) and name.endswith("Spec"):
+        return
+    if not isinstance(module, str) and kind.removeprefix("Custom>") in OPTIMIZERS_OF_TF_KERAS:
         return
     if not isinstance(module, str):
         # Without a module nothing is imported: Keras looks in its own tables.
