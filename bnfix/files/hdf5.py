@@ -194,11 +194,15 @@ class Hdf5:
             self._find(path)[...] = values
 
     def write_attribute(self, path: str, name: str, text: str) -> None:
-        """Replace the text attribute `name`, stored as it was: as text or as bytes."""
+        """Replace the text attribute `name`; its type stays."""
         holder = self._find(path)
         with self.understood(f"{path}@{name}"):
-            was = holder.attrs[name]
-            holder.attrs[name] = text.encode("utf-8") if isinstance(was, bytes) else text
+            kind = holder.attrs.get_id(name).dtype
+            content = text.encode("utf-8")
+            fixed = h5py.check_string_dtype(kind)
+            if fixed is not None and fixed.length is not None:
+                kind = h5py.string_dtype(fixed.encoding, len(content))
+            holder.attrs.create(name, content, dtype=kind)
 
     def cost(self, dataset: Any, path: str) -> int:
         """Bytes that reading the whole `dataset` takes; refused where that is a trap."""
