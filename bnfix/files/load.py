@@ -57,8 +57,13 @@ def load(
         return load_saved_model(where, custom_objects or {}, allow_unsafe=allow_unsafe)
     with opened(where, form) as stored:
         plan = plan_for(stored, custom_objects or {}, allow_unsafe=allow_unsafe)
-        if stored.weights is not None:
-            survey(stored.weights)
+        if stored.weights is None:
+            raise FileError(
+                f"{plan.title} holds its weights in a form that is not looked into, so that "
+                "nobody knows what opening it would do. Save it as Keras does by itself, with "
+                "its weights in HDF5. Nothing was changed."
+            )
+        survey(stored.weights)
     return _Opening(where, form, plan).result()
 
 
