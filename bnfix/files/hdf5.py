@@ -30,6 +30,8 @@ _UNREADABLE = (
 _MAX_ATTRIBUTE = 64 << 20
 _MAX_TEXTS = 384 << 20
 MAX_ATTRIBUTES = 10_000
+#: Characters of a path in a message.
+_SHOWN = 120
 _MAX_DEPTH = 300
 _MAX_CHUNK = 64 << 20
 _MAX_VALUES = 4 << 20
@@ -244,10 +246,11 @@ class Hdf5:
             ) from error
 
     def refuse(self, where: str, what: str) -> NoReturn:
+        """Raise what is said of a thing that Keras does not write."""
+        place = where.strip("/")[:_SHOWN] or "the root group"
         raise FileError(
-            f"{self.name}: {where.strip('/') or 'the root group'} holds {what}. Keras writes no "
-            "such thing, so bnfix does not follow it; save the model again from where it came. "
-            "Nothing was changed."
+            f"{self.name}: {place} holds {what}. Keras writes no such thing, so bnfix does not "
+            "follow it; save the model again from where it came. Nothing was changed."
         )
 
 
