@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bnfix.errors import VerificationError as VerificationError
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
+    from bnfix.files.repair import repair_file as repair_file
+    from bnfix.files.report import FileRepair as FileRepair
     from bnfix.files.report import FileReport as FileReport
     from bnfix.files.save import save as save
     from bnfix.fitting.report import GroupNormReport as GroupNormReport
@@ -70,9 +72,11 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "FileRepair": "bnfix.files.report",
     "FileReport": "bnfix.files.report",
     "inspect": "bnfix.files.inspect",
     "load": "bnfix.files.load",
+    "repair_file": "bnfix.files.repair",
     "save": "bnfix.files.save",
     "callbacks": "bnfix.callbacks",
     "Call": "bnfix.graph.graph",

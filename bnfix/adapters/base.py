@@ -119,6 +119,32 @@ class Adapter(Values):
             return f"{source.name} must be compiled again: {gist(error)}"
         return None
 
+    def copy_optimizer_state(self, source: Any, target: Any) -> bool:
+        """Carry over what the optimizer of `source` has learned; says whether that was possible.
+
+        Both train weights of the same names and shapes in the same order, or nothing is copied.
+        """
+        theirs, ours = getattr(source, "optimizer", None), getattr(target, "optimizer", None)
+        if theirs is None or ours is None or type(theirs) is not type(ours):
+            return False
+        trained, trains = source.trainable_weights, target.trainable_weights
+        if [_signature(v) for v in trained] != [_signature(v) for v in trains]:
+            return False
+        self.build_optimizer(ours, trains)
+        states = [list(self.optimizer_variables(one)) for one in (theirs, ours)]
+        if [v.shape for v in states[0]] != [v.shape for v in states[1]]:
+            return False
+        for value, variable in zip(*states, strict=True):
+            variable.assign(value)
+        return True
+
+    def build_optimizer(self, optimizer: Any, weights: list[Any]) -> None:
+        """Make the variables of a new optimizer."""
+        optimizer.build(weights)
+
+    def optimizer_variables(self, optimizer: Any) -> list[Any]:
+        return list(optimizer.variables)
+
     def _compile_objects(self, model: Any) -> dict[str, Any]:
         """Losses, metrics and optimizer classes that were made elsewhere, by name."""
         held = self.flatten([model.loss, getattr(model, "metrics", []), model.optimizer])
@@ -153,6 +179,10 @@ class Adapter(Values):
     @abstractmethod
     def forget_functions(self, model: Any) -> None:
         """Drop compiled train, test and predict functions, which remember old flags."""
+
+
+def _signature(variable: Any) -> tuple[str, tuple[int, ...]]:
+    return str(getattr(variable, "path", variable.name)), tuple(variable.shape)
 
 
 def _copy_vocabulary(source: Any, target: Any) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
@@ -61,13 +61,31 @@ def version(root: str) -> str:
         return ""
 
 
-def registered() -> dict[str, Any]:
-    """Classes and functions registered with a Keras that is in use, by their full names."""
+def registered(roots: Sequence[str] = ()) -> dict[str, Any]:
+    """Classes and functions registered with a Keras, by their full names.
+
+    Kerases that are not in use have none but their own, and are imported only if among `roots`.
+    """
     found: dict[str, Any] = {}
     for root in ("keras", "tf_keras"):
-        if root in sys.modules:
-            found |= sys.modules[root].saving.get_custom_objects()
+        if root in roots or root in sys.modules:
+            found |= importlib.import_module(root).saving.get_custom_objects()
     return found
+
+
+def functions(root: str, names: Iterable[str]) -> dict[str, Any]:
+    """What the Keras called `root` takes each of `names` for, as a loss or a metric, if it does."""
+    keras = importlib.import_module(root)
+    found: dict[str, Any] = {name: name for name in names if name in _SHORT}
+    for name in names:
+        for get in (keras.metrics.get, keras.losses.get):
+            with contextlib.suppress(ValueError, TypeError):
+                found[name] = get(name)
+    return found
+
+
+#: Names that stand for one metric or another, as the loss asks for.
+_SHORT = frozenset(("accuracy", "acc", "crossentropy", "ce"))
 
 
 def knows(root: str, name: str) -> bool:

@@ -39,7 +39,7 @@ class Archive:
 
     Attributes:
         name: What messages call the file.
-        names: Of its members, in order.
+        members: By name, in order.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,11 +48,14 @@ class Archive:
         try:
             with self._understood("as a whole"):
                 self._zip = zipfile.ZipFile(self._file)
-            self._members = self._checked()
+            self.members = self._checked()
         except BaseException:
             self._file.close()
             raise
-        self.names = list(self._members)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.members)
 
     def __enter__(self) -> Archive:
         return self
@@ -63,7 +66,7 @@ class Archive:
 
     def read(self, name: str, limit: int) -> bytes:
         """The whole member `name`, of at most `limit` bytes."""
-        member = self._members.get(name)
+        member = self.members.get(name)
         if member is None:
             self._refuse(f"no {name}", f"with one, as {_WRITTEN} has it,")
         if member.file_size > limit:
@@ -72,7 +75,7 @@ class Archive:
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """The member `name`, a megabyte at a time."""
-        member, left = self._members[name], self._members[name].file_size
+        member, left = self.members[name], self.members[name].file_size
         with self._understood(name), self._zip.open(member) as stream:
             while piece := stream.read(_PIECE):
                 left -= len(piece)
@@ -83,7 +86,7 @@ class Archive:
     @contextmanager
     def opened(self, name: str) -> Generator[tuple[IO[bytes], int]]:
         """The member `name` as a file to seek in, and its size."""
-        member = self._members[name]
+        member = self.members[name]
         if member.compress_type == zipfile.ZIP_STORED:
             with self._understood(name):
                 begin = self._begin(member)

@@ -30,6 +30,8 @@ _UNREADABLE = (
 _MAX_ATTRIBUTE = 64 << 20
 _MAX_TEXTS = 384 << 20
 MAX_ATTRIBUTES = 10_000
+#: Characters of a path in a message.
+_SHOWN = 120
 _MAX_DEPTH = 300
 _MAX_CHUNK = 64 << 20
 _MAX_VALUES = 4 << 20
@@ -194,11 +196,15 @@ class Hdf5:
             self._find(path)[...] = values
 
     def write_attribute(self, path: str, name: str, text: str) -> None:
-        """Replace the text attribute `name`, stored as it was: as text or as bytes."""
+        """Replace the text attribute `name`; its type stays."""
         holder = self._find(path)
         with self.understood(f"{path}@{name}"):
-            was = holder.attrs[name]
-            holder.attrs[name] = text.encode("utf-8") if isinstance(was, bytes) else text
+            kind = holder.attrs.get_id(name).dtype
+            content = text.encode("utf-8")
+            fixed = h5py.check_string_dtype(kind)
+            if fixed is not None and fixed.length is not None:
+                kind = h5py.string_dtype(fixed.encoding, len(content))
+            holder.attrs.create(name, content, dtype=kind)
 
     def cost(self, dataset: Any, path: str) -> int:
         """Bytes that reading the whole `dataset` takes; refused where that is a trap."""
@@ -240,10 +246,11 @@ class Hdf5:
             ) from error
 
     def refuse(self, where: str, what: str) -> NoReturn:
+        """Raise what is said of a thing that Keras does not write."""
+        place = where.strip("/")[:_SHOWN] or "the root group"
         raise FileError(
-            f"{self.name}: {where.strip('/') or 'the root group'} holds {what}. Keras writes no "
-            "such thing, so bnfix does not follow it; save the model again from where it came. "
-            "Nothing was changed."
+            f"{self.name}: {place} holds {what}. Keras writes no such thing, so bnfix does not "
+            "follow it; save the model again from where it came. Nothing was changed."
         )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bnfix.adapters import opening
-from bnfix.errors import BnfixWarning, FileError, gist
+from bnfix.errors import BnfixWarning, FileError
 from bnfix.files.container import Format, format_of, opened
 from bnfix.files.plan import Plan, plan_for
 from bnfix.files.survey import survey
@@ -57,8 +57,13 @@ def load(
         return load_saved_model(where, custom_objects or {}, allow_unsafe=allow_unsafe)
     with opened(where, form) as stored:
         plan = plan_for(stored, custom_objects or {}, allow_unsafe=allow_unsafe)
-        if stored.weights is not None:
-            survey(stored.weights)
+        if stored.weights is None:
+            raise FileError(
+                f"{plan.title} holds its weights in a form that is not looked into, so that "
+                "nobody knows what opening it would do. Save it as Keras does by itself, with "
+                "its weights in HDF5. Nothing was changed."
+            )
+        survey(stored.weights)
     return _Opening(where, form, plan).result()
 
 
@@ -86,11 +91,10 @@ class _Opening:
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
-                    return opening.open_model(
-                        root, path, plan.objects, compile=True, safe=plan.safe
-                    )
+                    objects = plan.objects_for(root)
+                    return opening.open_model(root, path, objects, compile=True, safe=plan.safe)
                 except Exception as error:  # whatever a Keras raises on a file
-                    why = gist(error)
+                    why = plan.why_uncompiled(root, error)
             try:
                 model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
             except Exception as error:

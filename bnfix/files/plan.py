@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 from bnfix.adapters import opening
@@ -34,6 +35,7 @@ class Plan:
             restored; empty if it has none.
         safe: Whether Keras is to refuse lambdas as well.
         classes: Names of classes that the file leaves to Keras to find.
+        functions: Names of losses and metrics that it leaves to Keras to find.
         major: Of the Keras that wrote it.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     uncompiled: str | None
     safe: bool
     classes: frozenset[str] = field(default=frozenset())
+    functions: frozenset[str] = field(default=frozenset())
     major: int | None = None
 
     def log(self, root: str) -> None:
@@ -53,6 +56,19 @@ class Plan:
             f"{self.title} was opened without its compile state: {why}. Call model.compile() "
             "before training or evaluating it."
         )
+
+    def objects_for(self, root: str) -> dict[str, Any]:
+        """Custom objects, and functions that Keras 3 names in .h5 files without finding them."""
+        found = opening.functions(root, self.functions) if root == "keras" else {}
+        plain = {name: one for name, one in found.items() if isinstance(one, FunctionType)}
+        return {**plain, **self.objects}
+
+    def why_uncompiled(self, root: str, error: Exception) -> str:
+        unknown = sorted(self.functions - opening.functions(root, self.functions).keys())
+        if not unknown:
+            return gist(error)
+        names = ", ".join(f"{name!r}: {name}" for name in unknown)
+        return f"{', '.join(unknown)} is not Keras's own, and custom_objects={{{names}}} is missing"
 
     def explanation(self, failures: Mapping[str, Exception]) -> str:
         """Why none of the Kerases tried opens the file, and what helps."""
@@ -91,19 +107,23 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
             "by the code that made it and call model.load_weights(path); bnfix.inspect(path) shows "
             "what is in it. Nothing was changed."
         )
-    given = {**opening.registered(), **custom_objects}
     model, training = _parts(stored)
+    roots = _roots(stored, custom_objects)
+    given = {**opening.registered(), **custom_objects}
+    if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
+        given |= opening.registered(roots)  # Kerases register some of their own as well
     if not allow_unsafe:
         _refuse(title, list(concerns(model, given)))
     left = [] if allow_unsafe else list(concerns(training, given))
     uncompiled = _told(left) if left else (None if training else "")
     return Plan(
         title=title,
-        roots=_roots(stored, custom_objects),
+        roots=roots,
         objects={**custom_objects, **_by_their_keys([model, training], custom_objects)},
         uncompiled=uncompiled,
         safe=not allow_unsafe,
         classes=frozenset(_classes(model)) - given.keys(),
+        functions=frozenset(_functions(training)) - given.keys(),
         major=stored.major,
     )
 
@@ -174,3 +194,15 @@ def _classes(model: Json) -> Iterator[str]:
             if isinstance(name, str):
                 yield name
         pending += items_of(found)
+
+
+def _functions(training: Json | None) -> Iterator[str]:
+    """Losses and metrics that the old formats give by name."""
+    parts = training or {}
+    pending: list[Any] = [parts.get(key) for key in ("loss", "metrics", "weighted_metrics")]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, str):
+            yield found
+        elif not (isinstance(found, dict) and "class_name" in found):
+            pending += items_of(found)

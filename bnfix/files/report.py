@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
-from bnfix.report import Rendered
+from bnfix.report import Outcome, Rendered
+
+#: Layers that are named one by one.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,51 @@ class FileReport(Rendered):
         names = {"h5": ".h5", "keras": ".keras", "saved_model": "SavedModel", "weights": "weights"}
         by = f"Keras {self.keras_version}" if self.keras_version else "an unknown Keras"
         return f"{names[self.format]} written by {by}"
+
+
+@dataclass(frozen=True)
+class FileRepair(Rendered):
+    """What was done to a file; true if nothing in the new one needs mending.
+
+    Attributes:
+        source: The file read.
+        target: The file written.
+        loaded: Whether the model was opened; otherwise the file was edited.
+        outcomes: What was edited, and what was not; empty if the model was opened.
+        repair: The `RepairReport` of the model, if it was opened.
+        before: What `inspect` says of the source.
+        after: What it says of the target.
+    """
+
+    source: str
+    target: str
+    loaded: bool
+    outcomes: tuple[Outcome, ...]
+    repair: Any
+    before: FileReport
+    after: FileReport
+
+    @property
+    def ok(self) -> bool:
+        return self.after.ok and (self.repair is None or self.repair.ok)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        how = "opened, repaired and saved" if self.loaded else "edited without being opened"
+        lines = [f"repair_file: {self.source} {how} as {self.target}"]
+        lines += [
+            f"  {'changed ' if outcome.changed else 'declined'}  {outcome.path}: {outcome.detail}"
+            for outcome in self.outcomes
+        ]
+        if self.repair is not None:
+            lines += [f"  {line}" for line in str(self.repair).splitlines()]
+        elif not self.outcomes:
+            lines.append("  there is nothing to edit: the new file is a copy")
+        left = [norm for norm in self.after.batch_norms if not norm.ok]
+        lines += [f"  left: {norm.path}: {norm.defects[0].detail}" for norm in left[:_SHOWN]]
+        return "\n".join([*lines, *([f"  and {len(left) - _SHOWN} more"] * (len(left) > _SHOWN))])
 
 
 def _table(norms: tuple[NormRecord, ...]) -> list[str]:

@@ -99,6 +99,9 @@ def _name_of(found: Json) -> str | None:
 def _bytecode(found: Json, where: str, given: Container[str]) -> Iterator[Concern]:
     if found.get("class_name") == "__lambda__":
         yield Danger(where, _MARSHALLED)
+    inner = found.get("config")
+    if isinstance(inner, dict) and isinstance(inner.get("function"), list):
+        yield Danger(where, _MARSHALLED)  # the old form of a lambda, whatever its type says
     kinds = {value for key, value in found.items() if key.endswith("_type")}
     if any(value in ("lambda", "raw") for value in kinds if isinstance(value, str)):
         yield Danger(where, _MARSHALLED)
