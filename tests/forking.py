@@ -4,6 +4,7 @@ A server imports what a command needs and runs none of it; each command is a for
 """
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -16,21 +17,25 @@ from pathlib import Path
 
 import bnfix
 
+Send = Callable[[int], None]
+Disturb = Callable[[Send], None]
+
 _SERVER = """
-import os, shlex, signal, sys
+import json, os, shlex, signal, sys
 import keras, tensorflow, tf_keras  # no thread is started before something is computed
 import bnfix
 from bnfix.cli import main
 for name in bnfix.__all__:
     getattr(bnfix, name)
-{prepare}
 print("ready", flush=True)
-for line in sys.stdin:
+for order in sys.stdin:
+    line, prepare = json.loads(order)
     child = os.fork()
     if not child:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests run under
         os.dup2(os.open("stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        exec(prepare)
         os._exit(main(shlex.split(line)))
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -40,10 +45,10 @@ for line in sys.stdin:
 class Server:
     """Runs commands one after the other, each in a fork; stderr of the last is in `stderr.txt`."""
 
-    def __init__(self, folder: Path, prepare: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(bnfix.__file__).parents[1])}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER.format(prepare=prepare)],
+            [sys.executable, "-c", _SERVER],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
@@ -53,12 +58,15 @@ class Server:
         self.folder = folder
         assert self._told() == "ready"
 
-    def run(self, line: str, disturb: Callable[[Callable[[int], None]], None] | None = None) -> int:
+    def run(self, line: str, disturb: Disturb | None = None, *, prepare: str = "") -> int:
         """The exit status of `line`; minus the number of the signal that ended it.
 
-        `disturb` is called beside it, with a function that sends a signal.
+        Args:
+            line: What follows `bnfix`.
+            disturb: Called beside it, with a function that sends it a signal.
+            prepare: Python to run before, in the same process.
         """
-        self._process.stdin.write(line + "\n")
+        self._process.stdin.write(json.dumps([line, prepare]) + "\n")
         self._process.stdin.flush()
         child = int(self._told())
         ended = threading.Event()
@@ -88,22 +96,20 @@ class Server:
         return self._process.stdout.readline().strip()
 
 
-def after(seconds: float, number: int) -> Callable[[Callable[[int], None]], None]:
+def after(seconds: float, number: int) -> Disturb:
     """Sends signal `number` so long after the start."""
 
-    def disturb(send: Callable[[int], None]) -> None:
+    def disturb(send: Send) -> None:
         time.sleep(seconds)
         send(number)
 
     return disturb
 
 
-def once_writing(
-    folder: Path, seconds: float, number: int = signal.SIGKILL
-) -> Callable[[Callable[[int], None]], None]:
+def once_writing(folder: Path, seconds: float, number: int = signal.SIGKILL) -> Disturb:
     """Sends signal `number` so long after something in `folder` has changed."""
 
-    def disturb(send: Callable[[int], None]) -> None:
+    def disturb(send: Send) -> None:
         before, deadline = seen(folder), time.monotonic() + 30
         while seen(folder) == before and time.monotonic() < deadline:
             time.sleep(0.0005)

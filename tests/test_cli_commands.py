@@ -58,7 +58,7 @@ def test_a_model_that_follows_the_batch_ends_with_1_and_the_repaired_one_with_0(
     assert before.out.startswith("check: NOT ok, batch_statistics in bn2\n")
     done = command_line.bnfix("repair model.h5 --data x.npy -o new.h5")
     assert done.status == 0, done.err
-    assert done.out.startswith("repair: repaired\n")
+    assert "  repair: repaired\n" in done.out
     assert done.out.endswith("wrote new.h5\n")
     after = command_line.bnfix("check new.h5 --data x.npy")
     assert (after.status, after.err) == (0, "")
@@ -75,6 +75,7 @@ def test_diagnose_ends_with_1_for_faults_and_0_without_any(here):
     assert command_line.bnfix("diagnose new.h5 --data x.npy").status == 0
 
 
+@on("keras3")
 def test_a_check_that_only_tf_function_fails_is_not_passed_over(here):
     told = command_line.bnfix("check model.h5 --data x.npy --json").told
     points = {m["entry_point"]: m["coupling"] for m in told["measurements"]}
@@ -87,6 +88,7 @@ def test_a_check_that_only_tf_function_fails_is_not_passed_over(here):
 def test_the_command_writes_what_the_function_returns(here):
     operations = {
         "repair --data x.npy": lambda m: bnfix.repair(m, x(), verbose=0),
+        "repair": bnfix.strip_training,
         "recalibrate --data x.npy": lambda m: bnfix.recalibrate(m, x(), verbose=0),
         "strip-training": bnfix.strip_training,
         "freeze": bnfix.freeze,
@@ -245,6 +247,15 @@ def test_every_command_is_tested_here():
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+@on("keras3")
+def test_a_repair_without_data_opens_no_model(here, monkeypatch):
+    monkeypatch.setattr(bnfix, "load", pytest.fail)
+    done = command_line.bnfix("repair model.h5 --freeze -o new.h5 --json")
+    assert (done.status, done.told["loaded"]) == (0, False)
+    assert command_line.bnfix("repair model.h5 --fold -o folded.h5").status == 3
+    assert not (here / "folded.h5").exists()
 
 
 @on("keras3")

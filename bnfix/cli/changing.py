@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -22,22 +23,38 @@ Operation = Callable[[Any], Any]
     "repair",
     "bnfix repair model.h5 --data x.npy -o repaired.h5",
     "bnfix repair model.h5 --data xy.npz -o model.h5 --overwrite",
-    "bnfix repair model.h5 --data images/ --scale 1/255 --fold -o repaired.keras",
+    "bnfix repair model.h5 --data images/ --scale 1/255 --fold -o folded.h5",
+    "bnfix repair model.h5 -o edited.h5",
 )
-@options.data(required=True)
+@options.data(required=False)
 @options.target
-@click.option("--fold", is_flag=True, help="Also fold BatchNormalization away.")
+@click.option("--fold", is_flag=True, help="With --data: also fold BatchNormalization away.")
+@click.option("--freeze", is_flag=True, help="Without --data: freeze every BatchNormalization.")
+@click.option(
+    "--replace-non-finite",
+    is_flag=True,
+    help="Without --data: put 0 and 1 in place of statistics that are not finite.",
+)
 @options.source
 @options.as_json
-def repair(source: Source, data: Data, target: Target, fold: bool, as_json: bool) -> int:
+def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: bool) -> int:
     """Find what is wrong, mend it, and check the result.
 
-    Exit status 1 if the new model still depends on the batch; it is written then too.
+    With data the model is opened. Without, its file is edited, so that no class of its author is
+    needed, and all else in it stays as it is. Exit status 1 if something is left that needs
+    mending; the new file is written then too.
     """
-    with working():
-        model = source.load()
-        model, report = bnfix.repair(model, data.of(model), fold=fold, return_report=True)
-        target.write(model)
+    with working() if data.path else nullcontext():  # without, no TensorFlow is needed
+        _, report = bnfix.repair_file(
+            source.file,
+            target.out,
+            ds=data.of(source.load()) if data.path else None,
+            custom_objects=source.objects,
+            overwrite=target.overwrite,
+            allow_unsafe=source.allow_unsafe,
+            return_report=True,
+            **wishes,
+        )
     return show(report, as_json=as_json, ok=report.ok, out=target.out)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,14 +28,22 @@ def only_our_warnings() -> Generator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", BnfixWarning)
-            warnings.showwarning = _show
+            warnings.showwarning = _shown_once()
             yield
     finally:
         logging.disable(before)
 
 
-def _show(message: Warning | str, *_: Any) -> None:
-    click.echo(f"bnfix: warning: {message}", err=True)
+def _shown_once() -> Callable[..., None]:
+    """A command may load a model twice, to look at it and to work on it."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            click.echo(f"bnfix: warning: {message}", err=True)
+
+    return show
 
 
 @contextmanager

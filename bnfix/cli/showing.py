@@ -46,8 +46,9 @@ def demo(out: Path, epochs: int, seed: int, keras: str) -> int:
 
     Prints a table and draws a picture. Needs pip install "bnfix[demo]".
     """
-    import_quietly()
-    from bnfix.demo import run, show
+    from bnfix.demo import check_extra, run, show
 
+    check_extra()
+    import_quietly()
     show(run(epochs=epochs, seed=seed, keras=keras), out)
     return 0

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import traceback
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,12 +34,17 @@ class Source:
     custom: tuple[str, ...]
     allow_unsafe: bool
 
+    @cached_property
+    def objects(self) -> dict[str, Any]:
+        """What the user's files and modules define, imported once."""
+        found: dict[str, Any] = {}
+        for name in self.custom:
+            found |= custom_objects(_imported(name))
+        return found
+
     def load(self) -> Any:
         """The model, in the Keras that it was made with."""
-        objects: dict[str, Any] = {}
-        for name in self.custom:
-            objects |= custom_objects(_imported(name))
-        return bnfix.load(self.file, objects or None, allow_unsafe=self.allow_unsafe)
+        return bnfix.load(self.file, self.objects, allow_unsafe=self.allow_unsafe)
 
 
 def custom_objects(module: ModuleType) -> dict[str, Any]:
