@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -21,7 +21,7 @@ REFUSED, FAILED = 3, 4
 _STATUS = """\b
 Exit status:
   0    done; inspect, check, diagnose, repair: nothing is wrong with the model
-  1    inspect, check, diagnose, repair: something is
+  1    inspect, check, diagnose: something is; repair: something is left
   2    the command line is not as it should be
   3    it cannot be done; the reason is on stderr
   4    an error that bnfix did not foresee; its traceback is on stderr
@@ -73,8 +73,25 @@ def run(argv: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except BnfixError as error:
-        click.echo(f"bnfix: {error}", err=True)
+        click.echo("\n".join([f"bnfix: {error}", *_options_for(str(error))]), err=True)
         return REFUSED
     except Exception:
         traceback.print_exc()
         return FAILED
+
+
+#: What messages, which speak of functions, advise; and the options that stand for it here.
+_ADVICE = {
+    "custom_objects": "--custom FILE.py",
+    "allow_unsafe": "--allow-unsafe",
+    "min_count": "--min-count",
+    "guard=False": "--no-guard",
+    "memory_limit": "--memory-limit",
+    "streaming": "--method streaming",
+}
+
+
+def _options_for(message: str) -> Iterator[str]:
+    for advice, option in _ADVICE.items():
+        if advice in message:
+            yield f"bnfix: on the command line {advice} is {option}"

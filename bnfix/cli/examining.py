@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -20,10 +21,11 @@ from bnfix.cli.source import Source
 def inspect(file: Path, as_json: bool) -> int:
     """Tell what a model file holds, in half a second.
 
-    TensorFlow is not loaded, and nothing in the file is run. Exit status 1 if a BatchNormalization
-    has a fault or a warning.
+    Nothing in it is run, and TensorFlow is not loaded, except for a SavedModel. Exit status 1 if a
+    BatchNormalization has a fault or a warning.
     """
-    report = bnfix.inspect(file)
+    with working() if file.is_dir() else nullcontext():  # a SavedModel is read by TensorFlow
+        report = bnfix.inspect(file)
     return show(report, as_json=as_json, ok=report.ok)
 
 
