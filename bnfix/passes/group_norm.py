@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from bnfix.errors import OptionError
 from bnfix.graph.definition import LayerKey
@@ -45,11 +48,10 @@ class Site:
         return self.by_batch and groups == self.norm.channels
 
 
-def check_groups(groups: int | str) -> None:
+def check_groups(groups: Any) -> None:
     """Refuse what no number of groups can be."""
-    if groups == "auto":
-        return
-    if not isinstance(groups, (str, bool)) and (groups == -1 or groups > 0):
+    number = isinstance(groups, int | np.integer) and not isinstance(groups, bool)
+    if groups == "auto" or (number and (groups == -1 or int(groups) > 0)):
         return
     raise OptionError(
         f'groups is {groups!r}; it may be "auto", a positive number, or -1 for one group a '
@@ -116,7 +118,7 @@ def _candidates(
             f"its rows have {channels} values to normalize by, one a channel; "
             f"{rules.FEWEST} are needed"
         )
-    if values == 1 and groups in (-1, channels):
+    if values == 1 and groups == -1:
         raise Objection("a group would have one value a row, and be erased")
     if groups == -1 or (groups == "auto" and by_batch and not data):
         return (channels,)

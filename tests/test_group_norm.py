@@ -1,0 +1,517 @@
+"""to_group_norm: GroupNormalization in BN's place, everything else as it was."""
+
+import gc
+
+import numpy as np
+import pytest
+import references as ref
+import zoo
+from test_rebuild import outputs, tree
+
+import bnfix
+from bnfix.adapters.choose import adapter_of
+from bnfix.fitting import group_norm as fitting
+from bnfix.numerics.regression import Regression
+
+pytestmark = pytest.mark.filterwarnings("ignore:to_group_norm. :bnfix.BnfixWarning")
+
+#: What is fitted and taken through files; the others in long runs only, since each takes a second.
+SAMPLE = {
+    "bn_renorm",
+    "bn_subclass",
+    "channels_first",
+    "compiled_dict_losses",
+    "conv1d",
+    "conv3d",
+    "conv_bn",
+    "conv_transpose",
+    "functional_subclass_same_init",
+    "inception",
+    "mixed_float16",
+    "nested_called_twice",
+    "operators_on_tensors",
+    "pix2pix_encoder",
+    "separable",
+    "sequential_deferred",
+    "shared_bn",
+    "small_densenet",
+    "small_efficientnet",
+    "small_mobilenet",
+    "small_resnet",
+    "small_unet",
+    "squeeze_excite",
+    "three_deep",
+    "vgg_with_bn",
+}
+CASES = [
+    pytest.param(
+        entry,
+        dialect,
+        id=f"{dialect}-{entry}",
+        marks=[] if entry.name in SAMPLE else pytest.mark.long,
+    )
+    for dialect in zoo.DIALECTS
+    for entry in zoo.entries(dialect, having={"bn"}, lacking={"subclassed"})
+]
+SAMPLED = [case for case in CASES if case.values[0].name in SAMPLE]
+
+
+def test_the_sample_is_of_the_zoo():
+    assert {case.values[0].name for case in SAMPLED} == SAMPLE
+
+
+@pytest.fixture(autouse=True)
+def forget_models():
+    yield
+    gc.collect()
+
+
+def group_norms(model):
+    """Path and layer of every GroupNormalization."""
+    return [
+        (path, layer)
+        for path, layer in adapter_of(model).tree(model)
+        if type(layer).__name__ == "GroupNormalization"
+    ]
+
+
+def images(rows, shape=(8, 8, 3), seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, *shape)).astype("float32")
+
+
+def small(K, *, dropout=0.0):
+    """Three BNs, of which each has its own channels."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    x = inputs = K.Input((8, 8, 3))
+    for filters, strides in ((16, 1), (24, 2), (32, 1)):
+        x = L.Conv2D(filters, 3, strides=strides, padding="same", name=f"conv{filters}")(x)
+        x = L.ReLU()(L.BatchNormalization(name=f"bn{filters}")(x))
+        x = L.Dropout(dropout)(x)
+    model = K.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
+    zoo.randomise_batch_norms(model, 0)
+    return model
+
+
+# --- what is replaced, and what is kept ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("entry", "dialect"), CASES)
+def test_every_norm_is_replaced_or_stays_for_a_reason_and_the_rest_is_kept(entry, dialect):
+    model = zoo.build(entry, dialect)
+    adapter = adapter_of(model)
+    before = [adapter.copy_value(variable) for variable in adapter.variables(model)]
+    norms = dict(adapter.batch_norms(model))
+
+    new, report = bnfix.to_group_norm(model, return_report=True)
+
+    for variable, value in zip(adapter.variables(model), before, strict=True):
+        np.testing.assert_array_equal(adapter.copy_value(variable), value)
+    assert [layer.path for layer in report.layers] == list(norms)
+    assert all(layer.detail for layer in report.declined)
+    assert (new is model) == (not report)
+    made = dict(group_norms(new))
+    assert set(dict(adapter.batch_norms(new))) == {layer.path for layer in report.declined}
+    for layer in report.changed:
+        old, its = norms[layer.path], made[layer.path]
+        assert its.groups == layer.groups
+        assert layer.channels % layer.groups == 0
+        assert its.epsilon == pytest.approx(old.epsilon)
+        assert its.trainable == old.trainable
+        assert (its.scale, its.center) == (old.scale, old.center)
+        for ours, theirs in ((its.gamma, old.gamma), (its.beta, old.beta)):
+            if theirs is not None:
+                # tf_keras's BN holds float32 where its policy says float16.
+                unit = np.finfo(np.asarray(ours).dtype).eps
+                np.testing.assert_allclose(np.ravel(ours), np.ravel(theirs), rtol=unit)
+    if report and entry.name not in {"functional_subclass_own_init", "functional_subclass_nested"}:
+        replaced = {layer.path for layer in report.changed}
+        ours, theirs = (
+            [row for row in tree(one) if row[0] not in replaced] for one in (new, model)
+        )
+        assert ours == theirs
+        assert outputs(new, zoo.inputs_for(model, rows=3))
+
+
+@pytest.mark.long
+def test_the_zoo_replaces_most_norms_and_knows_every_reason(dialect):
+    reasons = set()
+    changed = 0
+    for entry in zoo.entries(dialect, having={"bn"}, lacking={"subclassed"}):
+        _, report = bnfix.to_group_norm(zoo.build(entry, dialect), return_report=True)
+        changed += len(report.changed)
+        reasons |= {layer.detail for layer in report.declined}
+    assert changed >= 150
+    for part in ("values to normalize by", "a mask comes with", "code of another layer"):
+        assert any(part in reason for reason in reasons), part
+
+
+@pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
+def test_a_fitted_model_reloads_from_its_file_with_the_same_outputs(entry, dialect, tmp_path):
+    model = zoo.build(entry, dialect)
+    x = zoo.inputs_for(model, rows=8)
+    new, report = bnfix.to_group_norm(model, x, verbose=0, return_report=True)
+    assert report.changed
+    assert report.rows == 8
+    assert all(0 <= layer.explained <= 1 for layer in report.changed)
+    assert adapter_of(new).is_compiled(new) == adapter_of(model).is_compiled(model)
+    tags = entry.tags_in(dialect)
+    file = str(tmp_path / ("model.h5" if "no_keras" in tags else "model.keras"))
+    new.save(file)
+    K = zoo.keras_module(dialect)
+    loaded = K.models.load_model(file, custom_objects=zoo.custom_objects(dialect), compile=False)
+    for got, wanted in zip(outputs(loaded, x), outputs(new, x), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("network", "size"), [("ResNet50", 64), ("MobileNetV2", 64)])
+def test_real_networks_are_fitted_saved_and_reloaded(K, network, size, tmp_path):
+    K.utils.set_random_seed(0)
+    model = getattr(K.applications, network)(
+        weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
+    )
+    zoo.randomise_batch_norms(model, 0)
+    x = images(16, (size, size, 3))
+    new, report = bnfix.to_group_norm(model, x, verbose=0, return_report=True)
+    assert not report.declined
+    file = str(tmp_path / "model.keras")
+    new.save(file)
+    loaded = K.models.load_model(file, compile=False)
+    np.testing.assert_array_equal(loaded(x, training=False), new(x, training=False))
+    assert bnfix.check(new, x, training=True).ok
+
+
+def test_regularizers_constraints_dtype_and_compilation_are_carried_over(K):
+    L = K.layers
+    inputs = K.Input((6, 6, 8))
+    norm = L.BatchNormalization(
+        gamma_regularizer=K.regularizers.L2(0.5),
+        beta_constraint=K.constraints.MaxNorm(3.0),
+        epsilon=0.25,
+        dtype="mixed_float16",
+        name="bn",
+    )
+    model = K.Model(inputs, L.GlobalAveragePooling2D(dtype="float32")(norm(inputs)))
+    model.compile("sgd", "mse")
+    new = bnfix.to_group_norm(model, groups=4)
+    made = new.get_layer("bn")
+    assert (made.groups, made.epsilon, made.compute_dtype) == (4, 0.25, "float16")
+    assert made.gamma_regularizer.get_config() == norm.gamma_regularizer.get_config()
+    assert made.beta_constraint.get_config() == norm.beta_constraint.get_config()
+    x, y = images(4, (6, 6, 8)), np.zeros((4, 8), "float32")
+    assert np.isfinite(new.evaluate(x, y, verbose=0))
+    assert float(sum(new.losses)) == pytest.approx(0.5 * 8)
+
+
+# --- the fit ------------------------------------------------------------------------------------
+
+
+def assert_each_layer_is_the_least_squares_fit(old, new, x):
+    """Layer by layer, from outside: what reaches the new one against what the old one makes."""
+    K = adapter_of(old).keras
+    for path, layer in group_norms(new):
+        theirs = K.Model(old.input, old.get_layer(path).output)
+        ours = K.Model(new.input, new.get_layer(path).input)
+        y = np.asarray(theirs(x, training=False), np.float64)
+        given = np.asarray(ours(x, training=False), np.float64)
+        rows, channels = len(x), given.shape[-1]
+        parts = given.reshape(rows, -1, layer.groups, channels // layer.groups)
+        mean, variance = (f(parts, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+        z = ((parts - mean) / np.sqrt(variance + layer.epsilon)).reshape(-1, channels)
+        y = y.reshape(-1, channels)
+        apart = z - z.mean(axis=0)
+        gamma = (apart * y).mean(axis=0) / np.square(apart).mean(axis=0)
+        beta = y.mean(axis=0) - gamma * z.mean(axis=0)
+        # A float32 network gives each value to some units in the last place.
+        np.testing.assert_allclose(layer.gamma, gamma, rtol=0, atol=2e-5 * np.abs(gamma).max())
+        np.testing.assert_allclose(layer.beta, beta, rtol=0, atol=2e-5 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("groups", ["auto", 4])
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_each_layer_is_fitted_on_what_the_new_layers_before_it_make(K, groups, batch_size):
+    model, x = small(K, dropout=0.5), images(40)
+    new = bnfix.to_group_norm(model, x, groups=groups, batch_size=batch_size, verbose=0)
+    assert len(group_norms(new)) == 3
+    assert_each_layer_is_the_least_squares_fit(model, new, x)
+
+
+def test_compiled_stages_fit_alike(K, monkeypatch):
+    from bnfix.breadth_first import run
+
+    monkeypatch.setattr(run, "TRACING_PAYS_FROM", 1)
+    model, x = small(K), images(40)
+    assert_each_layer_is_the_least_squares_fit(model, bnfix.to_group_norm(model, x, verbose=0), x)
+
+
+def test_fitting_within_a_memory_limit_gives_the_same(K):
+    model, x = small(K), images(64)
+    free = bnfix.to_group_norm(model, x, batch_size=8, verbose=0)
+    bound = bnfix.to_group_norm(model, x, batch_size=8, memory_limit=2**20, verbose=0)
+    for ours, theirs in zip(bound.weights, free.weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def from_the_old_network(graph, replacements, paired=fitting.paired):
+    """A mutant: each layer is fitted to what the old network gives it."""
+    import dataclasses
+
+    made = paired(graph, replacements)
+    by_call = {call.index: call for call in made}
+    calls = []
+    for call in made:
+        if call.layer in replacements.values():
+            old = by_call[call.inputs[1].call]
+            x = old.inputs[0]
+            call = dataclasses.replace(call, arguments=((x,), {}), inputs=(x, call.inputs[1]))
+        calls.append(call)
+    return dataclasses.replace(made, calls=tuple(calls))
+
+
+class FirstCandidate(Regression):
+    """A mutant: gamma is the slope of z on y, not of y on z."""
+
+    def fits(self):
+        import dataclasses
+
+        return [
+            dataclasses.replace(fit, gamma=1 / np.where(fit.gamma == 0, 1, fit.gamma))
+            for fit in super().fits()
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"), [("paired", from_the_old_network), ("Regression", FirstCandidate)]
+)
+def test_the_law_rejects_wrong_fits(K, monkeypatch, name, mutant):
+    model, x = small(K), images(40)
+    monkeypatch.setattr(fitting, name, mutant)
+    new = bnfix.to_group_norm(model, x, verbose=0)
+    with pytest.raises(AssertionError):
+        assert_each_layer_is_the_least_squares_fit(model, new, x)
+
+
+def test_the_number_of_groups_is_the_one_that_explains_most(K):
+    model, x = small(K), images(40)
+    best = bnfix.to_group_norm(model, x, verbose=0, return_report=True)[1].layers[0]
+    first = [
+        bnfix.to_group_norm(model, x, groups=groups, verbose=0, return_report=True)[1].layers[0]
+        for groups in (1, 2, 4, 8, 16)
+    ]
+    assert best.explained == pytest.approx(max(layer.explained for layer in first), abs=1e-6)
+
+
+def test_a_shared_norm_is_fitted_to_all_its_calls(K):
+    L = K.layers
+    K.utils.set_random_seed(0)
+    one, two = K.Input((6, 6, 3)), K.Input((6, 6, 3))
+    conv, norm = L.Conv2D(8, 3, name="conv"), L.BatchNormalization(name="bn")
+    branches = [L.GlobalAveragePooling2D()(norm(conv(x))) for x in (one, two)]
+    model = K.Model([one, two], L.Concatenate()(branches))
+    zoo.randomise_batch_norms(model, 0)
+    x = [images(30, (6, 6, 3)), 3 * images(30, (6, 6, 3), seed=1)]
+    new, report = bnfix.to_group_norm(model, x, groups=2, verbose=0, return_report=True)
+    together = np.concatenate(x)
+    single = K.Sequential([K.Input((6, 6, 3)), conv, norm])
+    alike = bnfix.to_group_norm(single, together, groups=2, verbose=0)
+    made, wanted = (m.get_layer("bn") for m in (new, alike))
+    np.testing.assert_allclose(made.gamma, wanted.gamma, rtol=1e-4)
+    np.testing.assert_allclose(made.beta, wanted.beta, rtol=1e-4, atol=1e-5)
+    assert len(report.layers) == 1
+
+
+def test_little_explained_is_warned_of_and_training_on_is_advised(K):
+    # Normalized by themselves, rows lose how large they were.
+    model, x = small(K), images(40) * np.logspace(-2, 1, 40, dtype="float32")[:, None, None, None]
+    with pytest.warns(bnfix.BnfixWarning, match=r"bn\d+ \(\d+%\).*reproduce less than 80%"):
+        _, report = bnfix.to_group_norm(model, x, groups=-1, verbose=0, return_report=True)
+    assert report.poor
+    assert "train the new model" in report.notes[0]
+    assert f"{report.layers[0].explained:.1%}" in str(report)
+
+
+# --- exact: batch statistics of one image -------------------------------------------------------
+
+
+def generator(K, dtype="float32"):
+    """As pix2pix's: batch statistics are meant, of one image at a time."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    x = inputs = K.Input((16, 16, 3), dtype=dtype)
+    for filters in (8, 16):
+        x = L.Conv2D(filters, 4, strides=2, padding="same", dtype=dtype)(x)
+        x = L.LeakyReLU(dtype=dtype)(L.BatchNormalization(dtype=dtype)(x, training=True))
+    x = L.Conv2DTranspose(8, 4, strides=2, padding="same", dtype=dtype)(x)
+    x = L.ReLU(dtype=dtype)(L.BatchNormalization(dtype=dtype)(x, training=True))
+    x = L.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh", dtype=dtype)(x)
+    model = K.Model(inputs, x)
+    zoo.randomise_batch_norms(model, 0)
+    return model
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("how", ["groups=-1", "auto", "data"])
+def test_a_generator_answers_single_images_as_before(K, dtype, rounding, how):
+    model, x = generator(K, dtype), images(5, (16, 16, 3)).astype(dtype)
+    options = {"groups=-1": {"groups": -1}, "auto": {}, "data": {"ds": x, "verbose": 0}}[how]
+    new, report = bnfix.to_group_norm(model, return_report=True, **options)
+    assert all(layer.exact for layer in report.layers)
+    for row in range(len(x)):
+        one = x[row : row + 1]
+        ref.assert_close(ref.numbers(new(one, training=False)), ref.numbers(model(one)), rounding)
+    assert bnfix.check(new, x).ok
+    if how != "data":
+        assert report.notes == ()
+
+
+def test_of_two_images_at_a_time_a_generator_answered_otherwise(K):
+    """So the law above can fail: two images share statistics in the old model."""
+    model, x = generator(K), images(2, (16, 16, 3))
+    new = bnfix.to_group_norm(model, groups=-1)
+    apart = np.max(np.abs(np.asarray(new(x)) - np.asarray(model(x))))
+    assert apart > 1e-2
+
+
+def test_diagnose_proposes_it_for_a_generator_and_not_for_a_classifier(K):
+    diagnosis = bnfix.diagnose(generator(K))
+    proposed = [s for s in diagnosis.symptoms if s.cause == "instance_statistics"]
+    assert [len(s.paths) for s in proposed] == [3]
+    names = {"bnfix": bnfix, "model": generator(K)}
+    exec(proposed[0].code, names)
+    assert bnfix.check(names["model"], images(6, (16, 16, 3))).ok
+    inputs = K.Input((8, 8, 3))
+    x = K.layers.BatchNormalization()(inputs, training=True)
+    classifier = K.Model(inputs, K.layers.GlobalAveragePooling2D()(x))
+    causes = {symptom.cause for symptom in bnfix.diagnose(classifier).symptoms}
+    assert "baked_training" in causes
+    assert "instance_statistics" not in causes
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def test_training_no_longer_couples_rows(K):
+    model, x = small(K, dropout=0.3), images(16)
+    before = bnfix.check(model, x, training=True)
+    assert not before.ok
+    assert [f.path for f in before.findings if f.cause == "batch_statistics"] == [
+        "bn16", "bn24", "bn32",
+    ]  # fmt: skip
+    assert "bnfix.to_group_norm" in before.findings[0].fix
+    new = bnfix.to_group_norm(model, x, verbose=0)
+    assert bnfix.check(new, x, training=True).ok
+    assert bnfix.check(new, x).ok
+
+
+def test_in_training_chance_is_no_fault_and_a_frozen_norm_couples_nothing(K):
+    model, x = small(K, dropout=0.5), images(16)
+    report = bnfix.check(bnfix.freeze(model), x, training=True)
+    assert report.ok, str(report)
+    assert [point.entry_point for point in report.measurements] == ["training"]
+
+
+def test_checking_training_leaves_everything_as_it_was(K):
+    model, x = small(K, dropout=0.5), images(16)
+    before = ref.weights_of(model)
+    bnfix.check(model, x, training=True)
+    ref.assert_same_weights(model, before)
+    assert not [layer for _, layer in adapter_of(model).tree(model) if "call" in vars(layer)]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = datasets.load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    x = (data.images / 16).astype("float32")[order, ..., np.newaxis]
+    y = data.target[order]
+    return (x[:1400], y[:1400]), (x[1400:], y[1400:])
+
+
+def accuracy(model, data):
+    x, y = data
+    return float(np.mean(np.argmax(model.predict(x, verbose=0), axis=-1) == y))
+
+
+def test_on_digits_no_training_is_needed_to_come_close_and_batches_of_two_do_no_harm(K, digits):
+    from zoo.courses import digits_resnet
+
+    train, test = digits
+    K.utils.set_random_seed(0)
+    model = digits_resnet(K)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*train, batch_size=32, epochs=4, verbose=0)
+    bnfix.recalibrate(model, train[0], verbose=0)
+    new = bnfix.to_group_norm(model, train[0], verbose=0)
+    assert accuracy(new, test) >= accuracy(model, test) - 0.02
+    copied = bnfix.to_group_norm(model, groups=1)
+    assert accuracy(copied, test) < accuracy(new, test) - 0.10, "fitting is what does it"
+    for one in (new, model):
+        K.utils.set_random_seed(1)
+        one.compile(K.optimizers.SGD(1e-2), "sparse_categorical_crossentropy")
+        one.fit(*train, batch_size=2, epochs=1, verbose=0)
+    assert accuracy(new, test) >= accuracy(model, test)
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [0, -2, 1.5, True, "many", None])
+def test_a_number_of_groups_that_cannot_be_is_refused(K, groups):
+    with pytest.raises(bnfix.OptionError, match="groups is") as refusal:
+        bnfix.to_group_norm(small(K), groups=groups)
+    assert "Nothing was changed" in str(refusal.value)
+
+
+def test_the_numbers_of_groups_asked_for_are_divisors_that_erase_nothing(K):
+    new = bnfix.to_group_norm(small(K), groups=10)
+    assert [layer.groups for _, layer in group_norms(new)] == [8, 8, 8]
+    inputs = K.Input((32,))
+    dense = K.Model(inputs, K.layers.BatchNormalization()(inputs))
+    (made,) = group_norms(bnfix.to_group_norm(dense, groups=32))
+    assert made[1].groups == 16
+
+
+def test_where_selects_and_an_unknown_path_is_refused(K):
+    model = small(K)
+    new, report = bnfix.to_group_norm(model, where="bn24", return_report=True)
+    assert [path for path, _ in group_norms(new)] == ["bn24"]
+    assert [layer.path for layer in report.layers] == ["bn24"]
+    with pytest.raises(bnfix.BnfixError, match="no BatchNormalization at 'bn7'"):
+        bnfix.to_group_norm(model, where="bn7")
+
+
+def test_data_that_is_not_finite_is_refused_and_so_is_a_network_that_overflows(K):
+    model, x = small(K), images(8)
+    with pytest.raises(bnfix.DataError):
+        bnfix.to_group_norm(model, np.where(x > 1, np.nan, x), verbose=0)
+    model.get_layer("conv24").kernel.assign(model.get_layer("conv24").kernel * np.inf)
+    with pytest.raises(bnfix.StatisticsError, match=r"bn24.*not finite in batch 0") as refusal:
+        bnfix.to_group_norm(model, x, verbose=0)
+    assert refusal.value.path == "bn24"
+
+
+def test_a_model_without_a_graph_or_without_a_norm(K):
+    class Plain(K.Model):
+        def call(self, x):
+            return x
+
+    model = Plain()
+    model(images(2))
+    with pytest.raises(bnfix.UnsupportedModelError, match="to_group_norm needs a Functional"):
+        bnfix.to_group_norm(model)
+    inputs = K.Input((4,))
+    bare = K.Model(inputs, K.layers.Dense(2)(inputs))
+    same, report = bnfix.to_group_norm(bare, return_report=True)
+    assert same is bare
+    assert not report
+    assert report.notes == ("the model has no BatchNormalization",)
+
+
+def test_a_norm_called_with_training_true_on_vectors_says_what_to_run_first(K):
+    inputs = K.Input((16,))
+    model = K.Model(inputs, K.layers.BatchNormalization()(inputs, training=True))
+    _, report = bnfix.to_group_norm(model, return_report=True)
+    assert "run bnfix.strip_training first" in report.layers[0].detail
+    assert bnfix.to_group_norm(bnfix.strip_training(model)) is not model
