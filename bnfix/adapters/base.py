@@ -182,7 +182,9 @@ class Adapter(Values):
 
 
 def _signature(variable: Any) -> tuple[str, tuple[int, ...]]:
-    return str(getattr(variable, "path", variable.name)), tuple(variable.shape)
+    """What stays the same of a weight when its model is rebuilt."""
+    name = str(variable.name).rpartition("/")[2].partition(":")[0]
+    return name, tuple(variable.shape)
 
 
 def _copy_vocabulary(source: Any, target: Any) -> None:

@@ -41,6 +41,24 @@ def open_model(
         )
 
 
+def mend_optimizer(model: Any, state: Sequence[Any]) -> None:
+    """Make the optimizer of a Keras 3 model from an .h5 file one that can go on training.
+
+    Keras builds it for the weights that the model has beside its layers, which are none, so that
+    it knows nothing of those it has to train. `state` is what the file holds of it.
+    """
+    adapter = adapter_of(model)
+    if not adapter.is_compiled(model) or model.optimizer is None:
+        return
+    fresh = type(model.optimizer).from_config(model.optimizer.get_config())
+    fresh.build(model.trainable_variables)
+    variables = adapter.optimizer_variables(fresh)
+    if [tuple(v.shape) for v in variables] == [tuple(values.shape) for values in state]:
+        for variable, values in zip(variables, state, strict=True):
+            variable.assign(values)
+    model.optimizer = fresh
+
+
 def save_model(model: Any, path: str) -> None:
     """Write `model` to `path` in the format of its extension, by its own Keras."""
     adapter_of(model).keras.models.save_model(model, path)

@@ -34,7 +34,7 @@ MAX_ATTRIBUTES = 10_000
 _SHOWN = 120
 _MAX_DEPTH = 300
 _MAX_CHUNK = 64 << 20
-_MAX_VALUES = 4 << 20
+_MAX_VALUES = 32 << 20
 MAX_OBJECTS = 300_000
 #: Deflate packs zeros about a thousand times smaller, and a fresh optimizer is all zeros.
 _MAX_EXPANSION = 1100
@@ -175,13 +175,13 @@ class Hdf5:
         found = self._find(path)
         return tuple(found.shape or ()) if isinstance(found, h5py.Dataset) else None
 
-    def values(self, path: str) -> npt.NDArray[Any]:
-        """The numbers of the small dataset at `path`."""
+    def values(self, path: str, *, limit: int = _MAX_VALUES) -> npt.NDArray[Any]:
+        """The numbers of the dataset at `path`, which takes at most `limit` bytes."""
         found = self._find(path)
         if not isinstance(found, h5py.Dataset):
             self.refuse(path, "no numbers where they should be")
         with self.understood(path):
-            if self.cost(found, path) > _MAX_VALUES * 8:
+            if self.cost(found, path) > limit:
                 self.refuse(path, f"{tuple(found.shape)} values where one per channel is expected")
             values = np.asarray(found[()])
         if values.dtype == np.uint16 and self.attribute(path, "dtype") == "bfloat16":

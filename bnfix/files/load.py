@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from bnfix.adapters import opening
 from bnfix.errors import BnfixWarning, FileError
-from bnfix.files.container import Format, format_of, opened
+from bnfix.files.container import Format, Stored, format_of, opened
 from bnfix.files.plan import Plan, plan_for
 from bnfix.files.survey import survey
 
@@ -91,8 +93,7 @@ class _Opening:
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
-                    objects = plan.objects_for(root)
-                    return opening.open_model(root, path, objects, compile=True, safe=plan.safe)
+                    return self._compiled(root, path)
                 except Exception as error:  # whatever a Keras raises on a file
                     why = plan.why_uncompiled(root, error)
             try:
@@ -103,6 +104,22 @@ class _Opening:
         if why:
             warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=4)
         return model
+
+    def _compiled(self, root: str, path: str) -> Any:
+        objects = self._plan.objects_for(root)
+        model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
+        if root == "keras" and self._form is Format.H5:
+            with opened(self._path, self._form) as stored:
+                opening.mend_optimizer(model, _optimizer_state(stored))
+        return model
+
+
+def _optimizer_state(stored: Stored) -> list[npt.NDArray[Any]]:
+    hdf5, root = stored.weights, "optimizer_weights"
+    if hdf5 is None or not hdf5.is_group(root):
+        return []
+    names = hdf5.names(root, "weight_names") or []
+    return [hdf5.values(f"{root}/{name}", limit=hdf5.size) for name in names]
 
 
 @contextmanager
