@@ -96,8 +96,7 @@ def _bytecode(found: Json, where: str, given: Container[str]) -> Iterator[Concer
     inner = found.get("config")
     if isinstance(inner, dict) and isinstance(inner.get("function"), list):
         yield Danger(where, _MARSHALLED)  # the old form of a lambda, whatever its type says
-    kinds = {value for key, value in found.items() if key.endswith("_type")}
-    if any(value in ("lambda", "raw") for value in kinds if isinstance(value, str)):
+    if "lambda" in [value for key, value in found.items() if key.endswith("_type")]:
         yield Danger(where, _MARSHALLED)
 
 
@@ -111,10 +110,12 @@ def _named_function(found: Json, where: str, given: Container[str]) -> Iterator[
 
 def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterator[Concern]:
     kind = found.get("class_name")
-    if kind is None or (kind in _PLAIN_MARKERS and not found.get("module")):
+    if kind is None:
         return
     if not isinstance(kind, str):
         yield Danger(where, f"names {kind!r:.80} where the name of a class belongs")
+        return
+    if kind in _PLAIN_MARKERS and not found.get("module"):
         return
     is_function = kind == "function"
     inner = found.get("config") if is_function else found.get("spec_name", kind)
