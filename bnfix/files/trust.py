@@ -62,6 +62,14 @@ _FUNCTIONS = frozenset(
         "activations initializers regularizers constraints losses metrics ops optimizers"
     ).split()
 )
+#: What tf_keras has registered itself, by which it goes on to write it.
+_REGISTERED = frozenset(
+    f"Custom>{name}"
+    for name in (
+        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam"),
+        *("RMSprop", "SGD", "SharpnessAwareMinimization", "CustomScaleLayer"),
+    )
+)
 #: Markers that Keras itself decodes; `__lambda__` is not among them.
 _PLAIN_MARKERS = frozenset(
     ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
@@ -123,6 +131,8 @@ def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterato
     # A function is looked up by its own name, a class by the one it was registered under.
     key = str(inner if is_function or not isinstance(registered, str) else registered)
     name, module = (inner if isinstance(inner, str) else kind), found.get("module")
+    if key in _REGISTERED and "module" not in found:
+        return
     if key in given or name in given:
         # Without a registered name Keras would not look among the objects given.
         unregistered = not is_function and found.get("registered_name", kind) is None
