@@ -52,9 +52,9 @@ Concern = Danger | Missing
 #: Parts of Keras whose classes a model is made of, and whose functions it may name.
 _CLASSES = frozenset(
     (  # noqa: SIM905 - two dozen quoted words would read worse
-        "layers models engine activations initializers regularizers constraints losses metrics "
-        "optimizers dtype_policies mixed_precision ops random quantizers trainers legacy premade "
-        "premade_models"
+        "layers models engine utils activations initializers regularizers constraints losses "
+        "metrics optimizers dtype_policies mixed_precision ops random quantizers trainers legacy "
+        "premade premade_models"
     ).split()
 )
 _FUNCTIONS = frozenset(
