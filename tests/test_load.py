@@ -239,6 +239,8 @@ def test_weights_alone_are_explained(K, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(bnfix.FileError, match="cannot be read: File name too long"):
+        bnfix.load("x" * 5000)
     with pytest.raises(bnfix.FileError, match=r"nowhere\.h5 is not there"):
         bnfix.load(tmp_path / "nowhere.h5")
 

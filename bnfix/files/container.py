@@ -73,39 +73,33 @@ def format_of(path: str | os.PathLike[str]) -> tuple[Path, Format]:
         FileError: Nothing does, or nothing that could be a model.
     """
     where = Path(path)
-    if where.is_dir():
-        if (where / "saved_model.pb").is_file():
-            return where, Format.SAVED_MODEL
-        _refuse(where, "a folder without saved_model.pb")
-    if not where.is_file():
-        _refuse(where, "neither a file nor a folder" if where.exists() else "not there")
     try:
-        found = _recognized(where)
+        return where, _recognized(where)
     except OSError as error:
         raise FileError(
             f"{where} cannot be read: {error.strerror or error}. Nothing was changed."
         ) from error
-    if found is None:
-        _refuse(where, _described(where))
-    return where, found
 
 
-def _recognized(path: Path) -> Format | None:
+def _recognized(path: Path) -> Format:
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return Format.SAVED_MODEL
+        _refuse(path, "a folder without saved_model.pb")
+    if not path.is_file():
+        _refuse(path, "neither a file nor a folder" if path.exists() else "not there")
+    size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) in _ZIP:
             return Format.KERAS
-        offset, size = 0, path.stat().st_size
+        offset = 0
         while offset < size:  # HDF5 may begin at 0, 512, 1024, 2048, ...
             file.seek(offset)
             if file.read(len(_HDF5)) == _HDF5:
                 return Format.H5
             offset = offset * 2 or 512
-    return None
-
-
-def _described(path: Path) -> str:
-    size = path.stat().st_size
-    return f"{size:,} bytes that are neither HDF5 nor a zip archive" if size else "an empty file"
+    said = f"{size:,} bytes that are neither HDF5 nor a zip archive" if size else "empty"
+    return _refuse(path, said)
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

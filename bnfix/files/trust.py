@@ -52,15 +52,23 @@ Concern = Danger | Missing
 #: Parts of Keras whose classes a model is made of, and whose functions it may name.
 _CLASSES = frozenset(
     (  # noqa: SIM905 - two dozen quoted words would read worse
-        "layers models engine activations initializers regularizers constraints losses metrics "
-        "optimizers dtype_policies mixed_precision ops random quantizers trainers legacy premade "
-        "premade_models"
+        "layers models engine utils activations initializers regularizers constraints losses "
+        "metrics optimizers dtype_policies mixed_precision ops random quantizers trainers legacy "
+        "premade premade_models"
     ).split()
 )
 _FUNCTIONS = frozenset(
     (  # noqa: SIM905
         "activations initializers regularizers constraints losses metrics ops optimizers"
     ).split()
+)
+#: What tf_keras has registered itself, by which it goes on to write it.
+_REGISTERED = frozenset(
+    f"Custom>{name}"
+    for name in (
+        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam"),
+        *("RMSprop", "SGD", "SharpnessAwareMinimization", "CustomScaleLayer"),
+    )
 )
 #: Markers that Keras itself decodes; `__lambda__` is not among them.
 _PLAIN_MARKERS = frozenset(
@@ -102,8 +110,7 @@ def _bytecode(found: Json, where: str, given: Container[str]) -> Iterator[Concer
     inner = found.get("config")
     if isinstance(inner, dict) and isinstance(inner.get("function"), list):
         yield Danger(where, _MARSHALLED)  # the old form of a lambda, whatever its type says
-    kinds = {value for key, value in found.items() if key.endswith("_type")}
-    if any(value in ("lambda", "raw") for value in kinds if isinstance(value, str)):
+    if "lambda" in [value for key, value in found.items() if key.endswith("_type")]:
         yield Danger(where, _MARSHALLED)
 
 
@@ -117,10 +124,12 @@ def _named_function(found: Json, where: str, given: Container[str]) -> Iterator[
 
 def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterator[Concern]:
     kind = found.get("class_name")
-    if kind is None or (kind in _PLAIN_MARKERS and not found.get("module")):
+    if kind is None:
         return
     if not isinstance(kind, str):
         yield Danger(where, f"names {kind!r:.80} where the name of a class belongs")
+        return
+    if kind in _PLAIN_MARKERS and not found.get("module"):
         return
     is_function = kind == "function"
     inner = found.get("config") if is_function else found.get("spec_name", kind)
@@ -128,6 +137,8 @@ def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterato
     # A function is looked up by its own name, a class by the one it was registered under.
     key = str(inner if is_function or not isinstance(registered, str) else registered)
     name, module = (inner if isinstance(inner, str) else kind), found.get("module")
+    if key in _REGISTERED and "module" not in found:
+        return
     if key in given or name in given:
         # Without a registered name Keras would not look among the objects given.
         unregistered = not is_function and found.get("registered_name", kind) is None
