@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import BnfixWarning as BnfixWarning
     from bnfix.errors import DataError as DataError
+    from bnfix.errors import FileError as FileError
     from bnfix.errors import ModelError as ModelError
     from bnfix.errors import OptionError as OptionError
     from bnfix.errors import ResourceError as ResourceError
     from bnfix.errors import StatisticsError as StatisticsError
+    from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.files.inspect import inspect as inspect
+    from bnfix.files.load import load as load
+    from bnfix.files.repair import repair_file as repair_file
+    from bnfix.files.report import FileRepair as FileRepair
+    from bnfix.files.report import FileReport as FileReport
+    from bnfix.files.save import save as save
     from bnfix.fitting.report import GroupNormReport as GroupNormReport
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
@@ -58,10 +66,18 @@ _HOME = {
     "OptionError": "bnfix.errors",
     "ResourceError": "bnfix.errors",
     "DataError": "bnfix.errors",
+    "FileError": "bnfix.errors",
     "ModelError": "bnfix.errors",
     "StatisticsError": "bnfix.errors",
+    "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "FileRepair": "bnfix.files.report",
+    "FileReport": "bnfix.files.report",
+    "inspect": "bnfix.files.inspect",
+    "load": "bnfix.files.load",
+    "repair_file": "bnfix.files.repair",
+    "save": "bnfix.files.save",
     "callbacks": "bnfix.callbacks",
     "Call": "bnfix.graph.graph",
     "Graph": "bnfix.graph.graph",

@@ -75,7 +75,7 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
     Raises:
         BnfixError: scikit-learn or matplotlib is not installed.
     """
-    _check_extra()
+    check_extra()
     x, y = digits(seed)
     training, test = slice(None, _TRAINING_IMAGES), slice(_TRAINING_IMAGES, None)
     K = importlib.import_module(keras)
@@ -145,7 +145,7 @@ def show(result: DemoResult, out: Path) -> None:
     console.print(f"picture: {out}", highlight=False)
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
     """All that the demo needs, found out before the training rather than after it."""
     try:
         for name in ("sklearn.datasets", "matplotlib"):

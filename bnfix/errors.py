@@ -49,6 +49,14 @@ class VerificationError(BnfixError):
     """A result failed its own proof and was withheld."""
 
 
+class FileError(BnfixError):
+    """A file cannot be read, opened or written: damaged, of another kind, or code is missing."""
+
+
+class UnsafeFileError(FileError):
+    """Opening a file would run code that it brings along or names."""
+
+
 class BnfixWarning(UserWarning):
     """Something that was asked for was not done, or is worth less than it looks."""
 

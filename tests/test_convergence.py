@@ -112,3 +112,9 @@ def test_the_law_rejects_a_fit_that_forgets_that_variances_begin_at_1(monkeypatc
     mean, variance = statistics(scale=0.3)
     found = convergence(*after(20, mean, variance), mean, variance, momentum=0.99)
     assert found is None or abs(found.updates - 20) > 2
+
+
+def test_a_channel_that_is_constant_everywhere_is_no_reason_for_an_overflow():
+    for momentum in (0.9, [0.9, 0.99]):
+        found = convergence([0.5, 3.0], [0.0, 2.0], [0.5, 1.0], [0.0, 1.0], momentum=momentum)
+        assert found is None

@@ -16,7 +16,10 @@ MODULES = {
     ".".join(["bnfix", *path.relative_to(PACKAGE).with_suffix("").parts]): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "rich", "numpy", "sklearn", "matplotlib")
+HEAVY = (
+    "tensorflow", "keras", "tf_keras", "h5py", "rich", "click", "numpy", "sklearn", "matplotlib",
+    "PIL",
+)  # fmt: skip
 
 #: What each room may import of the others; a module at the top counts as a room.
 ROOMS = {
@@ -41,15 +44,21 @@ ROOMS = {
         "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
         "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
+    "files": {"errors", "report", "data", "adapters", "operations"},
 }  # fmt: skip
 #: The outermost modules may use anything.
 OUTER = {"__init__", "__main__", "callbacks", "cli", "demo", "plots"}
 #: Where an array library may be named at all; of these, keras2 is loaded for tf_keras models only.
-TENSORFLOW = re.compile(r"bnfix\.(adapters\.(backends|keras2)|data\..*)$")
+TENSORFLOW = re.compile(r"bnfix\.(adapters\.(backends|keras2|opening)|data\..*)$")
 TENSORFLOW_AT_THE_TOP = {"bnfix.adapters.keras2"}
 ARRAY_LIBRARIES = {"tensorflow", "jax", "torch"}
 KERASES = {"keras", "tf_keras"}
-THIRD_PARTY_OF_ROOM = {"numerics": {"numpy"}, "graph": {"numpy"}, "passes": {"numpy"}}
+THIRD_PARTY_OF_ROOM = {
+    "numerics": {"numpy"},
+    "graph": {"numpy"},
+    "passes": {"numpy"},
+    "files": {"numpy", "h5py"},
+}
 
 
 # --- imports -------------------------------------------------------------------------------------
@@ -146,6 +155,9 @@ def test_only_adapters_touch_private_attributes_of_others(module):
         ("bnfix.checks.new", "from bnfix.operations import fold"),
         ("bnfix.numerics.new", "from bnfix.graph.graph import Graph"),
         ("bnfix.numerics.new", "import rich"),
+        ("bnfix.operations.new", "from bnfix.files.load import load"),
+        ("bnfix.files.new", "import tensorflow as tf"),
+        ("bnfix.files.new", "def f():\n    import tf_keras"),
         ("bnfix.recalibration.new", "import tensorflow as tf"),
         ("bnfix.operations.new", "def f():\n    import tensorflow as tf"),
         ("bnfix.adapters.keras3", "import keras"),

@@ -6,10 +6,12 @@ import inspect
 import io
 import itertools
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import terminal
 import zoo
 
 import bnfix
@@ -108,6 +110,36 @@ def test_every_python_block_runs_and_prints_what_stands_below_it(prepared, monke
     assert (folder / "repaired.keras").is_file()
 
 
+def sessions() -> list[list[tuple[str, str]]]:
+    """The commands of each console block, and the output below each."""
+    found = [code for language, code in blocks(README) if language == "console"]
+    return [re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", code, re.MULTILINE) for code in found]
+
+
+def test_every_command_in_a_console_block_shows_on_a_terminal_what_stands_below_it(
+    prepared, tmp_path
+):
+    for name in ("model.h5", "x_calibration.npy"):
+        shutil.copyfile(prepared[0] / name, tmp_path / name)
+    assert sum(len(session) for session in sessions()) >= 3
+    for command, promised in itertools.chain(*sessions()):
+        assert_same_output(terminal.shown(command, tmp_path), promised)
+    assert (tmp_path / "repaired.h5").is_file()
+
+
+def test_a_terminal_shows_the_last_state_of_a_line_and_no_colours(tmp_path):
+    command = r"printf 'working\rdone   \n\033[31mred\033[0m\nbar\r\033[2K'; echo end >&2"
+    assert terminal.shown(command, tmp_path) == "done\nred\nend\n"
+
+
+def test_the_table_of_exit_statuses_is_that_of_the_help():
+    from bnfix.cli.commands import group
+
+    table = README.partition("| exit status |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
+    assert told == re.findall(r"^  (\d+) ", group.epilog, re.MULTILINE)
+
+
 def test_the_example_on_your_own_model_is_a_dozen_lines():
     section = README.partition("## On your own model")[2].partition("\n## ")[0]
     lines = [line for code, _ in examples(section) for line in code.splitlines() if line.strip()]
@@ -166,7 +198,8 @@ def test_every_dependency_is_listed_with_its_reason():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["demo"], *extras["images"]]
     names = {re.match(r"[\w-]+", requirement).group() for requirement in wanted}
     table = README.partition("## What it depends on")[2].partition("\n## ")[0]
     told = ", ".join(re.findall(r"^\| ([\w, -]+?) \|", table, re.MULTILINE)).split(", ")

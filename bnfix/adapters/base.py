@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
-from bnfix.errors import gist
+from bnfix.errors import OptionError, gist
 
 
 class Adapter(Values):
@@ -49,6 +50,20 @@ class Adapter(Values):
     @abstractmethod
     def copy_operation(self, operation: Any) -> Any:
         """A fresh copy of a bare function on tensors, without its recorded calls."""
+
+    def preprocess_input(self, name: str) -> Callable[[Any], Any]:
+        """What `keras.applications.<name>` does to images (..., channels) of 0 to 255 first."""
+        found = {
+            application: module.preprocess_input
+            for application, module in vars(self.keras.applications).items()
+            if hasattr(module, "preprocess_input") and application != "imagenet_utils"
+        }
+        if name not in found:
+            raise OptionError(
+                f"{self.keras.__name__}.applications has no {name!r} with a preprocess_input; "
+                f"there is one in {', '.join(sorted(found))}. Nothing was changed."
+            )
+        return partial(found[name], data_format="channels_last")
 
     # --- models ------------------------------------------------------------------------------
 
@@ -104,6 +119,32 @@ class Adapter(Values):
             return f"{source.name} must be compiled again: {gist(error)}"
         return None
 
+    def copy_optimizer_state(self, source: Any, target: Any) -> bool:
+        """Carry over what the optimizer of `source` has learned; says whether that was possible.
+
+        Both train weights of the same names and shapes in the same order, or nothing is copied.
+        """
+        theirs, ours = getattr(source, "optimizer", None), getattr(target, "optimizer", None)
+        if theirs is None or ours is None or type(theirs) is not type(ours):
+            return False
+        trained, trains = source.trainable_weights, target.trainable_weights
+        if [_signature(v) for v in trained] != [_signature(v) for v in trains]:
+            return False
+        self.build_optimizer(ours, trains)
+        states = [list(self.optimizer_variables(one)) for one in (theirs, ours)]
+        if [v.shape for v in states[0]] != [v.shape for v in states[1]]:
+            return False
+        for value, variable in zip(*states, strict=True):
+            variable.assign(value)
+        return True
+
+    def build_optimizer(self, optimizer: Any, weights: list[Any]) -> None:
+        """Make the variables of a new optimizer."""
+        optimizer.build(weights)
+
+    def optimizer_variables(self, optimizer: Any) -> list[Any]:
+        return list(optimizer.variables)
+
     def _compile_objects(self, model: Any) -> dict[str, Any]:
         """Losses, metrics and optimizer classes that were made elsewhere, by name."""
         held = self.flatten([model.loss, getattr(model, "metrics", []), model.optimizer])
@@ -138,6 +179,12 @@ class Adapter(Values):
     @abstractmethod
     def forget_functions(self, model: Any) -> None:
         """Drop compiled train, test and predict functions, which remember old flags."""
+
+
+def _signature(variable: Any) -> tuple[str, tuple[int, ...]]:
+    """What stays the same of a weight when its model is rebuilt."""
+    name = str(variable.name).rpartition("/")[2].partition(":")[0]
+    return name, tuple(variable.shape)
 
 
 def _copy_vocabulary(source: Any, target: Any) -> None:

@@ -176,6 +176,17 @@ class Keras2(Adapter):
     def is_compiled(self, model: Any) -> bool:
         return bool(getattr(model, "_is_compiled", False))
 
+    def build_optimizer(self, optimizer: Any, weights: list[Any]) -> None:
+        if hasattr(optimizer, "_create_all_weights"):  # those of before Keras 2.11
+            optimizer._create_all_weights(weights)
+        else:
+            optimizer.build(weights)
+
+    def optimizer_variables(self, optimizer: Any) -> list[Any]:
+        held: Any = optimizer.variables  # a method in those of before Keras 2.11
+        found: Any = held() if callable(held) else held
+        return list(found)
+
     def stale_flags(self, model: Any) -> frozenset[int]:
         compiled = getattr(model, "_compiled_trainable_state", None)
         if not compiled or model.train_function is None:

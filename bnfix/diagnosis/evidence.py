@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnfix.numerics.moments import Floats
+from bnfix.report import Rendered
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Population:
 
 
 @dataclass(frozen=True)
-class Losses:
+class Losses(Rendered):
     """Loss in inference mode with the statistics stored, and with those of the data.
 
     The second is what training mode computes, without its noise: no dropout, and the statistics of

@@ -92,9 +92,11 @@ def convergence(
     if total <= NEGLIGIBLE**2 * gaps.size:
         return None
     momenta = np.broadcast_to(np.asarray(momentum, np.float64), gaps.shape[1:])
-    kept = _fractions(pulls, gaps, momenta)
-    explained = 1.0 - float(np.sum(np.square(gaps - pulls * kept))) / total
-    if explained < ENOUGH:
+    # A channel that is constant in file and data alike is further from 1 than can be squared.
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = _fractions(pulls, gaps, momenta)
+        explained = 1.0 - float(np.sum(np.square(gaps - pulls * kept))) / total
+    if not explained >= ENOUGH:
         return None
     fraction = float(kept[0])
     return Convergence(fraction, explained, updates(fraction, float(momenta[0])))

@@ -20,6 +20,7 @@ from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
 from bnfix.data.structure import map_arrays
 from bnfix.errors import DataError, OptionError, StatisticsError
+from bnfix.report import Rendered
 
 MODES = ("auto", "raise", False)
 
@@ -28,7 +29,7 @@ Metric = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Rendered):
     """Loss on the calibration data with the old statistics and with the new.
 
     Attributes:

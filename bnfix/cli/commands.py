@@ -1,0 +1,97 @@
+"""Which commands does `bnfix` have, and with which status does it end?"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+
+import click
+
+import bnfix
+from bnfix.cli import INTERRUPTED
+from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training, to_group_norm
+from bnfix.cli.examining import check, diagnose, inspect
+from bnfix.cli.quiet import only_our_warnings
+from bnfix.cli.showing import demo
+from bnfix.errors import BnfixError
+
+#: How a command ends that has no answer; a wrong command line ends with Click's 2.
+REFUSED, FAILED = 3, 4
+
+_STATUS = """\b
+Exit status:
+  0    done; inspect, check, diagnose, repair: nothing is wrong with the model
+  1    inspect, check, diagnose: something is; repair: something is left
+  2    the command line is not as it should be
+  3    it cannot be done; the reason is on stderr
+  4    an error that bnfix did not foresee; its traceback is on stderr
+  130  interrupted with Ctrl-C
+"""
+
+
+class _AsListed(click.Group):
+    """Commands in the order in which one comes to need them, not in that of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    "bnfix",
+    cls=_AsListed,
+    help=bnfix.__doc__.splitlines()[0] if bnfix.__doc__ else None,
+    epilog=_STATUS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(bnfix.__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def group(context: click.Context) -> int:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
+
+
+for _command in (
+    inspect, check, diagnose, repair, recalibrate, strip_training, freeze, fold, to_group_norm,
+    demo,
+):  # fmt: skip
+    group.add_command(_command)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Run the command line `argv` (by default the process's own); its exit status."""
+    try:
+        with only_our_warnings():
+            return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
+        traceback.print_exception(error.__cause__ or error)  # Click takes EOFError for Ctrl-D
+        return FAILED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BnfixError as error:
+        click.echo("\n".join([f"bnfix: {error}", *_options_for(str(error))]), err=True)
+        return REFUSED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+#: What messages, which speak of functions, advise; and the options that stand for it here.
+_ADVICE = {
+    "custom_objects": "--custom FILE.py",
+    "allow_unsafe": "--allow-unsafe",
+    "min_count": "--min-count",
+    "guard=False": "--no-guard",
+    "memory_limit": "--memory-limit",
+    "streaming": "--method streaming",
+}
+
+
+def _options_for(message: str) -> Iterator[str]:
+    for advice, option in _ADVICE.items():
+        if advice in message:
+            yield f"bnfix: on the command line {advice} is {option}"

@@ -1,0 +1,181 @@
+"""Which options do several commands have in common?
+
+Those that belong together reach a command as one value: where the model comes from, where it goes,
+what data there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bnfix.cli.data import Data, factor, image_size
+from bnfix.cli.source import Source
+from bnfix.cli.target import Target
+from bnfix.data.images import INTERPOLATIONS, LABEL_MODES
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def command(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose help ends with `examples`."""
+    lines = [f"  {example}" for example in examples]
+    return click.command(name, epilog="\n".join(["\b", "Examples:", *lines]))
+
+
+def bundled(name: str, kind: type[Any], options: Sequence[Decorator]) -> Decorator:
+    """`options`, one for each field of `kind`, passed on as a single value called `name`."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(**given: Any) -> Any:
+            value = kind(**{field: given.pop(field) for field in fields})
+            return function(**given, **{name: value})
+
+        return functools.reduce(lambda inner, option: option(inner), reversed(options), run)
+
+    return decorate
+
+
+EXISTING = click.Path(exists=True, path_type=Path)
+
+source = bundled(
+    "source",
+    Source,
+    [
+        click.argument("file", type=EXISTING),
+        click.option(
+            "--custom",
+            multiple=True,
+            metavar="FILE.py|MODULE",
+            help="Python file or module that defines the model's own layers. It is run. May be "
+            "given several times.",
+        ),
+        click.option(
+            "--allow-unsafe",
+            is_flag=True,
+            help="Load a model whose file holds Python code (Lambda layers). It can do anything; "
+            "for files that you trust.",
+        ),
+    ],
+)
+
+target = bundled(
+    "target",
+    Target,
+    [
+        click.option(
+            "-o",
+            "--out",
+            required=True,
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Where the new model goes, complete or not at all.",
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace OUT if it exists; may be FILE."),
+    ],
+)
+
+
+def data(*, required: bool) -> Decorator:
+    """The options that say what data there is, and how to prepare it."""
+    return bundled(
+        "data",
+        Data,
+        [
+            click.option(
+                "--data",
+                "path",
+                required=required,
+                type=EXISTING,
+                help="What the model was trained on or will see: x in a .npy file; in a .npz file "
+                "by the names of the model's inputs, or x and y; or a folder of images, resized to "
+                "the model's input and, if asked for, with sub-folders as labels.",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(1),
+                metavar="N",
+                default=32,
+                show_default=True,
+                help="Rows to read at a time.",
+            ),
+            click.option(
+                "--limit",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Read N rows only: the first of arrays, any of a folder.",
+            ),
+            click.option(
+                "--scale",
+                type=factor,
+                help="Multiply values by this number or fraction, such as 1/255.",
+            ),
+            click.option("--offset", type=float, help="Add this to them afterwards."),
+            click.option(
+                "--preprocess",
+                metavar="NAME",
+                help="Apply preprocess_input of keras.applications.NAME, such as resnet50.",
+            ),
+            click.option(
+                "--image-size",
+                type=image_size,
+                metavar="HEIGHTxWIDTH",
+                help="Where the model leaves it open.",
+            ),
+            click.option(
+                "--interpolation",
+                type=click.Choice(INTERPOLATIONS),
+                default="bilinear",
+                show_default=True,
+                help="For resizing images.",
+            ),
+            click.option(
+                "--labels",
+                type=click.Choice(LABEL_MODES),
+                help="Take sub-folders in sorted order as labels: numbers, one-hot, or 0 and 1.",
+            ),
+        ],
+    )
+
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
+)
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes, from `500MB`, `2GiB` or `1e9`."""
+    found = re.fullmatch(r"([\d.e]+)\s*(?:([kMGT])(i?)B)?", text)
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if not found or not 1 <= number < float("inf"):
+        raise click.BadParameter(f"{text!r} is no size such as 500MB or 2GiB.")
+    step = 1024 if found[3] else 1000
+    return int(number * step ** (" kMGT".index(found[2]) if found[2] else 0))
+
+
+memory_limit = click.option(
+    "--memory-limit",
+    type=bytes_of,
+    metavar="SIZE",
+    help="What tensors on their way through the network may take, such as 2GiB; the others go to "
+    "temporary files.",
+)
+
+
+def groups(text: str) -> int | str:
+    """`auto` or a whole number, of which bnfix itself says which may be."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a whole number nor auto.") from None

@@ -1,0 +1,106 @@
+"""What is in a model file? Answered without TensorFlow, and without running anything of it.
+
+The configuration tells the layers and how they are called, the weights are read for each
+BatchNormalization alone, so that the size of the model hardly matters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from bnfix.files.config import LayerEntry, layers_of
+from bnfix.files.container import Format, Stored, format_of, opened
+from bnfix.files.norms import Arrays, record, record_of_weights
+from bnfix.files.placing import Places, placing_in
+from bnfix.files.report import FileReport, LayerRecord, NormRecord
+from bnfix.files.trust import Danger, concerns
+
+
+def inspect(path: str | os.PathLike[str]) -> FileReport:
+    """Report what a model file holds: who wrote it, its layers, and each BatchNormalization.
+
+    Nothing is imported but h5py and numpy, except for a SavedModel, whose variables TensorFlow has
+    to read. Nothing is written, and no code of the file is run.
+
+    Args:
+        path: `.h5`, `.keras`, `.weights.h5` or the folder of a SavedModel, whatever its name.
+
+    Returns:
+        The report; it prints itself, and is true if no BatchNormalization needs mending.
+
+    Raises:
+        FileError: It is no model file, damaged, or made to do harm.
+    """
+    where, form = format_of(path)
+    if form is Format.SAVED_MODEL:
+        from bnfix.files.saved_model import inspect_saved_model
+
+        return inspect_saved_model(where)
+    with opened(where, form) as stored:
+        layers = list(layers_of(stored.model)) if stored.model is not None else []
+        return report_on(stored, layers, tuple(_records(stored, layers)))
+
+
+def report_on(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> FileReport:
+    """The report on a file whose layers and BatchNormalizations have been read."""
+    found = list(concerns([stored.model, stored.training]))
+    dangers = dict.fromkeys(f"{c.where} {c.what}" for c in found if isinstance(c, Danger))
+    missing = dict.fromkeys(c.name for c in found if not isinstance(c, Danger))
+    return FileReport(
+        path=str(stored.path),
+        format=stored.format.value if stored.model is not None else "weights",
+        keras_version=stored.keras_version,
+        layers=tuple(LayerRecord(layer.path, layer.kind) for layer in layers),
+        batch_norms=norms,
+        unsafe=tuple(dangers),
+        needs=tuple(missing),
+        notes=tuple(_notes(stored, norms)),
+    )
+
+
+def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
+    if stored.weights is None:
+        yield from (record(layer, {}) for layer in layers if layer.is_batch_norm)
+        return
+    placing, hdf5 = placing_in(stored.weights), stored.weights
+
+    def arrays(places: Places) -> Arrays:
+        return {role: hdf5.values(place) for role, place in places.items()}
+
+    told: set[str] = set()
+    for layer in layers:
+        if not layer.is_batch_norm:
+            continue
+        places = placing.of(layer)
+        # A layer that belongs to several models is told with each, and stored once.
+        name = layer.path.rpartition("/")[2]
+        if places or name not in told:
+            yield record(layer, arrays(places))
+        told.add(name)
+    for path, places in placing.others(layers):
+        yield record_of_weights(path, arrays(places))
+
+
+def _notes(stored: Stored, norms: tuple[NormRecord, ...]) -> Iterator[str]:
+    if stored.model is None:
+        yield (
+            "it holds weights alone: build the model by the code that made it and call "
+            "model.load_weights(path)"
+        )
+    if stored.major == 1:
+        yield "Keras 1 wrote it; no Keras of today opens its configuration"
+    hidden = sum(norm.kind is None for norm in norms)
+    if hidden and stored.model is not None:
+        yield (
+            f"{hidden} are inside of layers whose inside the configuration does not tell; they are "
+            "known by their weights"
+        )
+    if (
+        stored.model is not None
+        and stored.weights is None
+        and stored.format is not Format.SAVED_MODEL
+    ):
+        yield "its weights are in a form that is not looked into"

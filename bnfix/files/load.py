@@ -1,0 +1,142 @@
+"""Which Keras can open this file, and may it?
+
+The configuration is read first. It tells who wrote the file, so that the right Keras gets it, and
+what opening it would run, so that nothing but Keras and what the user has handed in does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from bnfix.adapters import opening
+from bnfix.errors import BnfixWarning, FileError
+from bnfix.files.container import Format, Stored, format_of, opened
+from bnfix.files.plan import Plan, plan_for
+from bnfix.files.survey import survey
+
+_SUFFIXES = {Format.H5: (".h5", ".hdf5"), Format.KERAS: (".keras",)}
+
+
+def load(
+    path: str | os.PathLike[str],
+    custom_objects: Mapping[str, Any] | None = None,
+    *,
+    allow_unsafe: bool = False,
+) -> Any:
+    """Open a model file with the Keras that can, running nothing that the file brings along.
+
+    The format is told by the content, the Keras by what the file says of itself; the log of
+    `"bnfix"` says at level INFO which one it was. A model comes back compiled, its optimizer's
+    state included, if it was saved so; where that cannot be had, it is opened without, and a
+    `BnfixWarning` says why.
+
+    Args:
+        path: `.h5`, `.keras` or the folder of a SavedModel, whatever its name.
+        custom_objects: Classes and functions of your own that the file names, by name.
+        allow_unsafe: Open files that run code: lambdas stored in the file, modules that it names.
+            Only for files whose author you trust as you trust a program's.
+
+    Returns:
+        A model of Keras 3 or tf_keras.
+
+    Raises:
+        UnsafeFileError: Opening the file would run code that is not Keras's own.
+        FileError: The file is damaged, holds no model, or needs code that was not handed in.
+    """
+    where, form = format_of(path)
+    if form is Format.SAVED_MODEL:
+        from bnfix.files.saved_model import load_saved_model
+
+        return load_saved_model(where, custom_objects or {}, allow_unsafe=allow_unsafe)
+    with opened(where, form) as stored:
+        plan = plan_for(stored, custom_objects or {}, allow_unsafe=allow_unsafe)
+        if stored.weights is None:
+            raise FileError(
+                f"{plan.title} holds its weights in a form that is not looked into, so that "
+                "nobody knows what opening it would do. Save it as Keras does by itself, with "
+                "its weights in HDF5. Nothing was changed."
+            )
+        survey(stored.weights)
+    return _Opening(where, form, plan).result()
+
+
+class _Opening:
+    """Tries one Keras after the other, with and without the compile state."""
+
+    def __init__(self, path: Path, form: Format, plan: Plan) -> None:
+        self._path, self._form, self._plan = path, form, plan
+        self._failures: dict[str, Exception] = {}
+
+    def result(self) -> Any:
+        for root in self._plan.roots:
+            model = self._by(root)
+            if model is not None:
+                self._plan.log(root)
+                return model
+        raise FileError(self._plan.explanation(self._failures)) from next(
+            iter(self._failures.values())
+        )
+
+    def _by(self, root: str) -> Any:
+        """The model as `root` opens it, or None."""
+        plan = self._plan
+        why = plan.uncompiled
+        with _named_as_keras_wants(self._path, self._form, root) as path:
+            if why is None:
+                try:
+                    return self._compiled(root, path)
+                except Exception as error:  # whatever a Keras raises on a file
+                    why = plan.why_uncompiled(root, error)
+            try:
+                model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
+            except Exception as error:
+                self._failures[root] = error
+                return None
+        if why:
+            warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=4)
+        return model
+
+    def _compiled(self, root: str, path: str) -> Any:
+        objects = self._plan.objects_for(root)
+        model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
+        if root == "keras" and self._form is Format.H5:
+            with opened(self._path, self._form) as stored:
+                opening.mend_optimizer(model, _optimizer_state(stored))
+        return model
+
+
+def _optimizer_state(stored: Stored) -> list[npt.NDArray[Any]]:
+    hdf5, root = stored.weights, "optimizer_weights"
+    if hdf5 is None or not hdf5.is_group(root):
+        return []
+    names = hdf5.names(root, "weight_names") or []
+    return [hdf5.values(f"{root}/{name}", limit=hdf5.size) for name in names]
+
+
+@contextmanager
+def _named_as_keras_wants(path: Path, form: Format, root: str) -> Generator[str]:
+    """`path`, or a link to it under a name with the right extension.
+
+    tf_keras opens `.keras` files for writing, without writing to them: it gets a copy of those that
+    it may not.
+    """
+    may_not = form is Format.KERAS and root == "tf_keras" and not os.access(path, os.W_OK)
+    if path.name.endswith(_SUFFIXES[form]) and not may_not:
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="bnfix-") as folder:
+        alias = Path(folder) / f"model{form.suffix}"
+        if may_not:
+            shutil.copyfile(path, alias)
+        else:
+            alias.symlink_to(path.resolve())
+        yield str(alias)

@@ -1,0 +1,61 @@
+"""How does a file come into its place, so that a crash leaves the old one or the new one?
+
+It is written beside the place, flushed to the disk, and moved there in one step of the file system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bnfix.errors import FileError
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """A path in a folder beside `path`, of the same name; what is there in the end is moved there.
+
+    Raises:
+        FileError: The folder cannot be written to, or the disk is full.
+    """
+    target = path.resolve()  # a link stays a link, what it leads to is replaced
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
+        draft = folder / target.name
+        yield draft
+        try:
+            _flush(draft)
+            _keep_mode(target, draft)
+            os.replace(draft, target)
+            _flush(target.parent)
+        except OSError as error:
+            raise _not_written(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_mode(target: Path, draft: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.copymode(target, draft)
+
+
+def _not_written(path: Path, error: OSError) -> FileError:
+    return FileError(
+        f"{path} cannot be written: {error.strerror or error}. A folder that can be written to, "
+        "with room for the file, is required. Nothing was changed."
+    )

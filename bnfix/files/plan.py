@@ -1,0 +1,208 @@
+"""Who may open a file, with what, and what is said where nobody can?
+
+The configuration tells who wrote the file, so that the right Keras gets it, and what opening it
+would run, so that nothing but Keras and what the user has handed in does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+from bnfix.adapters import opening
+from bnfix.errors import FileError, UnsafeFileError, gist
+from bnfix.files.container import Format, Stored
+from bnfix.files.text import Json, items_of
+from bnfix.files.trust import Concern, Danger, Missing, concerns
+
+_log = logging.getLogger("bnfix")
+
+_TITLES = {"keras": "Keras 3", "tf_keras": "tf_keras"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file is going to be opened.
+
+    Attributes:
+        title: The file and who wrote it.
+        roots: The Kerases to try, in order.
+        objects: Custom objects, under every name that they are looked up by.
+        uncompiled: Why it is opened without its compile state; None if it has one that can be
+            restored; empty if it has none.
+        safe: Whether Keras is to refuse lambdas as well.
+        classes: Names of classes that the file leaves to Keras to find.
+        functions: Names of losses and metrics that it leaves to Keras to find.
+        major: Of the Keras that wrote it.
+    """
+
+    title: str
+    roots: tuple[str, ...]
+    objects: Mapping[str, Any]
+    uncompiled: str | None
+    safe: bool
+    classes: frozenset[str] = field(default=frozenset())
+    functions: frozenset[str] = field(default=frozenset())
+    major: int | None = None
+
+    def log(self, root: str) -> None:
+        _log.info("%s opened by %s %s", self.title, root, opening.version(root))
+
+    def without_compilation(self, why: str) -> str:
+        return (
+            f"{self.title} was opened without its compile state: {why}. Call model.compile() "
+            "before training or evaluating it."
+        )
+
+    def objects_for(self, root: str) -> dict[str, Any]:
+        """Custom objects, and functions that Keras 3 names in .h5 files without finding them."""
+        found = opening.functions(root, self.functions) if root == "keras" else {}
+        plain = {name: one for name, one in found.items() if isinstance(one, FunctionType)}
+        return {**plain, **self.objects}
+
+    def why_uncompiled(self, root: str, error: Exception) -> str:
+        unknown = sorted(self.functions - opening.functions(root, self.functions).keys())
+        if not unknown:
+            return gist(error)
+        names = ", ".join(f"{name!r}: {name}" for name in unknown)
+        return f"{', '.join(unknown)} is not Keras's own, and custom_objects={{{names}}} is missing"
+
+    def explanation(self, failures: Mapping[str, Exception]) -> str:
+        """Why none of the Kerases tried opens the file, and what helps."""
+        tried = "; ".join(f"{_TITLES[root]} says {gist(e)}" for root, e in failures.items())
+        return f"{self.title} cannot be opened. {self._hint()}{tried}. Nothing was changed."
+
+    def _hint(self) -> str:
+        if self.major == 1:
+            return (
+                "Configurations of Keras 1 are read by no Keras of today: build the model anew in "
+                "tf_keras and assign its weights, which bnfix.inspect(path) lists. "
+            )
+        known = [{name for name in self.classes if opening.knows(r, name)} for r in self.roots]
+        unknown = sorted(self.classes.difference(*known))
+        if not unknown:
+            return ""
+        if functions := [name for name in unknown if opening.is_function(name)]:
+            return (
+                f"It uses functions of keras.ops ({', '.join(functions)}), which Keras 3 writes "
+                "into this format but does not find again: save the model as .keras. "
+            )
+        names = ", ".join(f"{name!r}: {name}" for name in unknown)
+        return (
+            f"It uses {', '.join(unknown)}, which Keras does not have: "
+            f"bnfix.load(path, custom_objects={{{names}}}). "
+        )
+
+
+def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe: bool) -> Plan:
+    """Who opens `stored`, and with what; refused where something else than Keras would run."""
+    by = f"Keras {stored.keras_version}" if stored.keras_version else "an unknown Keras"
+    title = f"{stored.path.name} (written by {by})"
+    if stored.model is None:
+        raise FileError(
+            f"{title} holds weights alone, without the configuration of a model. Build the model "
+            "by the code that made it and call model.load_weights(path); bnfix.inspect(path) shows "
+            "what is in it. Nothing was changed."
+        )
+    model, training = _parts(stored)
+    roots = _roots(stored, custom_objects)
+    given = {**opening.registered(), **custom_objects}
+    if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
+        given |= opening.registered(roots)  # Kerases register some of their own as well
+    if not allow_unsafe:
+        _refuse(title, list(concerns(model, given)))
+    left = [] if allow_unsafe else list(concerns(training, given))
+    uncompiled = _told(left) if left else (None if training else "")
+    return Plan(
+        title=title,
+        roots=roots,
+        objects={**custom_objects, **_by_their_keys([model, training], custom_objects)},
+        uncompiled=uncompiled,
+        safe=not allow_unsafe,
+        classes=frozenset(_classes(model)) - given.keys(),
+        functions=frozenset(_functions(training)) - given.keys(),
+        major=stored.major,
+    )
+
+
+def _parts(stored: Stored) -> tuple[Json, Json | None]:
+    """The configuration of the model without how it was compiled, and that."""
+    model = stored.model or {}
+    return {key: value for key, value in model.items() if key != "compile_config"}, stored.training
+
+
+def _refuse(title: str, found: list[Concern]) -> None:
+    dangers = [concern for concern in found if isinstance(concern, Danger)]
+    if dangers:
+        raise UnsafeFileError(
+            f"{title} was not opened: {_told(dangers)}. Keras's safe mode would not stop all of "
+            "that. Ask for the file without it; if you trust its author as you trust a program's, "
+            "pass allow_unsafe=True. Nothing was changed."
+        )
+    missing = [concern for concern in found if isinstance(concern, Missing)]
+    if missing:
+        imports = any(concern.module not in (None, "builtins") for concern in missing)
+        names = ", ".join(dict.fromkeys(f"{m.name!r}: {m.name}" for m in missing))
+        raise (UnsafeFileError if imports else FileError)(
+            f"{title} needs code that is neither Keras's nor in the file: {_told(missing)}. Pass "
+            f"your own: bnfix.load(path, custom_objects={{{names}}}). Nothing was changed."
+        )
+
+
+def _told(found: list[Any]) -> str:
+    told = list(dict.fromkeys(_sentence(concern) for concern in found))
+    more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    return "; ".join(told[:_TOLD]) + more
+
+
+_TOLD = 5
+
+
+def _sentence(concern: Concern) -> str:
+    if isinstance(concern, Danger):
+        return f"{concern.where} {concern.what}"
+    named = concern.module not in (None, "builtins")
+    source = f" of the module {concern.module}" if named else ""
+    return f"{concern.name}{source} (in {concern.where})"
+
+
+def _by_their_keys(parts: list[Any], custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Custom objects under the names that Keras has registered them by when it saved them."""
+    found = (concern for concern in concerns(parts) if isinstance(concern, Missing))
+    return {m.key: custom_objects[m.name] for m in found if m.name in custom_objects}
+
+
+def _roots(stored: Stored, custom_objects: Mapping[str, Any]) -> tuple[str, ...]:
+    """A `.keras` file is for the Keras that wrote it; an `.h5` file may suit both."""
+    own = "keras" if (stored.major or 2) >= 3 else "tf_keras"
+    if stored.format is Format.KERAS:
+        return (own,)
+    homes = {opening.home_of(value) for value in custom_objects.values()} - {None}
+    first = homes.pop() if len(homes) == 1 else own
+    return tuple(dict.fromkeys((str(first), own, "tf_keras", "keras")))
+
+
+def _classes(model: Json) -> Iterator[str]:
+    pending: list[Any] = [model]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict) and "module" not in found:
+            name = found.get("class_name")
+            if isinstance(name, str):
+                yield name
+        pending += items_of(found)
+
+
+def _functions(training: Json | None) -> Iterator[str]:
+    """Losses and metrics that the old formats give by name."""
+    parts = training or {}
+    pending: list[Any] = [parts.get(key) for key in ("loss", "metrics", "weighted_metrics")]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, str):
+            yield found
+        elif not (isinstance(found, dict) and "class_name" in found):
+            pending += items_of(found)

@@ -1,0 +1,323 @@
+"""`load` and `save`: the right Keras whatever a file is called, nothing of its own is run."""
+
+import json
+import logging
+import os
+import shutil
+import stat
+import warnings
+import zipfile
+
+import h5py
+import hostile
+import numpy as np
+import pytest
+import references as ref
+import zoo
+
+import bnfix
+from bnfix.adapters.choose import adapter_of
+from bnfix.files.trust import OPTIMIZERS_OF_TF_KERAS
+
+#: What Keras 3 does not open of tf_keras's, and what has been trouble in either.
+OPENED = {
+    "tf_keras": [
+        "bn_renorm",
+        "bn_synchronized",
+        "bn_multi_axis",
+        "sequential",
+        "nested_called_twice",
+        "shared_conv_and_bn",
+        "operators_on_tensors",
+        "tf_functions",
+        "bn_subclass",
+        "compiled",
+    ],
+    "keras3": ["bn_renorm", "nested_called_twice", "shared_bn", "bn_subclass", "compiled"],
+}
+CASES = [
+    (dialect, name, suffix)
+    for dialect, names in OPENED.items()
+    for name in names
+    for suffix in (".h5", ".keras")
+]
+
+
+def entry(dialect, name):
+    return next(found for found in zoo.entries(dialect) if found.name == name)
+
+
+def small(K, **compiled):
+    """A BN between two linear layers, the first of a kind that Keras 3 reads no longer."""
+    L = K.layers
+    inputs = K.Input((4, 4, 3))
+    x = L.DepthwiseConv2D(3, name="depthwise")(inputs)
+    x = L.BatchNormalization(name="bn")(x)
+    model = K.Model(inputs, L.Dense(2, name="dense")(L.Flatten()(x)))
+    zoo.randomise_batch_norms(model, 0)
+    if compiled:
+        model.compile(**compiled)
+    return model
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("float32")
+
+
+# --- which Keras ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dialect", "name", "suffix"), CASES)
+def test_a_saved_model_comes_back_from_its_own_keras(dialect, name, suffix, tmp_path):
+    model = zoo.build(entry(dialect, name), dialect)
+    inputs = zoo.inputs_for(model, rows=2)
+    bnfix.save(model, tmp_path / f"model{suffix}")
+    again = bnfix.load(tmp_path / f"model{suffix}", zoo.custom_objects(dialect))
+    ours, theirs = adapter_of(again), adapter_of(model)
+    assert ours is theirs
+    assert ours.is_compiled(again) == ours.is_compiled(model)
+    ref.assert_close(ref.inferred(again, inputs), ref.inferred(model, inputs), 1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_the_name_of_a_file_does_not_matter(K, suffix, x, tmp_path):
+    model = small(K)
+    bnfix.save(model, tmp_path / f"right{suffix}")
+    for name in ("model", "model.weights.h5", "model.h5", "model.keras", "m.PB", "a b.c"):
+        shutil.copyfile(tmp_path / f"right{suffix}", tmp_path / name)
+        again = bnfix.load(tmp_path / name)
+        assert adapter_of(again) is adapter_of(model)
+        ref.assert_close(ref.inferred(again, x), ref.inferred(model, x), 1e-6)
+    assert len(list(tmp_path.iterdir())) == 7
+
+
+def test_the_log_says_which_keras_opened_a_file(K, tmp_path, caplog):
+    bnfix.save(small(K), tmp_path / "model.keras")
+    with caplog.at_level(logging.INFO, logger="bnfix"):
+        bnfix.load(tmp_path / "model.keras")
+    (said,) = caplog.messages
+    assert f"opened by {K.__name__} {K.__version__}" in said
+    assert "model.keras (written by Keras" in said
+
+
+def test_a_file_that_may_not_be_written_is_read(K, tmp_path, monkeypatch):
+    """tf_keras opens archives for writing, so it gets a copy where that is not allowed."""
+    path = tmp_path / "model.keras"
+    bnfix.save(small(K), path)
+    path.chmod(0o400)
+    seen = []
+    monkeypatch.setattr(os, "access", lambda *_, **__: seen.append(1) or False)
+    assert bnfix.load(path).count_params() == small(K).count_params()
+    assert bool(seen) == (K.__name__ == "tf_keras")
+
+
+# --- what comes along ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_training_goes_on_where_it_was(K, suffix, x, tmp_path):
+    model = small(K, optimizer="adam", loss="mse")
+    y = np.ones((8, 2), "float32")
+    model.fit(x, y, epochs=3, verbose=0)
+    bnfix.save(model, tmp_path / f"model{suffix}")
+    again = bnfix.load(tmp_path / f"model{suffix}")
+    assert adapter_of(again).training_steps(again) == 3
+    model.fit(x, y, epochs=1, verbose=0, shuffle=False)
+    again.fit(x, y, epochs=1, verbose=0, shuffle=False)
+    for ours, theirs in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def made_up_loss(y, p):
+    return (y - p) ** 2
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_loss_that_is_not_there_costs_the_compile_state_only(K, suffix, x, tmp_path):
+    model = small(K, optimizer="adam", loss=made_up_loss)
+    path = tmp_path / f"model{suffix}"
+    bnfix.save(model, path)
+    with pytest.warns(bnfix.BnfixWarning, match="without its compile state.*made_up_loss"):
+        again = bnfix.load(path)
+    assert not adapter_of(again).is_compiled(again)
+    ref.assert_close(ref.inferred(again, x), ref.inferred(model, x), 1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bnfix.BnfixWarning)
+        again = bnfix.load(path, {"made_up_loss": made_up_loss})
+    assert adapter_of(again).is_compiled(again)
+
+
+# --- code of the user's own ----------------------------------------------------------------------
+
+
+def custom_layer(K):
+    class Doubled(K.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2
+
+    return Doubled
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_missing_class_is_named_and_can_be_handed_in(K, suffix, tmp_path):
+    Doubled = custom_layer(K)
+    model = K.Sequential([K.Input((4,)), K.layers.BatchNormalization(), Doubled()])
+    path = tmp_path / f"model{suffix}"
+    bnfix.save(model, path)
+    with pytest.raises(bnfix.FileError, match=r"custom_objects=\{'Doubled': Doubled\}"):
+        bnfix.load(path)
+    again = bnfix.load(path, {"Doubled": Doubled})
+    values = np.ones((2, 4), "float32")
+    ref.assert_close(ref.inferred(again, values), ref.inferred(model, values), 1e-6)
+
+
+def test_a_class_registered_under_a_package_may_be_handed_in_by_its_bare_name(K, tmp_path):
+    Doubled = custom_layer(K)
+    registered = K.saving.register_keras_serializable(package="Pack")(Doubled)
+    model = K.Sequential([K.Input((4,)), K.layers.BatchNormalization(), registered()])
+    path = tmp_path / "model.keras"
+    bnfix.save(model, path)
+    assert bnfix.load(path).count_params() == 16, "registered classes are known"
+    K.saving.get_custom_objects().pop("Pack>Doubled")
+    with pytest.raises(bnfix.FileError, match="Doubled"):
+        bnfix.load(path)
+    assert bnfix.load(path, {"Doubled": Doubled}).count_params() == 16
+
+
+def test_a_name_that_is_handed_in_does_not_let_its_module_be_imported(tmp_path):
+    """Without a registered name Keras would not look among the custom objects."""
+    path = tmp_path / "evil.keras"
+    evil = {"module": "canary_module", "class_name": "Evil", "registered_name": None, "config": {}}
+    hostile.plain_keras(path, hostile.keras3_config(evil), version="2.15.0")
+    with pytest.raises(bnfix.UnsafeFileError, match="would import 'canary_module'"):
+        bnfix.load(path, {"Evil": object})
+
+
+def test_who_insists_gets_the_lambda(K, x, tmp_path):
+    L = K.layers
+    inputs = K.Input((4, 4, 3))
+    outputs = L.Lambda(lambda v: v * 2, output_shape=(4, 4, 3), name="twice")(inputs)
+    model = K.Model(inputs, L.BatchNormalization()(outputs))
+    for suffix in (".h5", ".keras"):
+        path = tmp_path / f"model{suffix}"
+        bnfix.save(model, path)
+        with pytest.raises(bnfix.UnsafeFileError, match="twice would run Python bytecode"):
+            bnfix.load(path)
+        again = bnfix.load(path, allow_unsafe=True)
+        ref.assert_close(ref.inferred(again, x), ref.inferred(model, x), 1e-6)
+
+
+def test_a_global_switch_does_not_let_lambdas_through(tmp_path, monkeypatch):
+    """Even where the look at the configuration is taken out, Keras's own safe mode is on."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    from bnfix.files import plan
+
+    path = tmp_path / "evil.keras"
+    hostile.CORPUS["lambda_of_keras_3.keras"](path)
+    monkeypatch.setenv("BNFIX_CANARY", str(tmp_path / "canary"))
+    monkeypatch.setattr(plan, "concerns", lambda *_: iter(()))
+    keras.config.enable_unsafe_deserialization()
+    try:
+        with pytest.raises(bnfix.FileError, match="cannot be opened"):
+            bnfix.load(path)
+    finally:
+        global_state.set_global_attribute("safe_mode_saving", None)
+    assert not (tmp_path / "canary").exists()
+
+
+# --- what cannot be opened -----------------------------------------------------------------------
+
+
+def test_weights_alone_are_explained(K, tmp_path):
+    model = small(K)
+    model.save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(bnfix.FileError, match=r"weights alone.*model.load_weights"):
+        bnfix.load(tmp_path / "m.weights.h5")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(bnfix.FileError, match="cannot be read: File name too long"):
+        bnfix.load("x" * 5000)
+    with pytest.raises(bnfix.FileError, match=r"nowhere\.h5 is not there"):
+        bnfix.load(tmp_path / "nowhere.h5")
+
+
+def test_functions_that_keras_3_writes_but_does_not_find_again_are_explained(tmp_path):
+    import keras
+
+    inputs = keras.Input((4,))
+    outputs = keras.ops.absolute(keras.layers.BatchNormalization()(inputs))
+    bnfix.save(keras.Model(inputs, outputs), tmp_path / "model.h5")
+    with pytest.raises(bnfix.FileError, match=r"keras.ops \(Absolute\).*save the model as .keras"):
+        bnfix.load(tmp_path / "model.h5")
+
+
+# --- save ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model", "model.pb", "m.weights.h5", "model.tf"])
+def test_a_name_without_a_format_is_refused(K, name, tmp_path):
+    with pytest.raises(bnfix.FileError, match=r"names no format.*Nothing was changed"):
+        bnfix.save(small(K), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_old_file(K, tmp_path):
+    class Bad(K.layers.Layer):
+        def get_config(self):
+            raise RuntimeError("no configuration")
+
+        def call(self, inputs):
+            return inputs
+
+    path = tmp_path / "model.keras"
+    bnfix.save(small(K), path)
+    before = path.read_bytes()
+    with pytest.raises(bnfix.FileError, match=r"cannot be saved as .keras.*no configuration"):
+        bnfix.save(K.Sequential([K.Input((4,)), Bad()]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link_and_permissions_stay(K, tmp_path):
+    real, link = tmp_path / "real.keras", tmp_path / "link.keras"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to(real.name)
+    bnfix.save(small(K), link)
+    assert link.is_symlink()
+    assert zipfile.is_zipfile(real)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+
+
+def test_a_folder_that_is_not_there_is_named(K, tmp_path):
+    with pytest.raises(bnfix.FileError, match=r"x/model.h5 cannot be written: No such file"):
+        bnfix.save(small(K), tmp_path / "x" / "model.h5")
+
+
+def test_what_is_no_model_is_refused_before_the_place_is_looked_at(tmp_path):
+    with pytest.raises(bnfix.UnsupportedModelError):
+        bnfix.save("model", tmp_path / "model.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_format_follows_the_extension(K, tmp_path):
+    for name, check in (("a.h5", h5py.is_hdf5), ("a.hdf5", h5py.is_hdf5)):
+        bnfix.save(small(K), tmp_path / name)
+        assert check(tmp_path / name)
+    bnfix.save(small(K), tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        assert json.loads(archive.read("metadata.json"))["keras_version"] == K.__version__
+
+
+def test_optimizers_that_tf_keras_registers_as_if_they_were_a_users_are_known():
+    registered = zoo.keras_module("tf_keras").utils.get_custom_objects()
+    named = {
+        key.removeprefix("Custom>")
+        for key, value in registered.items()
+        if value.__module__.startswith("tf_keras.src.optimizers.")
+    }
+    assert named == OPTIMIZERS_OF_TF_KERAS
