@@ -103,7 +103,7 @@ OTHERS = (
     "io.write_file io.gfile.rmtree py_function numpy_function compat.v1.py_func load_op_library "
     "raw_ops.WriteFile saved_model.load train.Checkpoint data.Dataset print __import__ "
     "keras.backend.clear_session keras.models.load_model keras.utils.get_file function "
-    "math.__name__ io.read_file summary.write distribute.Server debugging.experimental.enable_dump_debug_info"
+    "math.__name__ io.read_file summary.write distribute.Server config.set_visible_devices"
 )
 
 
