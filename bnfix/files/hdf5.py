@@ -68,15 +68,8 @@ class Hdf5:
 
     # --- groups ------------------------------------------------------------------------------
 
-    def has(self, path: str) -> bool:
-        """Whether there is a group or dataset at `path`."""
-        return self._find(path) is not None
-
     def is_group(self, path: str) -> bool:
         return isinstance(self._find(path), h5py.Group)
-
-    def is_dataset(self, path: str) -> bool:
-        return isinstance(self._find(path), h5py.Dataset)
 
     def children(self, path: str = "/") -> list[str]:
         """Names in the group at `path`; an empty list where there is none."""
