@@ -56,7 +56,7 @@ def courses(K: Any, seed: int, epochs: int) -> list[list[tuple[float, float]]]:
 def course(K: Any, model: Any, data: Any, seed: int, epochs: int) -> list[tuple[float, float]]:
     x, y = data
     found = [accuracies(model, x[TRAINED:], y[TRAINED:])]
-    model.compile(K.optimizers.Adam(1e-4), LOSS, metrics=["accuracy"])
+    model.compile(K.optimizers.SGD(1e-3), LOSS, metrics=["accuracy"])
     K.utils.set_random_seed(seed)
     for _ in range(epochs):
         model.fit(x[:TRAINED], y[:TRAINED], batch_size=2, verbose=0)
