@@ -62,14 +62,6 @@ _FUNCTIONS = frozenset(
         "activations initializers regularizers constraints losses metrics ops optimizers"
     ).split()
 )
-#: What tf_keras has registered itself, by which it goes on to write it.
-_REGISTERED = frozenset(
-    f"Custom>{name}"
-    for name in (
-        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam"),
-        *("RMSprop", "SGD", "SharpnessAwareMinimization", "CustomScaleLayer"),
-    )
-)
 #: Markers that Keras itself decodes; `__lambda__` is not among them.
 _PLAIN_MARKERS = frozenset(
     ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
@@ -79,6 +71,10 @@ OPTIMIZERS_OF_TF_KERAS = frozenset(
     (  # noqa: SIM905
         "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD"
     ).split()
+)
+_REGISTERED = frozenset(
+    f"Custom>{name}"
+    for name in (*OPTIMIZERS_OF_TF_KERAS, "SharpnessAwareMinimization", "CustomScaleLayer")
 )
 _MARSHALLED = "would run Python bytecode that is stored in the file"
 
@@ -137,7 +133,7 @@ def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterato
     # A function is looked up by its own name, a class by the one it was registered under.
     key = str(inner if is_function or not isinstance(registered, str) else registered)
     name, module = (inner if isinstance(inner, str) else kind), found.get("module")
-    if key in _REGISTERED and "module" not in found:
+    if key in _REGISTERED and module is None:
         return
     if key in given or name in given:
         # Without a registered name Keras would not look among the objects given.
@@ -146,8 +142,6 @@ def _outside_of_keras(found: Json, where: str, given: Container[str]) -> Iterato
             yield Danger(where, f"would import {module!r:.80}")
         return
     if kind == "__typespec__" and _is_of_tensorflow(module) and name.endswith("Spec"):
-        return
-    if not isinstance(module, str) and kind.removeprefix("Custom>") in OPTIMIZERS_OF_TF_KERAS:
         return
     if not isinstance(module, str):
         # Without a module nothing is imported: Keras looks in its own tables.
