@@ -31,6 +31,9 @@ from bnfix.numerics.tolerance import width
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]
 
+#: What a stage reads of a piece, and what each of its calls is given for the rows of it.
+_Given = tuple[list[_Masked], list[Any]]
+
 
 class Engine:
     """Takes pieces of the data through a schedule.
@@ -102,18 +105,22 @@ class Engine:
     def _run(
         self,
         stage: Stage,
-        step: Callable[[list[_Masked]], Any],
+        step: Callable[[_Given], Any],
         pieces: Sequence[Piece],
         submit: Callable[..., Future[Any]],
         advance: Callable[[int], None],
     ) -> None:
         """Take all pieces through `stage`, a few at a time, and merge what they bring in order."""
         under_way: deque[Future[Any]] = deque()
-        done = 0
+        done = row = 0
         for number, piece in enumerate(pieces):
-            read = [self._taken(number, value) for value in stage.reads]
+            rows = slice(row, row := row + piece.rows)
+            given = (
+                [self._taken(number, value) for value in stage.reads],
+                [self.stop.rows_of(call, rows) for call in stage.calls],
+            )
             # The first piece goes alone: a stage is traced when it is first called.
-            work = (submit if number else _now)(self._through, stage, step, read, str(piece))
+            work = (submit if number else _now)(self._through, stage, step, given, str(piece))
             under_way.append(work)
             while len(under_way) >= AT_ONCE or (under_way and number + 1 == len(pieces)):
                 self._finish(stage, done, *under_way.popleft().result())
@@ -121,11 +128,11 @@ class Engine:
                 done += 1
 
     def _through(
-        self, stage: Stage, step: Callable[..., Any], read: list[_Masked], where: str
+        self, stage: Stage, step: Callable[[_Given], Any], given: _Given, where: str
     ) -> tuple[list[_Masked], list[Any]]:
         """What a piece is after `stage`, and what it comes to there; changes nothing here."""
         with telling(_last(stage), where):
-            kept, measured = step(read)
+            kept, measured = step(given)
         pairs = zip(stage.measures, measured, strict=True)
         return kept, [self.stop.summed(call, taken, where) for call, taken in pairs]
 
@@ -154,17 +161,18 @@ class Engine:
 
     # --- one stage ---------------------------------------------------------------------------
 
-    def _step(self, stage: Stage) -> Callable[[list[_Masked]], Any]:
-        """The stage as a function of what it reads: what it keeps, and what is to be measured."""
+    def _step(self, stage: Stage) -> Callable[[_Given], tuple[list[_Masked], list[Any]]]:
+        """The stage as a function of what it is given: what it keeps, and what is measured."""
         done = _done_with(stage)
 
-        def step(read: list[_Masked]) -> tuple[list[_Masked], list[Any]]:
+        def step(given: _Given) -> tuple[list[_Masked], list[Any]]:
+            read, by_row = given
             made = {
                 value: self.adapter.with_mask(tensor, mask)
                 for value, (tensor, mask) in zip(stage.reads, read, strict=True)
             }
-            for call in stage.calls:
-                made.update(zip(call.outputs, self._call(call, made), strict=True))
+            for call, rows in zip(stage.calls, by_row, strict=True):
+                made.update(zip(call.outputs, self._call(call, made, rows), strict=True))
                 for value in done.get(call.index, ()):
                     del made[value]
             kept = [(made[value], self.adapter.mask_of(made[value])) for value in stage.keeps]
@@ -194,7 +202,7 @@ class Engine:
         arrays = {v: self.adapter.view(t) for v, t in made.items() if hasattr(t, "__array__")}
         return {value: arrays[value].nbytes if value in arrays else 0 for value in made}
 
-    def _call(self, call: Call, made: dict[Value, Any]) -> list[Any]:
+    def _call(self, call: Call, made: dict[Value, Any], by_row: Any = None) -> list[Any]:
         args, kwargs = map_leaves(
             lambda leaf: made[leaf] if isinstance(leaf, Value) else leaf, call.arguments
         )
@@ -203,6 +211,8 @@ class Engine:
         layer = self._settled.get(call.index) or self.network.layers[call.layer]
         if call.accepts_training:
             kwargs = {**kwargs, "training": False}
+        if by_row is not None:
+            kwargs = {**kwargs, "by_row": by_row}
         with telling(call.path, "a batch"):
             return self.adapter.flatten(layer(*args, **kwargs))
 

@@ -46,3 +46,10 @@ class Stop(Protocol):
     def settle(self, calls: Sequence[Call]) -> Mapping[int, Callable[..., Any]]:
         """By index, what runs in place of `calls`, which all pieces have come to."""
         ...
+
+    def rows_of(self, call: Call, rows: slice) -> Any:
+        """What runs in place of `call` is given as `by_row` for these rows; None for nothing.
+
+        Asked for once for each row, in order.
+        """
+        ...

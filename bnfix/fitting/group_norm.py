@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.adapters.base import Adapter
 from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.replacing import build
@@ -22,11 +23,12 @@ from bnfix.breadth_first.network import Network
 from bnfix.breadth_first.run import Ran, run
 from bnfix.breadth_first.schedule import schedule
 from bnfix.errors import StatisticsError
-from bnfix.graph.definition import LayerKey
+from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.pairing import paired
+from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import GroupNormSpec
-from bnfix.numerics.regression import Fit, Regression, RowSums, row_sums
+from bnfix.numerics.regression import Fit, Regression, RowSums, normalizing, row_sums
 from bnfix.passes.group_norm import Site
 
 
@@ -54,7 +56,7 @@ def fit(
     graph = paired(reading.graph, news)
     network = Network(reading.adapter, reading.model, graph, layers)
     olds = {new: key for key, new in news.items()}
-    stop = _Fitting(reading, {new: sites[key] for new, key in olds.items()}, olds)
+    stop = _Fitting(reading.adapter, {new: sites[key] for new, key in olds.items()})
     ran = run(
         network,
         schedule(graph, olds),
@@ -70,30 +72,25 @@ def fit(
 def _as_it_was(reading: Reading, key: LayerKey, site: Site) -> Callable[..., Any]:
     """What the BatchNormalization makes at inference; of single rows, if it goes by the batch."""
     call = next(call for call in reading.graph if call.layer == key)
-    if site.by_batch:
-        return _layer(reading, key, call, site.spec(site.norm.channels))
     norm, layer, shape = site.norm, reading.layers[key], call.inputs[0].shape
+    if site.by_batch:
+        alone = build(reading.adapter.keras, layer, site.spec(norm.channels), shape)
+        return lambda inputs, **_: alone(inputs)
     return normalizer(reading.adapter, layer, shape, norm.moving_mean, norm.moving_variance)
-
-
-def _layer(reading: Reading, key: LayerKey, call: Call, spec: GroupNormSpec) -> Callable[..., Any]:
-    layer = build(reading.adapter.keras, reading.layers[key], spec, call.inputs[0].shape)
-    return lambda inputs, **_: layer(inputs)
 
 
 class _Fitting:
     """Compares and fits where the two networks meet."""
 
-    def __init__(
-        self, reading: Reading, sites: Mapping[LayerKey, Site], olds: Mapping[LayerKey, LayerKey]
-    ) -> None:
-        self.reading, self.adapter = reading, reading.adapter
-        self.sites, self.olds = sites, olds
+    def __init__(self, adapter: Adapter, sites: Mapping[LayerKey, Site]) -> None:
+        self.adapter, self.sites = adapter, sites
         self.regressions = {
             key: Regression(site.candidates, site.norm.channels, site.norm.epsilon)
             for key, site in sites.items()
         }
         self.fits: dict[LayerKey, Fit] = {}
+        self._sums: dict[int, list[RowSums]] = {}  # by index of the call, until it is settled
+        self._maps: dict[int, tuple[Floats, Floats]] = {}  # scale and shift of every row
 
     def taken(self, call: Call, made: Mapping[Value, Any]) -> tuple[Any, Any]:
         """What the new layer is called on, and what the old one makes."""
@@ -114,15 +111,46 @@ class _Fitting:
 
     def absorb(self, call: Call, summary: RowSums) -> None:
         self.regressions[call.layer].add(summary)
+        self._sums.setdefault(call.index, []).append(summary)
 
     def settle(self, calls: Sequence[Call]) -> Mapping[int, Callable[..., Any]]:
-        settled: dict[LayerKey, Callable[..., Any]] = {}
+        for key in {call.layer for call in calls}:
+            self.fits[key] = self.regressions[key].best()
         for call in calls:
-            if call.layer not in settled:
-                found = self.fits[call.layer] = self.regressions[call.layer].best()
-                spec = fitted(self.sites[call.layer], found)
-                settled[call.layer] = _layer(self.reading, self.olds[call.layer], call, spec)
-        return {call.index: settled[call.layer] for call in calls}
+            parts = [
+                normalizing(sums, self.fits[call.layer], self.sites[call.layer].norm.epsilon)
+                for sums in self._sums.pop(call.index)
+            ]
+            scale, shift = (np.concatenate(column) for column in zip(*parts, strict=True))
+            self._maps[call.index] = scale, shift
+        return {call.index: self._normalizer(call) for call in calls}
+
+    def rows_of(self, call: Call, rows: slice) -> Any:
+        """Scale and shift of each row and channel, from the sums that were taken of it already."""
+        maps = self._maps.get(call.index)
+        if maps is None:
+            return None
+        if rows.stop == len(maps[0]):
+            del self._maps[call.index]
+        axis, rank = self.sites[call.layer].norm.axis, len(call.inputs[0].shape)
+        dtype = self._wide(call)
+        along = [-1 if at == axis else 1 for at in range(1, rank)]
+        parts = (part[rows].reshape(rows.stop - rows.start, *along) for part in maps)
+        return [self.adapter.to_tensor(p, TensorSpec(p.shape, dtype)) for p in parts]
+
+    def _normalizer(self, call: Call) -> Callable[..., Any]:
+        computes, wide = call.outputs[0].dtype, self._wide(call)
+
+        def normalize(inputs: Any, *, by_row: Any) -> Any:
+            scale, shift = by_row
+            return self.adapter.cast(self.adapter.cast(inputs, wide) * scale + shift, computes)
+
+        return normalize
+
+    @staticmethod
+    def _wide(call: Call) -> str:
+        """GroupNormalization normalizes 16-bit inputs in float32, too."""
+        return "float64" if call.outputs[0].dtype == "float64" else "float32"
 
 
 def fitted(site: Site, found: Fit) -> GroupNormSpec:

@@ -150,6 +150,12 @@ class Regression:
         return max(self.fits(), key=lambda fit: (fit.explained, -fit.groups))
 
 
+def normalizing(sums: RowSums, fit: Fit, epsilon: float) -> tuple[Floats, Floats]:
+    """Scale and shift, (rows, channels), that take x to what the GroupNormalization `fit` makes."""
+    scale, shift = _standardizing(sums, fit.groups, epsilon)
+    return fit.gamma * scale, fit.gamma * (shift - scale * sums.x_pivot) + fit.beta
+
+
 def _standardizing(sums: RowSums, groups: int, epsilon: float) -> tuple[Floats, Floats]:
     """Scale and shift, (rows, channels), that take x less its pivot to z."""
     sx, sxx = sums.sums[:2]

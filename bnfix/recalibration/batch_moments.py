@@ -56,6 +56,9 @@ class BatchMoments:
     def absorb(self, call: Call, summary: ChannelMoments) -> None:
         self.moments.setdefault(call.layer, ChannelMoments(summary.mean.size)).absorb(summary)
 
+    def rows_of(self, call: Call, rows: slice) -> None:
+        """Nothing: all rows are normalized alike."""
+
     def settle(self, calls: Sequence[Call]) -> Mapping[int, Callable[..., Any]]:
         """The BNs just measured, normalizing by what was measured."""
         settled: dict[LayerKey, Callable[..., Any]] = {}
