@@ -25,7 +25,12 @@ REAL = {
     "teachable_machine_keras_model.h5": (("tf_keras",), 52, 52),
 }
 BAKED = {"audio_denoising_decoder.h5": 21}
-CASES = [(name, dialect) for name, (dialects, *_) in REAL.items() for dialect in dialects]
+CASES = [
+    # A quarter of a minute on its 21 BNs; its repair is tested below.
+    pytest.param((name, dialect), marks=[pytest.mark.long] if name in BAKED else [])
+    for name, (dialects, *_) in REAL.items()
+    for dialect in dialects
+]
 
 
 def test_every_file_that_the_index_asks_for_first_is_tested_here(shared):

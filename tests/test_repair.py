@@ -33,6 +33,7 @@ def signs(shared):
     return images, digits
 
 
+@pytest.mark.parametrize("dialect", ["tf_keras", pytest.param("keras3", marks=pytest.mark.long)])
 def test_the_course_resnet_is_diagnosed_and_repaired_on_real_images(dialect, signs, tmp_path):
     K = zoo.keras_module(dialect)
     signs, digits = signs
