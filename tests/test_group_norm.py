@@ -217,8 +217,7 @@ def assert_each_layer_is_the_least_squares_fit(old, new, x):
         np.testing.assert_allclose(layer.beta, beta, rtol=0, atol=2e-5 * np.abs(y).max())
 
 
-@pytest.mark.parametrize("groups", ["auto", 4])
-@pytest.mark.parametrize("batch_size", [3, 32])
+@pytest.mark.parametrize(("groups", "batch_size"), [("auto", 3), (4, 32)])
 def test_each_layer_is_fitted_on_what_the_new_layers_before_it_make(K, groups, batch_size):
     model, x = small(K, dropout=0.5), images(40)
     new = bnfix.to_group_norm(model, x, groups=groups, batch_size=batch_size, verbose=0)
