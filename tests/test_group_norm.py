@@ -1,6 +1,7 @@
 """to_group_norm: GroupNormalization in BN's place, everything else as it was."""
 
 import gc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from test_rebuild import outputs, tree
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import Reading
 from bnfix.fitting import group_norm as fitting
 from bnfix.numerics.regression import Regression
 
@@ -215,6 +217,23 @@ def assert_each_layer_is_the_least_squares_fit(old, new, x):
         # A float32 network gives each value to some units in the last place.
         np.testing.assert_allclose(layer.gamma, gamma, rtol=0, atol=2e-5 * np.abs(gamma).max())
         np.testing.assert_allclose(layer.beta, beta, rtol=0, atol=2e-5 * np.abs(y).max())
+
+
+def test_in_the_paired_graph_all_that_follows_a_replaced_layer_is_there_twice(K):
+    reading = Reading(adapter_of(small(K)), small(K))
+    keys = {call.name: call.layer for call in reading.graph}
+    made = fitting.paired(reading.graph, {keys["bn24"]: -1})
+    times = Counter(call.name for call in made)
+    before, after = ("conv16", "bn16", "conv24"), ("bn24", "conv32", "bn32")
+    assert [times[name] for name in (*before, *after)] == [1, 1, 1, 2, 2, 2]
+    assert [call.index for call in made] == list(range(len(made)))
+    old, new = (call for call in made if call.name == "bn24")
+    assert (old.layer, new.layer) == (keys["bn24"], -1)
+    assert new.inputs == (old.inputs[0], old.outputs[0])
+    theirs, ours = (call for call in made if call.name == "bn32")
+    assert theirs.layer == ours.layer
+    assert theirs.inputs != ours.inputs
+    assert len(made.outputs) == 2
 
 
 @pytest.mark.parametrize(("groups", "batch_size"), [("auto", 3), (4, 32)])

@@ -57,10 +57,6 @@ class Reading:
         """Channel axis of the BatchNormalization that `call` applies; None if it has several."""
         return weights.channel_axis(self.layers[call.layer], len(call.inputs[0].shape))
 
-    def channels(self, call: Call) -> int:
-        """Number of channels of the BatchNormalization that `call` applies."""
-        return weights.channels(self.layers[call.layer])
-
     def linear(self, call: Call) -> Linear | None:
         layer, kind = self._wrapped(call)
         steps = int(layer is not self.layers[call.layer])  # axes in front that the layer never sees
