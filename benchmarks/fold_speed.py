@@ -27,7 +27,7 @@ WARM_UP = 3
 
 
 def main() -> None:
-    options = _options()
+    options = options_for(__doc__)
     K = importlib.import_module(options.keras)
     print(
         f"{'network':<16}{'batch':>6}{'before':>12}{'after':>12}{'ratio':>8}{'folded':>10}  differ"
@@ -80,8 +80,9 @@ def difference(calls: list[Callable[[Any], Any]], x: Any) -> float:
     return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(ours)))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def options_for(about: str | None) -> argparse.Namespace:
+    """What the command line says; `about` begins with what the script answers."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="ROWS")
     parser.add_argument(

@@ -8,7 +8,6 @@ matrix products: the *ceiling*. TensorFlow's own profiler tells; it runs as in `
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from fold_speed import NETWORKS, WARM_UP, compiled, once, randomise_statistics
+from fold_speed import WARM_UP, compiled, once, options_for, randomise_statistics
 
 import bnfix
 
@@ -30,7 +29,7 @@ _LISTED = 8
 
 
 def main() -> None:
-    options = _options()
+    options = options_for(__doc__)
     K = importlib.import_module(options.keras)
     for network in options.networks:
         K.utils.set_random_seed(0)
@@ -74,18 +73,6 @@ def by_kind(call: Callable[[Any], Any], x: Any, repeats: int) -> Counter[str]:
                 if colon and node and kind.isidentifier():
                     found[kind] += event.duration_ps / 1e9 / repeats
     return found
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="ROWS")
-    parser.add_argument(
-        "--size", type=int, default=224, help="of the images (default: %(default)s)"
-    )
-    parser.add_argument("--repeats", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

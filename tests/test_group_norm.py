@@ -518,6 +518,14 @@ def test_a_model_without_a_graph_or_without_a_norm(K):
     assert report.notes == ("the model has no BatchNormalization",)
 
 
+def test_where_a_mask_comes_along_the_norm_stays(dialect):
+    entry = next(entry for entry in zoo.MODELS if entry.name == "masking_lstm")
+    model = zoo.build(entry, dialect)
+    same, report = bnfix.to_group_norm(model, return_report=True)
+    assert same is model
+    assert all("a mask comes with its inputs" in layer.detail for layer in report.layers)
+
+
 def test_a_norm_called_with_training_true_on_vectors_says_what_to_run_first(K):
     inputs = K.Input((16,))
     model = K.Model(inputs, K.layers.BatchNormalization()(inputs, training=True))

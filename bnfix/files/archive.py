@@ -14,11 +14,12 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from bnfix.errors import FileError, gist
+from bnfix.errors import FileError
+from bnfix.files.damage import understood
 
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, KeyError,
@@ -139,17 +140,8 @@ class Archive:
                 "of a credible size",
             )
 
-    @contextmanager
-    def _understood(self, where: str) -> Generator[None]:
-        try:
-            yield
-        except FileError:
-            raise
-        except _UNREADABLE as error:
-            raise FileError(
-                f"{self.name}: {where} cannot be read as a zip archive: {gist(error)}. A whole "
-                "file is required; fetch or copy it again. Nothing was changed."
-            ) from error
+    def _understood(self, where: str) -> AbstractContextManager[None]:
+        return understood(self.name, where, "a zip archive", _UNREADABLE)
 
     def _refuse(self, what: str, required: str) -> NoReturn:
         raise FileError(

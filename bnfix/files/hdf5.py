@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
-from bnfix.errors import FileError, gist
+from bnfix.errors import FileError
+from bnfix.files.damage import understood
 
 #: What h5py raises when it meets bytes that make no sense.
 _UNREADABLE = (
@@ -225,18 +225,9 @@ class Hdf5:
 
     # --- refusals ------------------------------------------------------------------------------
 
-    @contextmanager
-    def understood(self, where: str) -> Generator[None]:
+    def understood(self, where: str) -> AbstractContextManager[None]:
         """What h5py cannot make sense of is a fault of the file."""
-        try:
-            yield
-        except FileError:
-            raise
-        except _UNREADABLE as error:
-            raise FileError(
-                f"{self.name}: {where} cannot be read as HDF5: {gist(error)}. A whole file is "
-                "required; fetch or copy it again. Nothing was changed."
-            ) from error
+        return understood(self.name, where, "HDF5", _UNREADABLE)
 
     def refuse(self, where: str, what: str) -> NoReturn:
         """Raise what is said of a thing that Keras does not write."""
