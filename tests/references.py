@@ -1,6 +1,7 @@
 """Independent references: what Keras itself computes, seen from outside bnfix."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ def inferred(model: Any, x: Any) -> list[np.ndarray]:
 def weights_of(model: Any) -> list[np.ndarray]:
     """Copies of all weights, in Keras's order."""
     return [np.array(weight.numpy()) for weight in model.weights]
+
+
+def not_checked(*args: Any, **options: Any) -> Any:
+    """In place of bnfix's own proof, so that a test stands alone."""
+    return SimpleNamespace(notes=("not checked",))
 
 
 def assert_same_weights(model: Any, before: list[np.ndarray]) -> None:

@@ -70,7 +70,11 @@ class Reading:
         return replace(linear, axis=linear.axis + steps, input=side, tied=tied)
 
     def options(self, call: Call) -> Mapping[str, Any]:
-        return self.layers[call.layer].get_config()
+        """The configuration of the layer that `call` applies; empty where it cannot tell."""
+        try:
+            return self.layers[call.layer].get_config()
+        except Exception:  # code of whoever made the layer, or of an activation without a name
+            return {}
 
     def _wrapped(self, call: Call) -> tuple[Any, str]:
         """The layer that `call` applies, TimeDistributed or not, and its kind."""

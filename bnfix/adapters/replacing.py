@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.graph.edit import Given, Lowered, Replacement
+from bnfix.graph.edit import Given, Lowered, Plain, Replacement
 from bnfix.numerics.norm import GroupNormSpec
 
 #: What a GroupNormalization takes over of a BatchNormalization besides numbers.
@@ -45,10 +45,16 @@ def replacement(keras: Any, old: Any, new: Replacement, rank: int, dtype: str | 
             **{part: getattr(old, part) for part in _PARTS},
             **options,
         )
-    if rank == 4 and new.norm.axis == 3:
+    if isinstance(new, Plain):
+        axis, scale, shift = new.axis, new.scale, new.shift
+    elif rank == 4 and new.norm.axis == 3:
         return keras.layers.DepthwiseConv2D(1, data_format="channels_last", **options)
-    behind = [1] * (rank - 1 - new.norm.axis)
-    scale, shift = (np.reshape(part, (-1, *behind)).tolist() for part in new.norm.affine())
+    else:
+        axis, (scale, shift) = new.norm.axis, new.norm.affine()
+    behind = [1] * (rank - 1 - axis)
+    scale, shift = (np.reshape(part, (-1, *behind)) for part in (scale, shift))
+    if dtype is None:  # a list can be saved; Keras 3 rounds it to float32, whatever it computes in
+        scale, shift = scale.tolist(), shift.tolist()
     return keras.layers.Rescaling(scale, shift, **options)
 
 
@@ -76,7 +82,7 @@ def write(layer: Any, new: Replacement, *, fresh: bool) -> None:
             _write_affine(layer, new.norm.gamma, new.norm.beta)
             _write_where_it_fits(layer, "moving_mean", new.norm.moving_mean)
             _write_where_it_fits(layer, "moving_variance", new.norm.moving_variance)
-    elif layer.weights:
+    elif isinstance(new, Lowered) and layer.weights:
         _write_kernel(layer, new)
 
 

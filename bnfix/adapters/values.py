@@ -100,7 +100,11 @@ class Values(Structure):
 
     def coarsest_dtype(self, model: Any) -> str:
         """The least precise floating dtype in which a layer of `model` computes."""
-        used = {str(layer.compute_dtype) for _, layer in self.tree(model)}
+        held = [layer for _, layer in self.tree(model)]
+        # What inputs and models are declared as says nothing of what the layers in them compute in.
+        declared = (self.keras.layers.InputLayer, self.keras.Model)
+        working = [layer for layer in held if not isinstance(layer, declared)]
+        used = {str(layer.compute_dtype) for layer in working or held}
         return next((dtype for dtype in _COARSEST_FIRST if dtype in used), "float32")
 
     def rounding_dtype(self, model: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bnfix.graph.definition import LayerKey, NodeKey
 from bnfix.numerics.linear import Linear
+from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import GroupNormSpec, NormSpec
 
 
@@ -16,6 +17,21 @@ class Lowered:
     """In place of a BatchNormalization, the plain affine layer that it is at inference."""
 
     norm: NormSpec
+
+
+@dataclass(frozen=True)
+class Plain:
+    """In place of a BatchNormalization, `scale * x + shift` along `axis`, for proofs.
+
+    Attributes:
+        axis: A non-negative index into the shape.
+        scale: (channels,), float64.
+        shift: As `scale`.
+    """
+
+    axis: int
+    scale: Floats
+    shift: Floats
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class Given:
 
 
 #: What can stand in place of a BatchNormalization; a GroupNormSpec for a GroupNormalization.
-Replacement = Lowered | GroupNormSpec | Given
+Replacement = Lowered | Plain | GroupNormSpec | Given
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,42 @@ SAFETY = 64.0
 
 def rounding(dtype: str, depth: int, scale: float) -> float:
     """Largest difference that rounding in `dtype` explains after `depth` layers."""
-    unit = UNIT.get(dtype, UNIT["float32"])
-    return SAFETY * math.sqrt(max(depth, 1)) * unit * scale
+    return SAFETY * math.sqrt(max(depth, 1)) * _unit(dtype) * scale
+
+
+#: How much worse one evaluation of a network may be off than another one in the same arithmetic:
+#: their errors are independent and of one size, and the largest of many lies within a few of these.
+AMPLE = 8.0
+#: As `SAFETY`, for 16-bit numbers, in which that would forgive anything.
+_SAFETY_16 = 4.0
+
+
+def is_half(dtype: str) -> bool:
+    """Whether numbers of `dtype` have 16 bits."""
+    return dtype in ("float16", "bfloat16")
+
+
+def carried_over(noise: float, seen: str, dtype: str) -> float:
+    """What rounding in `dtype` may come to in a network where in `seen` it came to `noise`.
+
+    To first order rounding errors reach the output multiplied by what the network makes of small
+    changes, whatever their size.
+    """
+    return AMPLE * noise * _unit(dtype) / _unit(seen)
+
+
+def floor(dtype: str) -> float:
+    """The least that two evaluations in `dtype` may differ by, relative to the scale of outputs."""
+    return (_SAFETY_16 if is_half(dtype) else SAFETY) * _unit(dtype)
+
+
+def believable(dtype: str) -> float:
+    """The most that rounding in `dtype` can have come to: a quarter of the digits must be right."""
+    return _unit(dtype) ** 0.25
+
+
+def _unit(dtype: str) -> float:
+    return UNIT.get(dtype, UNIT["float32"])
 
 
 #: Largest finite number.

@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import read
+from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import BnfixWarning, UnsupportedModelError
-from bnfix.operations.verify import verify
+from bnfix.operations.verify import MiscompiledError, verify
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
 
@@ -42,28 +42,41 @@ def fold(
 
     Raises:
         UnsupportedModelError: `model` has no graph, or `strict` and something must stay.
-        VerificationError: Old and new outputs differ by more than rounding. No model is returned.
+        VerificationError: Old and new outputs differ by more than rounding, in uncompiled code, in
+            `predict` or in compiled code. No model is returned.
     """
     adapter = adapter_of(model)
     reading = read(adapter, model, "fold")
-    edit, report = fold_pass.plan(reading, lower=lower)
+    try:
+        made, report = _folded(reading, x, lower=lower, strict=strict, careful=False)
+    except MiscompiledError:  # by code that nothing is known of, so that it has to be kept apart
+        made, report = _folded(reading, x, lower=lower, strict=strict, careful=True)
+    if made is not None:
+        folded = made
+        adapter.when_trained(folded, lambda: _warn(folded.name, len(report.changed)))
+        model = folded
+    return (model, report) if return_report else model
+
+
+def _folded(
+    reading: Reading, x: Any, *, lower: bool, strict: bool, careful: bool
+) -> tuple[Any, Report]:
+    """The folded model, proven, or None where nothing folds."""
+    edit, report = fold_pass.plan(reading, lower=lower, careful=careful)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
         raise UnsupportedModelError(
             f"fold(strict=True): {len(report.declined)} of {len(report.outcomes)} "
-            "BatchNormalizations "
-            f"of {model.name} must stay:\n{listed}\nLeave strict out to fold the rest. "
-            "Nothing was changed.",
+            f"BatchNormalizations of {reading.model.name} must stay:\n{listed}\n"
+            "Leave strict out to fold the rest. Nothing was changed.",
             path=report.declined[0].path,
         )
-    if edit:
-        rebuilt = rebuild(reading, edit)
-        agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
-        model = rebuilt.model
-        adapter.when_trained(model, lambda: _warn(model.name, len(report.changed)))
-        notes = (*report.notes, *rebuilt.lost, str(agreement))
-        report = Report(report.operation, report.outcomes, notes)
-    return (model, report) if return_report else model
+    if not edit:
+        return None, report
+    rebuilt = rebuild(reading, edit)
+    agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
+    notes = (*report.notes, *rebuilt.lost, *agreement.notes)
+    return rebuilt.model, Report(report.operation, report.outcomes, notes)
 
 
 def _warn(name: str, folded: int) -> None:

@@ -8,11 +8,14 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.select import Selection
+from bnfix.operations.verify import verify
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
 
 
-def strip_training(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
+def strip_training(
+    model: Any, *, layers: Selection = None, x: Any = None, return_report: bool = False
+) -> Any:
     """Remove every `training=` that was written into a call when the model was made.
 
     Such a call overrules what the model is asked for: `BatchNormalization()(x, training=True)` uses
@@ -23,6 +26,8 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
         model: Functional or Sequential model, nested as deep as you like. Not changed.
         layers: Paths of calls (a nested model's stands for all in it too) or a function of a path;
             all calls with a baked `training=` by default.
+        x: Inputs on which the new model is compared with the old one's layers, called without what
+            is removed; made from the input specs by default.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -31,6 +36,8 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
 
     Raises:
         UnsupportedModelError: `model` has no graph; bnfix.freeze works on it.
+        VerificationError: The new model does not compute what it should in every entry point. No
+            model is returned.
         SelectionError: `layers` names a path with nothing baked. Nothing is changed then.
     """
     adapter = adapter_of(model)
@@ -38,6 +45,8 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
     edit, report = strip_pass.plan(reading, layers)
     if edit:
         rebuilt = rebuild(reading, edit)
+        agreement = verify(reading, edit, rebuilt.model, x, operation="strip_training")
         model = rebuilt.model
-        report = Report(report.operation, report.outcomes, report.notes + rebuilt.lost)
+        notes = (*report.notes, *rebuilt.lost, *agreement.notes)
+        report = Report(report.operation, report.outcomes, notes)
     return (model, report) if return_report else model

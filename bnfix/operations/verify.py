@@ -1,129 +1,220 @@
-"""Prove that a rebuilt model computes what its source computes.
+"""Prove that a changed model computes what its source computes, in every way it will be run.
 
-Both run on the same inputs. What rounding explains is known beforehand
-(`bnfix.numerics.tolerance`); where the difference is larger, both are rebuilt in float64, in which
-a wrong algebra stays as wrong as it was and rounding all but vanishes.
+The new model runs through `predict`, `call` and compiled code, as users run it. Each answer has to
+be that of the source, run uncompiled, or through the same entry point, to within rounding. Where it
+is not, or where the model computes in 16 bits, in which rounding hides anything, both models are
+made in float64: that decides whether the algebra is right, and tells how much of a difference the
+network makes of rounding. What then is left is compiled code that computes something else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
-from bnfix.adapters.rebuilding import rebuild
-from bnfix.breadth_first.pieces import keeps_rows_apart
-from bnfix.errors import UnsupportedModelError, VerificationError
+from bnfix.errors import VerificationError, gist
+from bnfix.graph import miscompiled
 from bnfix.graph.edit import Edit
-from bnfix.numerics.tolerance import rounding
-from bnfix.operations.samples import samples
+from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
+from bnfix.operations import reference
+from bnfix.operations.reference import Outputs
+from bnfix.operations.trial import Trial, gaps
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well two models agree: largest difference over scale, and what is tolerated of it."""
+    """How well two models agree: largest difference over scale, and what is tolerated of it.
+
+    Attributes:
+        difference: Over all outputs and entry points, relative to the scale of the output.
+        tolerance: What rounding explains.
+        dtype: In which the algebra was compared.
+        entry_points: Through which the new model was run.
+        unproven: Outputs that no input at hand made finite and different from row to row.
+        remarks: What else was seen, a sentence each.
+    """
 
     difference: float
     tolerance: float
     dtype: str
+    entry_points: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.difference <= self.tolerance
 
     def __str__(self) -> str:
+        through = f" of {_listed(self.entry_points)}" if self.entry_points else ""
         return (
-            f"outputs differ by {self.difference:.2g} of their scale in {self.dtype} "
+            f"outputs{through} differ by {self.difference:.2g} of their scale in {self.dtype} "
             f"(tolerance {self.tolerance:.2g})"
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report has to tell."""
+        if not self.unproven:
+            return (str(self), *self.remarks)
+        return (
+            f"not proven for {_listed(self.unproven)}: no input at hand gives finite numbers there "
+            "that differ from row to row. Pass inputs that do as x=",
+            str(self),
+            *self.remarks,
+        )
+
+
+class MiscompiledError(VerificationError):
+    """Uncompiled the new model is right; compiled code computes something else."""
 
 
 def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str) -> Agreement:
     """Compare the model read with `changed`, the model rebuilt from it by `edit`.
 
     Args:
+        reading: Of the model that was changed.
+        edit: What was changed.
+        changed: The new model.
         x: Inputs of the model, or None to make some from its input specs.
         operation: Named in the error.
 
     Raises:
+        MiscompiledError: Compiled code computes something else than uncompiled code.
         VerificationError: They do not agree, or could not be run.
     """
-    inputs, before = (x, _run(reading, x)) if x is not None else _runnable(reading)
-    depth = len(reading.graph)
-    dtype = reading.adapter.coarsest_dtype(reading.model)
-    agreement = _agreement(reading.adapter, before, changed, inputs, depth, dtype)
-    if not agreement:
-        agreement = _shadow(reading, edit, inputs, depth) or agreement
-    if not agreement:
-        raise VerificationError(
-            f"{operation} gave a model that does not reproduce {reading.model.name}: {agreement}. "
-            "It "
-            "was withheld and the model given was not changed. Please report this model; meanwhile "
-            "bnfix.freeze keeps its BatchNormalization in inference mode."
+    return _Comparison(reading, edit, changed, Trial.of(reading, x, edit.untrain), operation).run()
+
+
+class _Comparison:
+    def __init__(
+        self, reading: Reading, edit: Edit, changed: Any, trial: Trial, operation: str
+    ) -> None:
+        self.reading, self.edit, self.operation = reading, edit, operation
+        self.trial = trial
+        self.depth = len(reading.graph)
+        self.dtype = reading.adapter.coarsest_dtype(reading.model)
+        self.answers = trial.answers(changed)
+        self._before: Mapping[str, Outputs | Exception] | None = None
+
+    def run(self) -> Agreement:
+        tolerance = rounding(self.dtype, self.depth, 1.0)
+        worst = max(self._gap(name, self.trial.wanted) for name in self.answers)
+        if is_half(self.dtype) or not worst <= tolerance:
+            return self._closely(worst, tolerance)
+        return self._agreement(worst, tolerance, self.dtype)
+
+    def _closely(self, worst: float, tolerance: float) -> Agreement:
+        """With float64 as the judge."""
+        pair = reference.twins(self.reading, self.edit)
+        if pair is None:
+            return self._without_judge(tolerance)
+        old, new = pair.outputs(self.trial.inputs)
+        noise = max(gaps(self._calm(), old), default=0.0)
+        if not noise <= believable(self.dtype):
+            return self._without_judge(tolerance)
+        apart = max(gaps(new, old), default=0.0)
+        allowed = max(
+            rounding(pair.dtype, self.depth, 1.0),
+            carried_over(noise, self.dtype, pair.dtype),
         )
-    return agreement
+        if not apart <= allowed:
+            self._refuse(Agreement(apart, allowed, pair.dtype))
+        called = self.answers["call"]
+        noises = [noise, *([] if isinstance(called, Exception) else gaps(called, new))]
+        finite = [each for each in noises if np.isfinite(each)]
+        tolerance = max(floor(self.dtype), carried_over(max(finite), self.dtype, self.dtype))
+        remarks = self._compiled(tolerance, called if isinstance(called, list) else [])
+        return self._agreement(apart, allowed, pair.dtype, remarks)
+
+    def _calm(self) -> Outputs:
+        """What the model given answers where no `training=` is written into its calls."""
+        baked = reference.baked(self.reading)
+        if baked <= self.edit.untrain:
+            return self.trial.wanted
+        return reference.call_by_call(self.reading, self.trial.inputs, baked)
+
+    def _without_judge(self, tolerance: float) -> Agreement:
+        remarks = self._compiled(tolerance, [])
+        worst = min(self._gap(name, self.trial.wanted) for name in self.answers)
+        if is_half(self.dtype):
+            said = "not proven: its layers cannot be had in more than 16 bits"
+            return self._agreement(worst, tolerance, self.dtype, (said, *remarks))
+        return self._agreement(worst, tolerance, self.dtype, remarks)
+
+    def _compiled(self, tolerance: float, called: Outputs) -> tuple[str, ...]:
+        """What users should know of entry points that differ for no fault of the new model.
+
+        Raises:
+            VerificationError: One differs for which the new model is to blame.
+        """
+        remarks: list[str] = []
+        for name, answer in self.answers.items():
+            wanted = [self.trial.wanted, *([called] if name != "call" and called else [])]
+            if any(self._gap(name, each) <= tolerance for each in wanted):
+                continue
+            before = self.before[name]
+            if isinstance(before, Exception) or not self._gap(name, before) <= tolerance:
+                if isinstance(before, Exception) and isinstance(answer, Exception):
+                    remarks.append(f"{name} raises, as it did before: {gist(answer)}")
+                elif self.trial.is_random(self.reading, name):
+                    remarks.append(f"{name} is random in the model given, so it tells nothing")
+                else:
+                    self._refuse_entry_point(name, tolerance)
+        return tuple(remarks)
+
+    @property
+    def before(self) -> Mapping[str, Outputs | Exception]:
+        """What the model given answers through each entry point."""
+        if self._before is None:
+            self._before = self.trial.answers(self.reading.model)
+        return self._before
+
+    def _gap(self, name: str, wanted: Outputs) -> float:
+        answer = self.answers[name]
+        return np.inf if isinstance(answer, Exception) else max(gaps(answer, wanted), default=0.0)
+
+    def _agreement(
+        self, difference: float, tolerance: float, dtype: str, remarks: tuple[str, ...] = ()
+    ) -> Agreement:
+        points, unproven = tuple(self.answers), self.trial.unproven
+        return Agreement(difference, tolerance, dtype, points, unproven, remarks)
+
+    # --- what is withheld ------------------------------------------------------------------------
+
+    def _refuse(self, agreement: Agreement) -> None:
+        raise VerificationError(
+            f"{self.operation} gave a model that does not reproduce {self.reading.model.name}: "
+            f"{agreement}. It was withheld. Please report this model; meanwhile bnfix.freeze keeps "
+            "its BatchNormalization in inference mode."
+        )
+
+    def _refuse_entry_point(self, name: str, tolerance: float) -> None:
+        answer, called = self.answers[name], self.answers["call"]
+        seen = (
+            f"raises {gist(answer)}"
+            if isinstance(answer, Exception)
+            else f"is off by {self._gap(name, self.trial.wanted):.2g} of the scale of its outputs "
+            f"(tolerance {tolerance:.2g})"
+        )
+        right = not isinstance(called, Exception) and self._gap("call", self.trial.wanted) <= (
+            tolerance
+        )
+        if name == "call" or not right:
+            raise VerificationError(
+                f"{self.operation} gave a model that does not reproduce {self.reading.model.name}: "
+                f"{name} {seen}. It was withheld. Please report this model; meanwhile bnfix.freeze "
+                "keeps its BatchNormalization in inference mode."
+            )
+        raise MiscompiledError(
+            f"{self.operation} gave a model whose compiled code computes something else than its "
+            f"uncompiled code: {name} {seen}, though call is right. It was withheld. On a processor "
+            f"{miscompiled.SWITCH}, set before TensorFlow is imported, may mend it."
+        )
 
 
-def _run(reading: Reading, inputs: Any) -> list[Any]:
-    with reading.adapter.preserved(reading.model):
-        return reading.adapter.infer(reading.model, inputs)
-
-
-def _agreement(
-    adapter: Adapter, before: list[Any], new: Any, inputs: Any, depth: int, dtype: str
-) -> Agreement:
-    after = adapter.infer(new, inputs)
-    worst = 0.0
-    for ours, theirs in zip(after, before, strict=True):
-        scale = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
-        gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-        worst = max(worst, float(np.max(np.where(same, 0.0, gap), initial=0.0)) / scale)
-    return Agreement(worst if np.isfinite(worst) else np.inf, rounding(dtype, depth, 1.0), dtype)
-
-
-def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement | None:
-    """The comparison in float64 without baked `training=`, which may make a model random.
-
-    None where the layers cannot be had in float64.
-    """
-    written = reading.definitions.written()
-    baked = frozenset(key for key, _, node in written if node.training is not None)
-    try:
-        old = rebuild(reading, Edit(untrain=baked), dtype="float64").model
-        calm = replace(edit, untrain=edit.untrain | baked)
-        new = rebuild(reading, calm, dtype="float64").model
-        before = reading.adapter.infer(old, inputs)
-    except (UnsupportedModelError, *reading.adapter.run_errors):
-        return None
-    dtype = reading.adapter.coarsest_dtype(old)
-    return _agreement(reading.adapter, before, new, inputs, depth, dtype)
-
-
-def _rows(reading: Reading) -> int:
-    """One row tells all, unless a layer may look at the others: alone it might be erased there."""
-    apart = all(
-        keeps_rows_apart(call.kind, reading.layers[call.layer]) and not call.training
-        for call in reading.graph
-    )
-    return 1 if apart else 2
-
-
-def _runnable(reading: Reading) -> tuple[Any, list[Any]]:
-    """Inputs on which the model runs, in the structure that it takes, and what it makes of them."""
-    adapter, model = reading.adapter, reading.model
-    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
-    error: Exception | None = None
-    for flat in samples(specs, rows=_rows(reading)):
-        inputs = adapter.pack(adapter.input_structure(model), flat)
-        try:
-            return inputs, _run(reading, inputs)
-        except adapter.run_errors as failure:
-            error = failure
-    raise VerificationError(
-        f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it "
-        "accepts as "
-        "x=. Nothing was changed."
-    )
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)

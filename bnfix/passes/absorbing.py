@@ -30,10 +30,17 @@ class Absorbed:
 
 @dataclass
 class Folded:
-    """What has been folded so far; later BNs stand on it, so that chains fold one by one."""
+    """What has been folded so far; later BNs stand on it, so that chains fold one by one.
+
+    Attributes:
+        assign: What linear layers have become.
+        bypass: Calls of BNs that are gone.
+        careful: Whether unknown code behind a bias is a reason not to give one.
+    """
 
     assign: dict[LayerKey, Linear] = field(default_factory=dict[LayerKey, Linear])
     bypass: set[NodeKey] = field(default_factory=set[NodeKey])
+    careful: bool = False
 
 
 def map_of(norm: NormSpec, call: Call) -> Affine:

@@ -18,12 +18,13 @@ import numpy as np
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.edit import Edit, Lowered, Replacement
 from bnfix.graph.graph import Call
+from bnfix.graph.miscompiled import SWITCH, is_merged, merged
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
 from bnfix.passes import backward, forward
-from bnfix.passes.absorbing import Absorbed, Folded
+from bnfix.passes.absorbing import Absorbed, Folded, is_passed
 from bnfix.passes.objection import Objection
 from bnfix.report import Outcome, Report
 
@@ -34,16 +35,19 @@ _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
 _Direction = Callable[[Source, Call, NormSpec, Folded], list[Absorbed]]
 
 
-def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
+def plan(source: Source, *, lower: bool = False, careful: bool = False) -> tuple[Edit, Report]:
     """The edit that folds every BatchNormalization that can be folded, and one outcome for each.
 
-    With `lower` those that cannot become plain affine layers.
+    Args:
+        source: The model read.
+        lower: Turn those that cannot into plain affine layers.
+        careful: Keep those too behind whose bias code stands that compilers may get wrong.
     """
     norms: dict[LayerKey, Call] = {}
     for call in source.graph:
         if source.is_batch_norm(call.layer):
             norms.setdefault(call.layer, call)
-    done = Folded()
+    done = Folded(careful=careful)
     outcomes = {
         key: _outcome(source, call, done, backward.absorbing) for key, call in norms.items()
     }
@@ -108,6 +112,7 @@ def _fold(
         if not _equal(same, each.affine):
             raise Objection(f"the calls of {each.call.path} would need different weights")
     _check_all_reached(source, found, norms[0])
+    _check_compiled(source, found, norms, done)
     done.assign.update({key: each.linear for key, each in by_layer.items()})
     done.bypass.update(call.node for call in norms)
     return list(dict.fromkeys(each.call.path for each in found))
@@ -146,6 +151,33 @@ def _check_all_reached(source: Source, found: list[Absorbed], norm: Call) -> Non
                 f"{each.call.path} is called {len(calls)} times and not every call feeds "
                 f"{norm.path} or is fed by it"
             )
+
+
+def _check_compiled(
+    source: Source, found: list[Absorbed], norms: tuple[Call, ...], done: Folded
+) -> None:
+    """A bias must not complete what TensorFlow would merge, and compute wrongly, when it compiles."""
+    vanish = {norm.node for norm in norms}
+
+    def gone(call: Call) -> bool:
+        return call.node in vanish or is_passed(call, done)
+
+    for each in found:
+        if each.linear.bias is None or not is_merged(each.call, source.options):
+            continue
+        value, graph = each.call.outputs[0], source.graph
+        for hit in merged(graph, value, source.options, gone=gone, suspect_all=done.careful):
+            if not _is_merged_already(source, each.call):
+                raise Objection(
+                    f"with a bias, TensorFlow's compiled code would merge {each.call.path} with "
+                    f"{hit} on processors unless {SWITCH} is set"
+                )
+
+
+def _is_merged_already(source: Source, call: Call) -> bool:
+    linear = source.linear(call)
+    biased = linear is not None and linear.bias is not None
+    return biased and any(merged(source.graph, call.outputs[0], source.options))
 
 
 def _check_finite(each: Absorbed, norm: Call) -> None:

@@ -1,0 +1,124 @@
+"""What the outputs of a new model are held against: its source, run call by call or in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters import weights
+from bnfix.adapters.reading import Reading, flat_inputs
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey
+from bnfix.graph.edit import Edit, Plain, Replacement
+from bnfix.graph.graph import Value, unfold
+from bnfix.graph.structure import map_leaves
+
+Outputs = list[Any]
+
+
+def uncompiled(reading: Reading, inputs: Any) -> Outputs:
+    """Flat outputs of the model read in inference mode, uncompiled; it stays as it is."""
+    with reading.adapter.untouched(reading.model), reading.adapter.uncompiled():
+        return reading.adapter.infer(reading.model, inputs)
+
+
+def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -> Outputs:
+    """As `uncompiled`, with the `training=` that is written into `untrained` left out.
+
+    The layers of the model itself are called one after the other, so that nothing rests on how a
+    changed model is put together.
+    """
+    adapter, graph = reading.adapter, unfold(_without_training(reading.definitions, untrained))
+    fed = flat_inputs(adapter, reading.model, inputs)
+    tensors: dict[Value, Any] = {
+        value: adapter.to_tensor(array, adapter.tensor_spec(tensor))
+        for value, array, tensor in zip(graph.inputs, fed, reading.model.inputs, strict=True)
+    }
+    with adapter.untouched(reading.model), adapter.uncompiled():
+        for call in graph:
+            if call.kind == "InputLayer":
+                if call.inputs:
+                    tensors[call.outputs[0]] = tensors[call.inputs[0]]
+                continue
+            args, kwargs = map_leaves(
+                lambda leaf: tensors[leaf] if isinstance(leaf, Value) else leaf, call.arguments
+            )
+            if call.accepts_training:
+                kwargs["training"] = bool(call.training)
+            made = adapter.flatten(reading.layers[call.layer](*args, **kwargs))
+            tensors.update(zip(call.outputs, made, strict=True))
+    return [adapter.to_numpy(tensors[value]) for value in graph.outputs]
+
+
+def _without_training(definitions: Definitions, nodes: frozenset[NodeKey]) -> Definitions:
+    def plain(definition: Definition) -> Definition:
+        own = tuple(
+            replace(node, training=None) if (definition.key, position) in nodes else node
+            for position, node in enumerate(definition.nodes)
+        )
+        return replace(definition, nodes=own)
+
+    nested = {key: plain(each) for key, each in definitions.nested.items()}
+    return Definitions(plain(definitions.top), nested)
+
+
+def baked(reading: Reading) -> frozenset[NodeKey]:
+    """The calls into which a `training=` is written."""
+    written = reading.definitions.written()
+    return frozenset(key for key, _, node in written if node.training is not None)
+
+
+class Twins:
+    """The model read and what `edit` makes of it, both in float64 and without baked `training=`.
+
+    BatchNormalization is bnfix's own affine map in both, so that no arithmetic of Keras's is taken
+    for granted.
+
+    Attributes:
+        dtype: The least precise one in which a layer of either computes.
+    """
+
+    def __init__(self, reading: Reading, edit: Edit) -> None:
+        calm = baked(reading)
+        affine = _affine(reading)
+        ours = {key: new for key, new in affine.items() if key not in edit.replace}
+        self._adapter = reading.adapter
+        self._old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
+        changed = Edit(edit.assign, edit.bypass, edit.untrain | calm, {**ours, **edit.replace})
+        self._new = rebuild(reading, changed, dtype="float64").model
+        self.dtype = self._adapter.coarsest_dtype(self._old)
+
+    def outputs(self, inputs: Any) -> tuple[Outputs, Outputs]:
+        """Of the model read, and of what becomes of it."""
+        return self._adapter.infer(self._old, inputs), self._adapter.infer(self._new, inputs)
+
+
+def twins(reading: Reading, edit: Edit) -> Twins | None:
+    """None where the layers cannot be had in float64."""
+    try:
+        return Twins(reading, edit)
+    except (UnsupportedModelError, *reading.adapter.run_errors):
+        return None
+
+
+def _affine(reading: Reading) -> dict[LayerKey, Replacement]:
+    """Each BatchNormalization as the affine map that it is; one that sees a mask has to pass it.
+
+    Computed here anew from the layer's weights, so that folding and its proof can share no mistake.
+    """
+    found: dict[LayerKey, Replacement] = {}
+    for call in reading.graph:
+        axis = reading.channel_axis(call) if reading.is_batch_norm(call.layer) else None
+        if axis is None or call.masked:
+            continue
+        layer = reading.layers[call.layer]
+        mean, variance = weights.read_statistics(layer)
+        gamma, beta = weights.read_affine(layer)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + float(layer.epsilon))
+            shift = (0.0 if beta is None else beta) - scale * mean
+        found[call.layer] = Plain(axis, scale, shift)
+    return found

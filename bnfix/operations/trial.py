@@ -1,0 +1,149 @@
+"""The inputs on which two models are compared, and what they answer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.reading import Reading
+from bnfix.data.structure import map_arrays
+from bnfix.errors import VerificationError, gist
+from bnfix.graph.definition import NodeKey
+from bnfix.operations import reference
+from bnfix.operations.reference import Outputs
+from bnfix.operations.samples import domains, samples
+
+#: Two, so that an output that does not depend on the input shows.
+_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs of a model and its own answers to them.
+
+    Attributes:
+        reading: Of the model.
+        inputs: In the structure that it takes.
+        wanted: Its flat outputs, uncompiled.
+        unproven: Names of the outputs that these inputs leave as good as constant, or not finite.
+    """
+
+    reading: Reading
+    inputs: Any
+    wanted: Outputs
+    unproven: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reading: Reading, x: Any, untrained: frozenset[NodeKey]) -> Trial:
+        """On `x`, or on inputs made from what the model says of them.
+
+        Args:
+            reading: Of the model.
+            x: Inputs, or None.
+            untrained: Calls whose baked `training=` is left out.
+
+        Raises:
+            VerificationError: It runs on none of them.
+        """
+        best: Trial | None = None
+        error: Exception | None = None
+        for inputs in [x] if x is not None else _made(reading):
+            try:
+                wanted = _wanted(reading, inputs, untrained)
+            except reading.adapter.run_errors as failure:
+                error = failure
+                continue
+            trial = cls(reading, inputs, wanted, _unexcited(reading, wanted))
+            if best is None or len(trial.unproven) < len(best.unproven):
+                best = trial
+            if not best.unproven:
+                break
+        if best is None:
+            raise VerificationError(
+                f"{reading.model.name} could not be run on "
+                f"{'generated inputs' if x is None else 'x'} ({gist(error or ValueError())}). "
+                "Pass inputs that it accepts as x=."
+            )
+        return best
+
+    def answers(self, model: Any) -> Mapping[str, Outputs | Exception]:
+        """What `model` answers through each entry point, or what it raises there."""
+        adapter = self.reading.adapter
+        found: dict[str, Outputs | Exception] = {}
+        with adapter.functions_kept(model):
+            for name, call in adapter.entry_points(model).items():
+                with adapter.untouched(model):
+                    try:
+                        given = map_arrays(adapter.fed, self.inputs)
+                        made = adapter.flatten(call(given))
+                        found[name] = [adapter.to_numpy(tensor) for tensor in made]
+                    except adapter.run_errors as failure:
+                        found[name] = failure
+        return found
+
+    def is_random(self, reading: Reading, name: str) -> bool:
+        """Whether the model given answers differently each time through that entry point."""
+        first, again = (self.answers(reading.model)[name] for _ in range(2))
+        if isinstance(first, Exception) or isinstance(again, Exception):
+            return False
+        return max(gaps(first, again), default=0.0) > 0
+
+
+def gaps(ours: Outputs, theirs: Outputs) -> list[float]:
+    """By output, the largest difference over the scale of `theirs`.
+
+    Infinite where one is finite and the other is not, or where they differ in number or shape.
+    """
+    if [np.shape(one) for one in ours] != [np.shape(other) for other in theirs]:
+        return [np.inf]
+    return [
+        _gap(np.asarray(one), np.asarray(other)) for one, other in zip(ours, theirs, strict=True)
+    ]
+
+
+def _gap(ours: Any, theirs: Any) -> float:
+    if ours.dtype.kind not in "fc" or not ours.size:
+        return 0.0 if np.array_equal(ours, theirs) else np.inf
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    finite = np.isfinite(theirs)
+    if not np.array_equal(finite, np.isfinite(ours)):
+        return np.inf
+    scale = float(np.max(np.abs(theirs[finite]), initial=0.0)) or 1.0
+    return float(np.max(np.abs(ours[finite] - theirs[finite]), initial=0.0)) / scale
+
+
+def _wanted(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -> Outputs:
+    if untrained:
+        return reference.call_by_call(reading, inputs, untrained)
+    return reference.uncompiled(reading, inputs)
+
+
+def _made(reading: Reading) -> Iterator[Any]:
+    """Inputs in the structure that the model takes."""
+    adapter, model = reading.adapter, reading.model
+    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
+    expected = domains(reading.graph, lambda call: reading.layers[call.layer])
+    for flat in samples(specs, rows=_ROWS, expected=expected):
+        yield adapter.pack(adapter.input_structure(model), flat)
+
+
+def _unexcited(reading: Reading, outputs: Outputs) -> tuple[str, ...]:
+    labels = reading.adapter.output_labels(reading.model, outputs)
+    return tuple(
+        label
+        for label, output in zip(labels, outputs, strict=True)
+        if not _is_excited(np.asarray(output))
+    )
+
+
+def _is_excited(output: Any) -> bool:
+    """Whether `output` is finite somewhere and not the same for each row."""
+    if output.dtype.kind not in "fc":
+        return bool(output.size)
+    if not output.size or not np.isfinite(output).any():
+        return False
+    rows = output if len(output) > 1 else output.reshape(-1)
+    return bool(np.any(rows[1:] != rows[:1]))
