@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
@@ -12,8 +13,10 @@ from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.operations.verify import verify
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def fold(
     model: Any,
     *,
@@ -52,8 +55,7 @@ def fold(
         raise UnsupportedModelError(
             f"fold(strict=True): {len(report.declined)} of {len(report.outcomes)} "
             "BatchNormalizations "
-            f"of {model.name} must stay:\n{listed}\nLeave strict out to fold the rest. "
-            "Nothing was changed.",
+            f"of {model.name} must stay:\n{listed}\nLeave strict out to fold the rest.",
             path=report.declined[0].path,
         )
     if edit:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.select import Selection
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def strip_training(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
     """Remove every `training=` that was written into a call when the model was made.
 

@@ -60,7 +60,7 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
         raise VerificationError(
             f"{operation} gave a model that does not reproduce {reading.model.name}: {agreement}. "
             "It "
-            "was withheld and the model given was not changed. Please report this model; meanwhile "
+            "was withheld. Please report this model; meanwhile "
             "bnfix.freeze keeps its BatchNormalization in inference mode."
         )
     return agreement
@@ -125,5 +125,5 @@ def _runnable(reading: Reading) -> tuple[Any, list[Any]]:
     raise VerificationError(
         f"{model.name} could not be run on generated inputs ({error}). Pass inputs that it "
         "accepts as "
-        "x=. Nothing was changed."
+        "x=."
     )
