@@ -19,6 +19,7 @@ from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.restoring import all_or_nothing
 
 
 class _Callback:
@@ -89,6 +90,7 @@ class RecalibrateBN(_Callback):
         DataError: `ds` can be read only once, is no calibration data, or never ends.
     """
 
+    @all_or_nothing()
     def __init__(self, ds: Any, every: int = 1, **options: Any) -> None:
         super().__init__()
         _check_whole("RecalibrateBN", "every", every, at_least=1)
@@ -142,12 +144,14 @@ class FreezeBN(_Callback):
         layers: As for `freeze`: paths or a function of a path; all by default.
     """
 
+    @all_or_nothing()
     def __init__(self, at_epoch: int, *, layers: Selection = None) -> None:
         super().__init__()
         _check_whole("FreezeBN", "at_epoch", at_epoch, at_least=0)
         self.at_epoch = at_epoch
         self.layers = layers
 
+    @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
         if self.model.built:  # a path that does not exist is told now, not many epochs later
             self._trained()
@@ -178,7 +182,7 @@ def _check_readable(ds: Any, options: dict[str, Any]) -> None:
         raise DataError(
             f"RecalibrateBN reads its data each time anew, and {type(ds).__name__} can be read "
             "only once. Pass arrays, a tf.data.Dataset, a PyDataset or Sequence, or a list of its "
-            "batches behind an __iter__ of your own. Nothing was changed."
+            "batches behind an __iter__ of your own."
         )
     sizes = {name: options[name] for name in ("batch_size", "steps") if name in options}
     batches(ds, **sizes)

@@ -152,8 +152,7 @@ def check_extra() -> None:
             importlib.import_module(name)
     except ImportError as error:
         raise BnfixError(
-            "the demo needs scikit-learn and matplotlib: "
-            'pip install "bnfix[demo]". Nothing was run.'
+            'the demo needs scikit-learn and matplotlib: pip install "bnfix[demo]".'
         ) from error
 
 

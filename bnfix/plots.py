@@ -23,9 +23,7 @@ def draw_repair(result: DemoResult, out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BnfixError(
-            'pictures need matplotlib: pip install "bnfix[demo]". Nothing was written.'
-        ) from error
+        raise BnfixError('pictures need matplotlib: pip install "bnfix[demo]".') from error
     # Not through pyplot, which would choose a display for the caller's whole process.
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.3, 1.3, 1))

@@ -26,25 +26,27 @@ ROOMS = {
     "errors": set(),
     "report": set(),
     "progress": set(),
+    "restoring": {"errors"},
     "numerics": {"errors"},
     "graph": {"errors", "numerics"},
     "data": {"errors", "graph"},
     "passes": {"errors", "report", "numerics", "graph"},
-    "adapters": {"errors", "numerics", "graph"},
-    "checks": {"errors", "report", "numerics", "graph", "adapters", "data"},
+    "adapters": {"errors", "restoring", "numerics", "graph"},
+    "checks": {"errors", "report", "restoring", "numerics", "graph", "adapters", "data"},
     "diagnosis": {"errors", "report", "numerics", "graph", "adapters", "data"},
     "breadth_first": {"errors", "progress", "numerics", "graph", "adapters", "data"},
     "recalibration": {
-        "errors", "report", "progress", "numerics", "graph", "adapters", "data", "breadth_first",
+        "errors", "report", "progress", "restoring", "numerics", "graph", "adapters", "data",
+        "breadth_first",
     },
     "fitting": {
         "errors", "report", "numerics", "graph", "adapters", "data", "passes", "breadth_first",
     },
     "operations": {
-        "errors", "report", "progress", "numerics", "graph", "adapters", "data", "passes",
-        "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
+        "errors", "report", "progress", "restoring", "numerics", "graph", "adapters", "data",
+        "passes", "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
-    "files": {"errors", "report", "data", "adapters", "operations"},
+    "files": {"errors", "report", "restoring", "data", "adapters", "operations"},
 }  # fmt: skip
 #: The outermost modules may use anything.
 OUTER = {"__init__", "__main__", "callbacks", "cli", "demo", "plots"}

@@ -61,7 +61,7 @@ class Adapter(Values):
         if name not in found:
             raise OptionError(
                 f"{self.keras.__name__}.applications has no {name!r} with a preprocess_input; "
-                f"there is one in {', '.join(sorted(found))}. Nothing was changed."
+                f"there is one in {', '.join(sorted(found))}."
             )
         return partial(found[name], data_format="channels_last")
 

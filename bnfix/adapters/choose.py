@@ -27,8 +27,7 @@ def adapter_of(model: Any) -> Adapter:
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise UnsupportedModelError(
         f"expected a Keras 3 or tf_keras model, got {kind}. Pass the model itself; a layer can be "
-        "wrapped in a Sequential, a file be opened with that Keras's load_model. "
-        "Nothing was changed."
+        "wrapped in a Sequential, a file be opened with that Keras's load_model."
     )
 
 

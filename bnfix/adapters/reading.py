@@ -184,8 +184,7 @@ def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataErr
     wanted = model.input if isinstance(model.input, dict) else adapter.input_names(model)
     return DataError(
         f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename "
-        "them. "
-        "Nothing was changed."
+        "them."
     )
 
 
@@ -217,9 +216,9 @@ def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
         return (
             f"{operation} needs a built model; {model.name} ({kind}) has never seen an input "
             "shape. "
-            "Call it once on a batch, or give it an Input. Nothing was changed."
+            "Call it once on a batch, or give it an Input."
         )
     return (
         f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
-        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it. Nothing was changed."
+        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it."
     )

@@ -158,7 +158,7 @@ class _Rebuilding:
         if seen is None or tuple(seen) != wanted:
             raise UnsupportedModelError(
                 f"{node.name}: the layer in its place makes {made if seen is None else tuple(seen)}"
-                f" of inputs of shape {wanted}; it has to keep the shape. Nothing was changed.",
+                f" of inputs of shape {wanted}; it has to keep the shape.",
                 path=node.name,
             )
 
@@ -243,7 +243,7 @@ class _Rebuilding:
                 f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} variables, its copy "
                 "from "
                 f"get_config() has {len(ours)} or other shapes. Let get_config() return everything "
-                "that its constructor needs. Nothing was changed.",
+                "that its constructor needs.",
                 path=old.name,
             )
         for variable, source in zip(ours, theirs, strict=True):

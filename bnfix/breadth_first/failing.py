@@ -14,7 +14,7 @@ def failure(error: BaseException, *, path: str, where: str) -> ModelError:
     """How to say that the model raised `error` at the layer at `path`, on "batch 3"."""
     return ModelError(
         f"{path} raised {gist(error)} on {where} of the calibration data. The model has to run "
-        "on that data; call model(x) on that batch to see it fail alone. Nothing was changed.",
+        "on that data; call model(x) on that batch to see it fail alone.",
         path=path,
     )
 

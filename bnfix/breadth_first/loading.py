@@ -45,9 +45,7 @@ def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Lo
         empty = False
         yield _fitting(adapter, model, batch, specs)
     if empty:
-        raise DataError(
-            "the calibration data is empty: at least one batch is required. Nothing was changed."
-        )
+        raise DataError("the calibration data is empty: at least one batch is required.")
 
 
 def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:

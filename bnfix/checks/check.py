@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.checks.findings import Blame
@@ -18,10 +19,12 @@ from bnfix.checks.measure import EntryPoints, measure
 from bnfix.checks.report import CheckReport, Finding, worst
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
+from bnfix.restoring import all_or_nothing
 
 __all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
 
 
+@all_or_nothing(state.settings)
 def check(
     model: Any, x: Any, *, rows: int = 8, export: bool = False, training: bool = False
 ) -> CheckReport:
@@ -54,7 +57,7 @@ def check(
     if not model.built:
         raise UnsupportedModelError(
             f"check needs a built model; {model.name} ({type(model).__name__}) has never seen an "
-            "input shape. Call it once on a batch, or give it an Input. Nothing was changed."
+            "input shape. Call it once on a batch, or give it an Input."
         )
     probes, notes = probes_from(adapter, model, x, rows)
     with ExitStack() as undo:

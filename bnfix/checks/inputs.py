@@ -26,10 +26,7 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
     """
     if rows < 2:
-        raise DataError(
-            f"check compares rows of one batch: rows must be at least 2; got {rows}. Nothing was "
-            "changed."
-        )
+        raise DataError(f"check compares rows of one batch: rows must be at least 2; got {rows}.")
     specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
@@ -51,7 +48,7 @@ def _inputs(model: Any) -> list[Any]:
 def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) -> int:
     """Number of rows in `taken`, which fits the model."""
     if taken is None:
-        raise DataError("x is empty; check needs at least two rows. Nothing was changed.")
+        raise DataError("x is empty; check needs at least two rows.")
     if specs:
         number = check_fits(
             flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0
@@ -63,7 +60,7 @@ def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) 
     if number < 2:
         raise DataError(
             "check needs at least two rows to tell whether they influence each other; got "
-            f"{number}. Nothing was changed."
+            f"{number}."
         )
     return number
 

@@ -214,7 +214,7 @@ class EntryPoint:
         except Exception as error:
             raise ModelError(
                 f"{self.model.name} cannot be run through {self.name}: {gist(error)}. Pass x as "
-                "you pass it to predict. Nothing was changed."
+                "you pass it to predict."
             ) from error
 
 

@@ -14,6 +14,7 @@ from bnfix.cli.examining import check, diagnose, inspect
 from bnfix.cli.quiet import only_our_warnings
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError
+from bnfix.restoring import all_or_nothing
 
 #: How a command ends that has no answer; a wrong command line ends with Click's 2.
 REFUSED, FAILED = 3, 4
@@ -63,7 +64,7 @@ def run(argv: Sequence[str] | None) -> int:
     """Run the command line `argv` (by default the process's own); its exit status."""
     try:
         with only_our_warnings():
-            return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
+            return _answer(argv)
     except click.Abort as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             return INTERRUPTED
@@ -78,6 +79,11 @@ def run(argv: Sequence[str] | None) -> int:
     except Exception:
         traceback.print_exc()
         return FAILED
+
+
+@all_or_nothing()  # a command writes one file at most, and that last
+def _answer(argv: Sequence[str] | None) -> int:
+    return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
 
 
 #: What messages, which speak of functions, advise; and the options that stand for it here.

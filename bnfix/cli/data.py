@@ -50,12 +50,12 @@ class Data:
         if self.preprocess and (self.scale is not None or self.offset is not None):
             raise click.UsageError(
                 "--preprocess scales values as its network was trained; give either that or "
-                "--scale and --offset. Nothing was changed."
+                "--scale and --offset."
             )
         if self.path and not self.path.is_dir() and (self.labels or self.image_size):
             raise click.UsageError(
                 f"--labels and --image-size are for folders of images; {self.path} is a file. "
-                "Labels of arrays are y in a .npz file. Nothing was changed."
+                "Labels of arrays are y in a .npz file."
             )
 
     def of(self, model: Any) -> Any:
@@ -79,7 +79,7 @@ class Data:
             raise OptionError(
                 f"{self.path} has several inputs, {', '.join(arrays[0])}, and values of one are "
                 "not prepared as those of another. Save them prepared, and leave --scale, "
-                "--offset and --preprocess out. Nothing was changed."
+                "--offset and --preprocess out."
             )
         for batch in batches(arrays, batch_size=self.batch_size):
             x = batch.x if prepare is None else prepare(np.asarray(batch.x, np.float32))
@@ -90,7 +90,7 @@ class Data:
         if len(specs) != 1:
             raise DataError(
                 f"a folder of images is one input; {model.name} has {len(specs)} declared. Pass "
-                "arrays in a .npz file, by the names of the inputs. Nothing was changed."
+                "arrays in a .npz file, by the names of the inputs."
             )
         return ImageFolder(
             Path(str(self.path)),

@@ -71,7 +71,7 @@ def _imported(name: str) -> ModuleType:
     if file.suffix == ".py" and not file.is_file():
         raise OptionError(
             f"--custom {name}: there is no such file. Pass a Python file or the name of a module "
-            "that defines the model's layers. Nothing was changed."
+            "that defines the model's layers."
         )
     # Where Python itself would look, were the file run, or the module started with -m.
     folder = str(file.parent.resolve()) if file.suffix == ".py" else str(Path.cwd())
@@ -82,7 +82,7 @@ def _imported(name: str) -> ModuleType:
     except Exception as error:  # whatever the user's code raises
         raise OptionError(
             f"--custom {name} cannot be imported: {gist(error)}{_where(error)}. Mend it, or leave "
-            "it out. Nothing was changed."
+            "it out."
         ) from error
 
 

@@ -44,6 +44,4 @@ class Target:
 
 
 def _refusal(what: str) -> click.BadParameter:
-    return click.BadParameter(
-        f"{what}. Choose another place. Nothing was changed.", param_hint="'-o' / '--out'"
-    )
+    return click.BadParameter(f"{what}. Choose another place.", param_hint="'-o' / '--out'")

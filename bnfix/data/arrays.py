@@ -15,7 +15,6 @@ import numpy as np
 
 from bnfix.errors import DataError, gist
 
-_UNCHANGED = "Nothing was changed."
 _LABELS, _WEIGHT = "y", "sample_weight"
 
 
@@ -39,7 +38,7 @@ def read_arrays(file: Path, names: Sequence[str], *, limit: int | None = None) -
     except Exception as error:  # whatever a damaged archive makes zip and zlib raise
         raise DataError(
             f"{file} cannot be read as arrays: {gist(error)}. Write it with numpy.save or "
-            f"numpy.savez, without pickled objects. {_UNCHANGED}"
+            f"numpy.savez, without pickled objects."
         ) from error
     arrays = {key: array[:limit] if array.ndim else array for key, array in arrays.items()}
     return _parts(file, arrays, list(names))
@@ -72,5 +71,5 @@ def _which_is_which(file: Path, arrays: dict[str, Any], names: list[str]) -> str
     return (
         f"{file} holds {', '.join(arrays) or 'nothing'}; the model's inputs are looked for under "
         f"{inputs}, labels under {_LABELS}, weights of rows, which need labels, under {_WEIGHT}. "
-        f"Save it with these keys and no others. {_UNCHANGED}"
+        f"Save it with these keys and no others."
     )

@@ -18,8 +18,6 @@ import numpy as np
 from bnfix.data.structure import leaves, map_arrays
 from bnfix.errors import DataError
 
-_UNCHANGED = "Nothing was changed."
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -79,13 +77,13 @@ def _numbered(items: Iterable[Any]) -> Iterator[Batch]:
 
 def _check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise DataError(f"{name} must be a whole number of at least 1; got {value!r}. {_UNCHANGED}")
+        raise DataError(f"{name} must be a whole number of at least 1; got {value!r}.")
 
 
 def _items(ds: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
     """What `ds` holds, batch by batch, each still `x`, `(x, y)` or `(x, y, weight)`."""
     if ds is None:
-        raise DataError(f"no data was given: {_accepted()} {_UNCHANGED}")
+        raise DataError(f"no data was given: {_accepted()}")
     if _is_tf_dataset(ds):
         return _from_tf_dataset(ds, steps)
     if _is_indexed(ds):
@@ -94,7 +92,7 @@ def _items(ds: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
         return _from_arrays(ds, batch_size)
     if isinstance(ds, Iterable) and not isinstance(ds, (str, bytes, Mapping, tuple)):
         return iter(ds)
-    raise DataError(f"{type(ds).__name__} is no calibration data: {_accepted()} {_UNCHANGED}")
+    raise DataError(f"{type(ds).__name__} is no calibration data: {_accepted()}")
 
 
 def _accepted() -> str:
@@ -112,7 +110,7 @@ def _parts(item: Any, where: str) -> tuple[Any, ...]:
         raise DataError(
             f"{where} is a tuple of {len(item)}; x, (x, y) or (x, y, weight) is required. Several "
             "inputs "
-            f"of one model go into a list. {_UNCHANGED}"
+            f"of one model go into a list."
         )
     return item
 
@@ -134,13 +132,13 @@ def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
     _parts(ds, "the data")
     shapes = [tuple(leaf.shape) for leaf in leaves(ds) if leaf is not None]
     if not shapes or any(not shape for shape in shapes):
-        raise DataError(f"the data has an array without rows: shapes are {shapes}. {_UNCHANGED}")
+        raise DataError(f"the data has an array without rows: shapes are {shapes}.")
     lengths = sorted({shape[0] for shape in shapes})
     if len(lengths) > 1:
         raise DataError(
             f"the arrays differ in length: {lengths} rows. All need the same number of rows; (x, "
             "y) is "
-            f"a tuple, several inputs of one model are a list. {_UNCHANGED}"
+            f"a tuple, several inputs of one model are a list."
         )
     return (
         map_arrays(partial(_cut, start, start + batch_size), ds)
@@ -190,5 +188,5 @@ def _endless(what: str) -> DataError:
     return DataError(
         f"{what} never ends, and calibration reads all of it. Pass steps=, the number of batches "
         "to "
-        f"take, or leave out repeat(). {_UNCHANGED}"
+        f"take, or leave out repeat()."
     )

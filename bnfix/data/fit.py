@@ -10,8 +10,6 @@ import numpy as np
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
 
-_UNCHANGED = "Nothing was changed."
-
 
 def check_fits(
     flat: Sequence[Any], names: Sequence[str], specs: Sequence[TensorSpec], *, index: int
@@ -33,7 +31,7 @@ def check_fits(
             f"batch {index} has {len(flat)} inputs; the model takes {len(specs)}: "
             f"{', '.join(names)}. A tuple is (x, y, weight), a list is several inputs; a list of "
             "batches "
-            f"goes in as iter(...). {_UNCHANGED}"
+            f"goes in as iter(...)."
         )
     rows = 0
     for array, name, spec in zip(flat, names, specs, strict=True):
@@ -45,14 +43,14 @@ def check_fits(
             raise DataError(
                 f"{where}: got shape {shape}; the model takes {_shown(spec.shape)}. Reshape or "
                 "resize the "
-                f"data as for training. {_UNCHANGED}"
+                f"data as for training."
             )
         _check_values(array, dtype, spec, where)
         if rows and shape[0] != rows:
             raise DataError(
                 f"{where}: got {shape[0]} rows where the input before has {rows}. All inputs of a "
                 "batch "
-                f"need the same number of rows. {_UNCHANGED}"
+                f"need the same number of rows."
             )
         rows = shape[0]
     return rows
@@ -90,11 +88,11 @@ def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
         dtype == "string" or dtype == "object" or dtype.startswith(("str", "bytes", "<U", "|S"))
     )
     if is_text != (spec.dtype == "string"):
-        raise DataError(f"{where}: got dtype {dtype}; {wanted}. Convert the data. {_UNCHANGED}")
+        raise DataError(f"{where}: got dtype {dtype}; {wanted}. Convert the data.")
     if is_text:
         return
     if "complex" in dtype:
-        raise DataError(f"{where}: got dtype {dtype}; {wanted}. Split it. {_UNCHANGED}")
+        raise DataError(f"{where}: got dtype {dtype}; {wanted}. Split it.")
     if "float" not in dtype:
         return
     values = np.asarray(array)
@@ -105,10 +103,9 @@ def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
         raise DataError(
             f"{where}: {int((~finite).sum())} of {values.size} values are not finite. Calibration "
             "data "
-            f"must be finite; look at row {int(np.argwhere(~finite)[0][0])}. {_UNCHANGED}"
+            f"must be finite; look at row {int(np.argwhere(~finite)[0][0])}."
         )
     if "int" in spec.dtype and not np.array_equal(values, np.round(values)):
         raise DataError(
-            f"{where}: got dtype {dtype} with fractions; {wanted}. Is this another input's data? "
-            f"{_UNCHANGED}"
+            f"{where}: got dtype {dtype} with fractions; {wanted}. Is this another input's data?"
         )

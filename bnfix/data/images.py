@@ -27,7 +27,6 @@ LABEL_MODES = ("int", "categorical", "binary")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: How modes of 16 and 32 bits begin; Pillow would cut off what is above 255.
 _DEEP = ("I", "F")
-_UNCHANGED = "Nothing was changed."
 
 Images = npt.NDArray[np.float32]
 Prepare = Callable[[Images], Any]
@@ -62,7 +61,7 @@ class ImageForm:
         if len(shape) != 3 or not {shape[0], shape[-1]} & set(_MODES):
             raise DataError(
                 f"the model takes {_shown(shape)}, which is no image of 1, 3 or 4 channels. Pass "
-                f"arrays (.npy or .npz) instead of a folder of images. {_UNCHANGED}"
+                f"arrays (.npy or .npz) instead of a folder of images."
             )
         first = shape[-1] not in _MODES
         channels = shape[0] if first else shape[-1]
@@ -75,13 +74,13 @@ def _size(wanted: tuple[int | None, ...], given: tuple[int, int] | None) -> tupl
         if wanted[0] is None or wanted[1] is None:
             raise OptionError(
                 f"the model takes images of any size: {_shown(wanted)} (height, width). Say which "
-                f"one to resize them to, such as 224x224. {_UNCHANGED}"
+                f"one to resize them to, such as 224x224."
             )
         return wanted[0], wanted[1]
     if any(want not in (None, got) for want, got in zip(wanted, given, strict=True)):
         raise OptionError(
             f"the image size is {given[0]}x{given[1]}; the model takes {_shown(wanted)} (height, "
-            f"width). Leave the size out. {_UNCHANGED}"
+            f"width). Leave the size out."
         )
     return given
 
@@ -177,9 +176,7 @@ def _check_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:
-        raise BnfixError(
-            f'reading images needs Pillow: pip install "bnfix[images]". {_UNCHANGED}'
-        ) from error
+        raise BnfixError('reading images needs Pillow: pip install "bnfix[images]".') from error
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -193,7 +190,7 @@ def _images_below(folder: Path) -> list[Path]:
     if not found:
         raise DataError(
             f"{folder} holds no images: files that end in {', '.join(SUFFIXES)} are read, in "
-            f"sub-folders too. {_UNCHANGED}"
+            f"sub-folders too."
         )
     return found
 
@@ -206,13 +203,13 @@ def _classes(folder: Path, files: list[Path], labels: str | None) -> list[str]:
     if outside:
         raise DataError(
             f"{outside[0]} is in no sub-folder of {folder}, whose names are the labels. Move it "
-            f"into that of its class, or leave the labels out. {_UNCHANGED}"
+            f"into that of its class, or leave the labels out."
         )
     classes = sorted({file.relative_to(folder).parts[0] for file in files})
     if labels == "binary" and len(classes) != 2:
         raise DataError(
             f"binary labels need 2 sub-folders of {folder}; there are {len(classes)}: "
-            f'{", ".join(classes)}. "int" and "categorical" take any number. {_UNCHANGED}'
+            f'{", ".join(classes)}. "int" and "categorical" take any number.'
         )
     return classes
 
@@ -221,7 +218,7 @@ def _check_bits(file: Path, mode: str) -> None:
     if mode.startswith(_DEEP):
         raise DataError(
             f"{file} has more than 8 bits a channel (mode {mode}), which would be cut off at 255. "
-            f"Convert it to 8 bits, or pass arrays (.npy or .npz). {_UNCHANGED}"
+            f"Convert it to 8 bits, or pass arrays (.npy or .npz)."
         )
 
 
@@ -229,9 +226,9 @@ def _unreadable(file: Path, error: Exception) -> DataError:
     if "DecompressionBomb" in type(error).__name__:
         return DataError(
             f"{file} claims to have more pixels than are decoded safely: {error} Resize it, or "
-            f"take it out of the folder. {_UNCHANGED}"
+            f"take it out of the folder."
         )
     return DataError(
         f"{file} cannot be read as an image: {type(error).__name__}: {error}. Replace it, or take "
-        f"it out of the folder. {_UNCHANGED}"
+        f"it out of the folder."
     )

@@ -146,7 +146,7 @@ class Archive:
     def _refuse(self, what: str, required: str) -> NoReturn:
         raise FileError(
             f"{self.name} holds {what}. An archive {required} is required; save the model again "
-            "from where it came. Nothing was changed."
+            "from where it came."
         )
 
 

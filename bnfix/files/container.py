@@ -76,9 +76,7 @@ def format_of(path: str | os.PathLike[str]) -> tuple[Path, Format]:
     try:
         return where, _recognized(where)
     except OSError as error:
-        raise FileError(
-            f"{where} cannot be read: {error.strerror or error}. Nothing was changed."
-        ) from error
+        raise FileError(f"{where} cannot be read: {error.strerror or error}.") from error
 
 
 def _recognized(path: Path) -> Format:
@@ -105,7 +103,7 @@ def _recognized(path: Path) -> Format:
 def _refuse(path: Path, what: str) -> NoReturn:
     raise FileError(
         f"{path} is {what}. A model file is required: .h5 or .hdf5, .keras, .weights.h5, or the "
-        "folder of a SavedModel. Nothing was changed."
+        "folder of a SavedModel."
     )
 
 
@@ -147,7 +145,7 @@ def _json_attribute(path: Path, hdf5: Hdf5, name: str) -> Json | None:
     if not isinstance(text, str):
         raise FileError(
             f"{path.name}: its {name} is a {type(text).__name__}; the JSON text that Keras writes "
-            "is required. Nothing was changed."
+            "is required."
         )
     return parsed(text, f"{path.name}: its {name}")
 

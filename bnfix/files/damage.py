@@ -27,5 +27,5 @@ def understood(
     except unreadable as error:
         raise FileError(
             f"{name}: {where} cannot be read as {form}: {gist(error)}. A whole file is required; "
-            "fetch or copy it again. Nothing was changed."
+            "fetch or copy it again."
         ) from error

@@ -234,7 +234,7 @@ class Hdf5:
         place = where.strip("/")[:_SHOWN] or "the root group"
         raise FileError(
             f"{self.name}: {place} holds {what}. Keras writes no such thing, so bnfix does not "
-            "follow it; save the model again from where it came. Nothing was changed."
+            "follow it; save the model again from where it came."
         )
 
 

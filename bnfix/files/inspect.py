@@ -15,8 +15,10 @@ from bnfix.files.norms import Arrays, record, record_of_weights
 from bnfix.files.placing import Places, placing_in
 from bnfix.files.report import FileReport, LayerRecord, NormRecord
 from bnfix.files.trust import Danger, concerns
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing()
 def inspect(path: str | os.PathLike[str]) -> FileReport:
     """Report what a model file holds: who wrote it, its layers, and each BatchNormalization.
 

@@ -22,10 +22,12 @@ from bnfix.errors import BnfixWarning, FileError
 from bnfix.files.container import Format, Stored, format_of, opened
 from bnfix.files.plan import Plan, plan_for
 from bnfix.files.survey import survey
+from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = {Format.H5: (".h5", ".hdf5"), Format.KERAS: (".keras",)}
 
 
+@all_or_nothing()
 def load(
     path: str | os.PathLike[str],
     custom_objects: Mapping[str, Any] | None = None,
@@ -63,7 +65,7 @@ def load(
             raise FileError(
                 f"{plan.title} holds its weights in a form that is not looked into, so that "
                 "nobody knows what opening it would do. Save it as Keras does by itself, with "
-                "its weights in HDF5. Nothing was changed."
+                "its weights in HDF5."
             )
         survey(stored.weights)
     return _Opening(where, form, plan).result()
@@ -102,7 +104,7 @@ class _Opening:
                 self._failures[root] = error
                 return None
         if why:
-            warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=4)
+            warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=5)
         return model
 
     def _compiled(self, root: str, path: str) -> Any:

@@ -57,5 +57,5 @@ def _keep_mode(target: Path, draft: Path) -> None:
 def _not_written(path: Path, error: OSError) -> FileError:
     return FileError(
         f"{path} cannot be written: {error.strerror or error}. A folder that can be written to, "
-        "with room for the file, is required. Nothing was changed."
+        "with room for the file, is required."
     )

@@ -73,7 +73,7 @@ class Plan:
     def explanation(self, failures: Mapping[str, Exception]) -> str:
         """Why none of the Kerases tried opens the file, and what helps."""
         tried = "; ".join(f"{_TITLES[root]} says {gist(e)}" for root, e in failures.items())
-        return f"{self.title} cannot be opened. {self._hint()}{tried}. Nothing was changed."
+        return f"{self.title} cannot be opened. {self._hint()}{tried}."
 
     def _hint(self) -> str:
         if self.major == 1:
@@ -105,7 +105,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
         raise FileError(
             f"{title} holds weights alone, without the configuration of a model. Build the model "
             "by the code that made it and call model.load_weights(path); bnfix.inspect(path) shows "
-            "what is in it. Nothing was changed."
+            "what is in it."
         )
     model, training = _parts(stored)
     roots = _roots(stored, custom_objects)
@@ -140,7 +140,7 @@ def _refuse(title: str, found: list[Concern]) -> None:
         raise UnsafeFileError(
             f"{title} was not opened: {_told(dangers)}. Keras's safe mode would not stop all of "
             "that. Ask for the file without it; if you trust its author as you trust a program's, "
-            "pass allow_unsafe=True. Nothing was changed."
+            "pass allow_unsafe=True."
         )
     missing = [concern for concern in found if isinstance(concern, Missing)]
     if missing:
@@ -148,7 +148,7 @@ def _refuse(title: str, found: list[Concern]) -> None:
         names = ", ".join(dict.fromkeys(f"{m.name!r}: {m.name}" for m in missing))
         raise (UnsafeFileError if imports else FileError)(
             f"{title} needs code that is neither Keras's nor in the file: {_told(missing)}. Pass "
-            f"your own: bnfix.load(path, custom_objects={{{names}}}). Nothing was changed."
+            f"your own: bnfix.load(path, custom_objects={{{names}}})."
         )
 
 

@@ -29,10 +29,12 @@ from bnfix.files.save import write
 from bnfix.files.survey import survey
 from bnfix.operations.repair import repair
 from bnfix.report import Outcome
+from bnfix.restoring import all_or_nothing
 
 _FORMAT_OF_SUFFIX = {".h5": Format.H5, ".hdf5": Format.H5, ".keras": Format.KERAS}
 
 
+@all_or_nothing()
 def repair_file(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
@@ -131,26 +133,20 @@ def repair_file(
 def _check_target(source: Path, form: Format, target: Path, overwrite: bool) -> None:
     wanted = _FORMAT_OF_SUFFIX.get(target.suffix)
     if target.is_dir():
-        raise FileError(
-            f"{target} is a folder; the name of a file is required. Nothing was changed."
-        )
+        raise FileError(f"{target} is a folder; the name of a file is required.")
     if form is Format.SAVED_MODEL and wanted is None:
         raise FileError(
-            f"{target} names no format for the model in {source}: .keras or .h5 is required. "
-            "Nothing was changed."
+            f"{target} names no format for the model in {source}: .keras or .h5 is required."
         )
     if form is not Format.SAVED_MODEL and wanted not in (None, form):
         raise FileError(
             f"{target} would be {form.suffix} inside, as {source} is. A name that ends in "
-            f"{form.suffix} is required; bnfix.save(bnfix.load(path), other) changes the format. "
-            "Nothing was changed."
+            f"{form.suffix} is required; bnfix.save(bnfix.load(path), other) changes the format."
         )
     if target.exists() and not overwrite:
         same = target.samefile(source)
         what = "is the file to be repaired" if same else "exists"
-        raise FileError(
-            f"{target} {what}. Another name, or overwrite=True, is required. Nothing was changed."
-        )
+        raise FileError(f"{target} {what}. Another name, or overwrite=True, is required.")
 
 
 def _check_options(wishes: Wishes, *, fold: bool, with_data: bool) -> None:
@@ -158,17 +154,17 @@ def _check_options(wishes: Wishes, *, fold: bool, with_data: bool) -> None:
         raise OptionError(
             "strip_training=, freeze= and replace_non_finite= are for files that are edited "
             "without data; with ds= the model is repaired by its diagnosis. Leave these out, or "
-            "ds=. Nothing was changed."
+            "ds=."
         )
     if fold and not with_data:
-        raise OptionError("fold= opens the model, for which ds= is required. Nothing was changed.")
+        raise OptionError("fold= opens the model, for which ds= is required.")
 
 
 def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Outcome, ...]:
     if form is Format.SAVED_MODEL:
         raise FileError(
             f"{source} is a SavedModel, a program that cannot be edited. Pass ds=, or open it by "
-            "bnfix.load and save it as .keras. Nothing was changed."
+            "bnfix.load and save it as .keras."
         )
     with opened(source, form) as stored:
         if stored.weights is not None:
@@ -194,5 +190,5 @@ def _read_back(
     if not same:
         raise VerificationError(
             f"the repaired model of {source} does not come back from its file as it was written. "
-            "It was withheld. Load, repair and save it in another format. Nothing was changed."
+            "It was withheld. Load, repair and save it in another format."
         )

@@ -7,14 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bnfix.adapters import opening
+from bnfix.adapters import opening, state
 from bnfix.adapters.choose import adapter_of
 from bnfix.errors import FileError, gist
 from bnfix.files.place import replacing
+from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
+@all_or_nothing(state.settings)
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path` in the format of its extension; the old file or the new is there.
 
@@ -41,7 +43,7 @@ def place_for(path: str | os.PathLike[str]) -> Path:
     if where.suffix not in _SUFFIXES or where.name.endswith(".weights.h5"):
         raise FileError(
             f"{where} names no format that holds a model. A name that ends in "
-            f"{', '.join(_SUFFIXES)} is required, not in .weights.h5. Nothing was changed."
+            f"{', '.join(_SUFFIXES)} is required, not in .weights.h5."
         )
     return where
 
@@ -56,5 +58,5 @@ def write(model: Any, draft: Path) -> None:
     except Exception as error:  # whatever a Keras raises on a model
         raise FileError(
             f"{model.name} cannot be saved as {draft.suffix}: {gist(error)}. Another format may "
-            "hold it: .keras or .h5. Nothing was changed."
+            "hold it: .keras or .h5."
         ) from error

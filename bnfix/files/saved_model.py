@@ -57,7 +57,7 @@ def inspect_saved_model(path: Path) -> FileReport:
     except Exception as error:  # whatever TensorFlow raises on a checkpoint
         raise FileError(
             f"{path.name}: its variables cannot be read: {gist(error)}. A whole SavedModel is "
-            "required; fetch or copy it again. Nothing was changed."
+            "required; fetch or copy it again."
         ) from error
     records = tuple(record(layer, values) for layer, values in zip(norms, held, strict=True))
     return report_on(stored, layers, records)
@@ -74,7 +74,7 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
             f"{path.name} is a SavedModel without the configuration of its model: a program that "
             "can only be run. Build the model by the code that made it and call "
             f"model.load_weights({str(path / _CHECKPOINT)!r}); or, if you trust its author as you "
-            "trust a program's, pass allow_unsafe=True. Nothing was changed."
+            "trust a program's, pass allow_unsafe=True."
         )
     plan = plan_for(stored, objects, allow_unsafe=False)
     try:
@@ -91,7 +91,7 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
         except Exception as error:
             why = gist(error)
     if why:
-        warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=3)
+        warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=4)
     plan.log("tf_keras")
     return model
 
@@ -100,9 +100,7 @@ def _opened_as_program(path: Path, objects: Mapping[str, Any]) -> Any:
     try:
         return opening.open_model("tf_keras", str(path), objects, compile=True, safe=False)
     except Exception as error:
-        raise FileError(
-            f"{path.name} cannot be opened: tf_keras says {gist(error)}. Nothing was changed."
-        ) from error
+        raise FileError(f"{path.name} cannot be opened: tf_keras says {gist(error)}.") from error
 
 
 def _root_metadata(path: Path) -> Json | None:
@@ -112,13 +110,13 @@ def _root_metadata(path: Path) -> Json | None:
     if file.stat().st_size > _MAX_PROGRAM:
         raise FileError(
             f"{path.name}: its {name} has {file.stat().st_size:,} bytes; at most {_MAX_PROGRAM:,} "
-            "are read. Nothing was changed."
+            "are read."
         )
     try:
         text = opening.saved_metadata(file.read_bytes(), name)
     except Exception as error:  # protobuf's own error classes are no public names
         raise FileError(
             f"{path.name}: its {name} cannot be read: {gist(error)}. A whole SavedModel is "
-            "required; fetch or copy it again. Nothing was changed."
+            "required; fetch or copy it again."
         ) from error
     return parsed(text, f"{path.name}: its {name}") if text else None

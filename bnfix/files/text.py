@@ -78,5 +78,5 @@ def items_of(value: Any) -> list[Any]:
 def _refuse(where: str, what: str) -> NoReturn:
     raise FileError(
         f"{where} {what}. The configuration of a Keras model is required: JSON of sane size, each "
-        "key once. Save the model again from where it came. Nothing was changed."
+        "key once. Save the model again from where it came."
     )

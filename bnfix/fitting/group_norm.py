@@ -103,8 +103,7 @@ class _Fitting:
         if not np.all(np.isfinite(sums.sums)):
             raise StatisticsError(
                 f"{call.path}: what it is called on, or what it makes, is not finite in {where}. "
-                "The layers before it overflow there; look at their weights and at that batch. "
-                "Nothing was changed.",
+                "The layers before it overflow there; look at their weights and at that batch.",
                 path=call.path,
             )
         return sums

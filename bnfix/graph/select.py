@@ -34,8 +34,7 @@ def select(selection: Selection, paths: Iterable[str], *, what: str) -> set[str]
             raise SelectionError(
                 f"layers: no {what} at {prefix!r}; the model has them at "
                 f"{', '.join(known) or 'no path'}. "
-                "Give one of these paths, the name of a nested model, or a function of a path. "
-                "Nothing was changed.",
+                "Give one of these paths, the name of a nested model, or a function of a path.",
                 path=prefix,
             )
         found |= inside

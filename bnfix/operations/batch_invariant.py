@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches, first_rows
 from bnfix.data.structure import leaves, map_arrays
 from bnfix.errors import DataError, ModelError, UnsupportedModelError, gist
 from bnfix.operations.samples import samples
+from bnfix.restoring import all_or_nothing
 
 #: Rows tried at each position; two kernels may round one row alike by chance, but not as many.
 _ROWS_TRIED = 8
@@ -45,6 +47,7 @@ class BatchInvariant:
     def __call__(self, x: Any) -> Any:
         return self.predict(x)
 
+    @all_or_nothing(lambda callable: state.settings(callable.model))
     def predict(self, x: Any, *, steps: int | None = None) -> Any:
         """What `model.predict` gives, and the same bits for a row in whatever company it comes.
 
@@ -66,7 +69,7 @@ class BatchInvariant:
             used = list(self.positions[: _length(piece)])
             parts.append([leaf[used] for leaf in flat])
         if not parts:
-            raise DataError("x is empty: at least one row is required. Nothing was changed.")
+            raise DataError("x is empty: at least one row is required.")
         joined = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
         return adapter.pack(structure, joined)
 
@@ -86,6 +89,7 @@ class BatchInvariant:
         return _rows(piece, order)
 
 
+@all_or_nothing(state.settings)
 def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchInvariant:
     """`model` as a callable whose answer for a row is the same to the last bit in any batch.
 
@@ -110,16 +114,13 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
     """
     adapter = adapter_of(model)
     if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
-        raise DataError(
-            f"batch_size must be a whole number of at least 1; got {batch_size!r}. Nothing was "
-            "changed."
-        )
+        raise DataError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
     _refuse_states(adapter, model)
     fixed = _fixed_size(adapter, model)
     if fixed is not None and fixed != batch_size:
         raise UnsupportedModelError(
             f"{model.name} takes batches of {fixed} only; got batch_size={batch_size}. Pass "
-            f"batch_size={fixed}. Nothing was changed."
+            f"batch_size={fixed}."
         )
     with adapter.untouched(model):
         positions = _positions(adapter, model, int(batch_size), x)
@@ -131,8 +132,7 @@ def _refuse_states(adapter: Adapter, model: Any) -> None:
     if carried and adapter.carried(model):
         raise UnsupportedModelError(
             f"{carried[0]} goes on from the state in which the call before has left it, so the "
-            "rows of a call cannot be split or filled up. Build it with stateful=False. Nothing "
-            "was changed.",
+            "rows of a call cannot be split or filled up. Build it with stateful=False.",
             path=carried[0],
         )
 
@@ -171,13 +171,13 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
     if x is not None:
         taken = first_rows(batches(x, batch_size=number, steps=number), number)
         if taken is None or not _length(taken):
-            raise DataError("x is empty: at least one row is required. Nothing was changed.")
+            raise DataError("x is empty: at least one row is required.")
         return _rows(taken, [row % _length(taken) for row in range(number)])
     specs = [adapter.tensor_spec(tensor) for tensor in getattr(model, "inputs", None) or []]
     if not specs:
         raise UnsupportedModelError(
             f"{model.name} ({type(model).__name__}) does not tell what inputs it takes. Pass some "
-            "as x=. Nothing was changed."
+            "as x=."
         )
     error: Exception | None = None
     for flat in samples(specs, rows=number):
@@ -191,7 +191,7 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
         return inputs
     raise ModelError(
         f"{model.name} could not be run on generated inputs ({gist(error or ValueError())}). Pass "
-        "inputs that it accepts as x=. Nothing was changed."
+        "inputs that it accepts as x=."
     )
 
 

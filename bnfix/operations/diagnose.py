@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
@@ -17,6 +18,7 @@ from bnfix.diagnosis.static import merged, static_symptoms
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError
 from bnfix.operations.population import evidence_of, statistics_of
 from bnfix.passes import fold as fold_pass
+from bnfix.restoring import all_or_nothing
 
 __all__ = ["DiagnosisReport", "Symptom", "diagnose", "examine"]
 
@@ -45,6 +47,7 @@ _DECIDED = {
 }
 
 
+@all_or_nothing(state.settings)
 def diagnose(
     model: Any,
     ds: Any = None,
@@ -89,10 +92,10 @@ def examine(
     if not model.built:
         raise UnsupportedModelError(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
-            "an input shape. Call it once on a batch, or give it an Input. Nothing was changed."
+            "an input shape. Call it once on a batch, or give it an Input."
         )
     if data is not None and not data:
-        raise DataError("the data is empty: at least one batch is required. Nothing was changed.")
+        raise DataError("the data is empty: at least one batch is required.")
     facts = facts_of(adapter, model)
     evidence, notes = _evidence(adapter, model, facts, data)
     known = static_symptoms(facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
@@ -12,8 +13,10 @@ from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.operations.verify import MiscompiledError, verify
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def fold(
     model: Any,
     *,
@@ -68,7 +71,7 @@ def _folded(
         raise UnsupportedModelError(
             f"fold(strict=True): {len(report.declined)} of {len(report.outcomes)} "
             f"BatchNormalizations of {reading.model.name} must stay:\n{listed}\n"
-            "Leave strict out to fold the rest. Nothing was changed.",
+            "Leave strict out to fold the rest.",
             path=report.declined[0].path,
         )
     if not edit:

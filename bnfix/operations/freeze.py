@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.graph.select import Selection, select
 from bnfix.report import Outcome, Report
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def freeze(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
     """Keep every BatchNormalization in inference mode, even under `training=True`.
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from bnfix.adapters import weights
+from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
@@ -23,6 +23,7 @@ from bnfix.numerics.regression import Fit
 from bnfix.operations.meant import HIDDEN, Meant, meant
 from bnfix.passes import group_norm as group_pass
 from bnfix.passes.group_norm import Site
+from bnfix.restoring import all_or_nothing
 
 _TRAIN_ON = (
     "GroupNormalization is another function than BatchNormalization: train the new model for an "
@@ -30,6 +31,7 @@ _TRAIN_ON = (
 )
 
 
+@all_or_nothing(state.settings)
 def to_group_norm(
     model: Any,
     ds: Any = None,
@@ -140,7 +142,7 @@ def _warn_of_poor(report: GroupNormReport) -> None:
         f"to_group_norm: {listed}{more} reproduce less than {POOR:.0%} of the variance of what "
         "they replace. Train the new model for an epoch or more before it is used.",
         BnfixWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.checks.check import CheckReport, check
@@ -24,6 +25,7 @@ from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.report import Rendered, Report
+from bnfix.restoring import all_or_nothing
 
 #: Rows on which the model is checked; more would only cost time.
 _CHECKED_ROWS = 8
@@ -66,6 +68,7 @@ class RepairReport(Rendered):
         return "\n".join([*parts, _indented(self.after)])
 
 
+@all_or_nothing(state.everything)
 def repair(
     model: Any,
     ds: Any,
@@ -106,9 +109,7 @@ def repair(
     adapter = adapter_of(model)
     data = list(batches(ds, batch_size=batch_size, steps=steps))
     if not data:
-        raise DataError(
-            "the calibration data is empty: at least one batch is required. Nothing was changed."
-        )
+        raise DataError("the calibration data is empty: at least one batch is required.")
     rows = first_rows(data, _CHECKED_ROWS)
     before = check(model, rows)
     diagnosis = examine(adapter, model, data)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.adapters import weights
+from bnfix.adapters import state, weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
@@ -19,6 +19,7 @@ from bnfix.graph.select import Selection
 from bnfix.numerics.moments import Floats
 from bnfix.operations.meant import HIDDEN, Meant, meant
 from bnfix.report import Outcome, Rendered, Report
+from bnfix.restoring import all_or_nothing
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class BatchNormSpec(Rendered):
         return self.moving_mean.size
 
 
+@all_or_nothing(state.settings)
 def replace(
     model: Any,
     factory: Callable[[BatchNormSpec], Any],
@@ -165,7 +167,7 @@ def _check_new(
     raise OptionError(
         f"replace: factory returned something that cannot take the place of {norm.path}: "
         f"{problem}. Return a new {adapter.keras.__name__} layer each time, or None to leave the "
-        "BatchNormalization. Nothing was changed.",
+        "BatchNormalization.",
         path=norm.path,
     )
 
@@ -179,5 +181,5 @@ def _rebuilt(reading: Reading, made: dict[LayerKey, Replacement]) -> Any:
         raise UnsupportedModelError(
             f"replace: {reading.model.name} cannot be built with the layers that factory made: "
             f"{gist(error)}. Each has to take what the BatchNormalization takes, and to keep its "
-            "shape. Nothing was changed."
+            "shape."
         ) from error

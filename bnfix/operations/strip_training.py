@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
@@ -11,8 +12,10 @@ from bnfix.graph.select import Selection
 from bnfix.operations.verify import verify
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def strip_training(
     model: Any, *, layers: Selection = None, x: Any = None, return_report: bool = False
 ) -> Any:

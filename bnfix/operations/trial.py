@@ -84,9 +84,9 @@ class Trial:
                         found[name] = failure
         return found
 
-    def is_random(self, reading: Reading, name: str) -> bool:
+    def is_random(self, name: str) -> bool:
         """Whether the model given answers differently each time through that entry point."""
-        first, again = (self.answers(reading.model)[name] for _ in range(2))
+        first, again = (self.answers(self.reading.model)[name] for _ in range(2))
         if isinstance(first, Exception) or isinstance(again, Exception):
             return False
         return max(gaps(first, again), default=0.0) > 0

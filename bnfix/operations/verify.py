@@ -157,14 +157,29 @@ class _Comparison:
             if any(self._gap(name, each) <= tolerance for each in wanted):
                 continue
             before = self.before[name]
-            if isinstance(before, Exception) or not self._gap(name, before) <= tolerance:
-                if isinstance(before, Exception) and isinstance(answer, Exception):
-                    remarks.append(f"{name} raises, as it did before: {gist(answer)}")
-                elif self.trial.is_random(self.reading, name):
-                    remarks.append(f"{name} is random in the model given, so it tells nothing")
-                else:
+            if isinstance(before, Exception):
+                if not isinstance(answer, Exception):
                     self._refuse_entry_point(name, tolerance)
+                remarks.append(f"{name} raises, as it did before: {gist(answer)}")
+            elif self._gap(name, before) <= tolerance:
+                remarks += self._said_of_source(name, before, tolerance)
+            elif self.trial.is_random(name):
+                remarks.append(f"{name} is random in the model given, so it tells nothing")
+            else:
+                self._refuse_entry_point(name, tolerance)
         return tuple(remarks)
+
+    def _said_of_source(self, name: str, before: Outputs, tolerance: float) -> list[str]:
+        """That its compiled code, `before`, is no better than that of the new model."""
+        called = self.before["call"]
+        if name == "call":
+            return []
+        if isinstance(called, list) and max(gaps(before, called), default=0.0) <= tolerance:
+            return []
+        return [
+            f"{name} computes something else than uncompiled code, before as after; "
+            f"{miscompiled.SWITCH}, set before TensorFlow is imported, may mend that"
+        ]
 
     @property
     def before(self) -> Mapping[str, Outputs | Exception]:
@@ -211,8 +226,8 @@ class _Comparison:
             )
         raise MiscompiledError(
             f"{self.operation} gave a model whose compiled code computes something else than its "
-            f"uncompiled code: {name} {seen}, though call is right. It was withheld. On a processor "
-            f"{miscompiled.SWITCH}, set before TensorFlow is imported, may mend it."
+            f"uncompiled code: {name} {seen}, though call is right. It was withheld. On a "
+            f"processor {miscompiled.SWITCH}, set before TensorFlow is imported, may mend it."
         )
 
 

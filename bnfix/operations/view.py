@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.graph.graph import Graph
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.settings)
 def graph_of(model: Any) -> Graph:
     """The calls of `model` in the order in which they run, nested models unfolded.
 

@@ -156,7 +156,7 @@ def _check_all_reached(source: Source, found: list[Absorbed], norm: Call) -> Non
 def _check_compiled(
     source: Source, found: list[Absorbed], norms: tuple[Call, ...], done: Folded
 ) -> None:
-    """A bias must not complete what TensorFlow would merge, and compute wrongly, when it compiles."""
+    """A bias must not complete what TensorFlow's compiled code merges and computes wrongly."""
     vanish = {norm.node for norm in norms}
 
     def gone(call: Call) -> bool:

@@ -54,8 +54,7 @@ def check_groups(groups: Any) -> None:
     if groups == "auto" or (number and (groups == -1 or int(groups) > 0)):
         return
     raise OptionError(
-        f'groups is {groups!r}; it may be "auto", a positive number, or -1 for one group a '
-        "channel. Nothing was changed."
+        f'groups is {groups!r}; it may be "auto", a positive number, or -1 for one group a channel.'
     )
 
 

@@ -58,6 +58,6 @@ def _compiled(path: str) -> ModelError:
     return ModelError(
         f"{path} is called while the model compiles a part of itself, where it has no values to "
         "measure. Run the model once before, so that all of it is built; take a loop such as "
-        "tf.vectorized_map out of it; or leave the layer out with layers=. Nothing was changed.",
+        "tf.vectorized_map out of it; or leave the layer out with layers=.",
         path=path,
     )

@@ -73,9 +73,7 @@ class Guard:
         limit: int | None,
     ) -> None:
         if mode not in MODES:
-            raise OptionError(
-                f'guard is {mode!r}; it may be "auto", "raise" or False. Nothing was changed.'
-            )
+            raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
         self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
         self.limit = limit
         self.kept: list[Loaded] = []
@@ -117,7 +115,7 @@ class Guard:
         if self.metric is not None:
             raise DataError(
                 "metric= compares labels with predictions, and the data has no labels. Pass "
-                "(x, y), or leave metric out. Nothing was changed."
+                "(x, y), or leave metric out."
             )
         if _never_updated(norms):
             first = next(iter(norms))
@@ -127,7 +125,7 @@ class Guard:
                 "Either their statistics were lost, or the model was trained without "
                 "training=True and works as it is; new statistics would break it then. Pass "
                 "labels, as (x, y), for a compiled model or with metric=, so that both can be "
-                "compared; or guard=False to have the new ones anyway. Nothing was changed.",
+                "compared; or guard=False to have the new ones anyway.",
                 path=first,
             )
 

@@ -215,8 +215,7 @@ class _Pass:
         return ModelError(
             f"batch {number} came neither to a BatchNormalization nor to its end within "
             f"{self.engine.patience:g} seconds after {since}. The model may wait for something "
-            "that another batch holds, or be slow: smaller batches take less time. "
-            "Nothing was changed.",
+            "that another batch holds, or be slow: smaller batches take less time.",
             path=last,
         )
 
@@ -230,8 +229,7 @@ def _parted(first: Arrival | None, other: Arrival | None, number: int) -> ModelE
     return ModelError(
         f"batch 0 {ways[0]} where batch {number} {ways[1]}. Statistics of all batches together "
         "need every batch to call the same BatchNormalizations in the same order. Pass data that "
-        "takes the same way through the model, or leave the layer out with layers=. "
-        "Nothing was changed.",
+        "takes the same way through the model, or leave the layer out with layers=.",
         path=_path(first) or _path(other),
     )
 
@@ -240,7 +238,7 @@ def _unsteady(path: str, calls: int, later: int) -> ModelError:
     return ModelError(
         f"{path} is called {calls} times when the model runs on the calibration data, and {later} "
         "times when it runs on the same data again. Its way through its layers has to stay the "
-        "same; leave the layer out with layers=. Nothing was changed.",
+        "same; leave the layer out with layers=.",
         path=path,
     )
 

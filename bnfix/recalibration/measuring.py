@@ -40,7 +40,7 @@ def check_finite(moments: ChannelMoments, *, path: str, where: str) -> None:
         raise StatisticsError(
             f"{path}: {bad} of {moments.mean.size} channels have a mean or variance that is not "
             f"finite in {where}. The layers before it overflow or divide by zero there; look at "
-            "their weights and at that batch. Nothing was changed.",
+            "their weights and at that batch.",
             path=path,
         )
 
@@ -51,7 +51,7 @@ def axis_of(layer: Any, rank: int, *, path: str) -> int:
     if axis is None:
         raise StatisticsError(
             f"{path} normalizes over several axes at once, which recalibrate does not support. "
-            "Leave it out with layers=. Nothing was changed.",
+            "Leave it out with layers=.",
             path=path,
         )
     return axis
@@ -63,7 +63,7 @@ def check_counts(found: Mapping[str, ChannelMoments], *, ddof: int) -> None:
         if moments.count <= ddof:
             raise StatisticsError(
                 f"{path} saw {moments.count} values per channel; a variance with ddof={ddof} needs "
-                "more than that. Pass more calibration data. Nothing was changed.",
+                "more than that. Pass more calibration data.",
                 path=path,
             )
 
@@ -71,7 +71,6 @@ def check_counts(found: Mapping[str, ChannelMoments], *, ddof: int) -> None:
 def unreached(path: str, *, batches: int) -> ModelError:
     return ModelError(
         f"{path} is not called when the model runs on the calibration data (batches 0 to "
-        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=. "
-        "Nothing was changed.",
+        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=.",
         path=path,
     )

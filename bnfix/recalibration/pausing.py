@@ -128,5 +128,5 @@ def _start(pausable: Pausable, number: int, wanted: int) -> None:
     except RuntimeError as error:
         raise DataError(
             f"{wanted} batches need a thread each, and the system gave {number}. Use a larger "
-            "batch_size or fewer steps. Nothing was changed."
+            "batch_size or fewer steps."
         ) from error

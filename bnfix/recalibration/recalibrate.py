@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from bnfix.adapters import weights
+from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
@@ -17,8 +17,10 @@ from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric, Verdict
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.targets import targets
+from bnfix.restoring import all_or_nothing
 
 
+@all_or_nothing(state.everything)
 def recalibrate(
     model: Any,
     ds: Any,
@@ -101,8 +103,7 @@ def recalibrate(
         if not kept and guard == "raise":
             raise StatisticsError(
                 f"new statistics make {model.name} worse: {verdict}. Look whether the data is "
-                "preprocessed as for training; guard=False keeps them anyway. "
-                "Nothing was changed."
+                "preprocessed as for training; guard=False keeps them anyway."
             )
         if kept:
             keep()
@@ -111,7 +112,7 @@ def recalibrate(
             f"recalibrate made {model.name} worse and put the old statistics back: {verdict}. Is "
             "the data preprocessed as for training? guard=False keeps the new ones.",
             BnfixWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     report = _report(found, rows, kept, verdict)
     return (model, report) if return_report else model
@@ -119,16 +120,12 @@ def recalibrate(
 
 def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | str) -> Settings:
     if method not in METHODS:
-        raise OptionError(
-            f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}. "
-            "Nothing was changed."
-        )
+        raise OptionError(f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}.")
     if ddof not in (0, 1):
-        raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1. Nothing was changed.")
+        raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
     if memory_limit is not None and memory_limit <= 0:
         raise OptionError(
-            f"memory_limit is {memory_limit!r}; it is a number of bytes, 2**30 for 1 GiB. "
-            "Nothing was changed."
+            f"memory_limit is {memory_limit!r}; it is a number of bytes, 2**30 for 1 GiB."
         )
     return Settings(method, ddof, memory_limit, verbose)
 
@@ -152,7 +149,7 @@ def _check_counts(moments: dict[str, ChannelMoments], min_count: int) -> None:
         if found.count < min_count:
             raise StatisticsError(
                 f"{path} saw {found.count} values per channel; min_count is {min_count}. Pass "
-                "more calibration data or lower min_count. Nothing was changed.",
+                "more calibration data or lower min_count.",
                 path=path,
             )
 

@@ -79,10 +79,7 @@ class StreamingEngine:
                 self.batches += 1
                 advance()
         if not self.batches:
-            raise DataError(
-                "the calibration data is empty: at least one batch is required. "
-                "Nothing was changed."
-            )
+            raise DataError("the calibration data is empty: at least one batch is required.")
         missed = [path for path in self.norms if path not in self.moments]
         if missed:
             raise unreached(missed[0], batches=self.batches)

@@ -23,8 +23,7 @@ def targets(
     if not model.built:
         raise UnsupportedModelError(
             f"recalibrate needs a built model; {model.name} ({type(model).__name__}) has never "
-            "seen an input shape. Call it once on a batch, or give it an Input. "
-            "Nothing was changed."
+            "seen an input shape. Call it once on a batch, or give it an Input."
         )
     found = dict(adapter.batch_norms(model))
     if not found:
