@@ -133,11 +133,6 @@ STOPPED_ABOVE = {
         lambda L: [L.Conv2D(4, 3, activation="relu"), bn(L)],
         "applies relu before the normalization",
     ),
-    "constraint": (
-        (6,),
-        lambda L: [L.Dense(4, kernel_constraint="non_neg"), bn(L)],
-        "has a kernel_constraint",
-    ),
     "foreign_axis": (
         (4, 4, 4),
         lambda L: [L.Conv2D(4, 1), L.BatchNormalization(axis=1)],
@@ -451,7 +446,6 @@ STOPPED_BELOW = {
     "transposed": ((6, 6, 3), lambda L: [L.Conv2DTranspose(4, 2, strides=2)], "adds zeros around"),
     "activation": ((5,), lambda L: [L.ReLU(), L.Dense(4)], r"\(ReLU\), which is not a linear"),
     "nothing_behind": ((5,), lambda L: [L.Dropout(0.1)], "is an output of the model"),
-    "constraint": ((5,), lambda L: [L.Dense(4, kernel_constraint="non_neg")], "kernel_constraint"),
     "einsum": ((5, 4), lambda L: [L.EinsumDense("abc,cd->abd", (5, 3))], "only takes up what"),
 }
 

@@ -31,12 +31,12 @@ def assert_is_a_view(graph, model):
     layers = {path for path, _ in adapter_of(model).tree(model)}
     for position, call in enumerate(graph):
         assert call.index == position
-        for value in call.inputs:
+        for value in call.reads:
             assert value.call < position, "read before it is made"
             assert value in graph.producer(value).outputs
             assert call in graph.consumers(value)
         for value in call.outputs:
-            assert all(value in reader.inputs for reader in graph.consumers(value))
+            assert all(value in reader.reads for reader in graph.consumers(value))
         shared = graph.sharing(call)
         assert call in shared
         assert {other.layer for other in shared} == {call.layer}

@@ -72,15 +72,9 @@ class Adapter(Values):
         cls = type(model)
         if self.is_own(model):
             return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), None
-        if takes(cls, "inputs", "outputs", "name"):
-            try:
-                made = cls(inputs=inputs, outputs=outputs, name=model.name)
-            except (
-                TypeError
-            ):  # a constructor that takes anything, and sets inputs and outputs itself
-                made = None
-            if made is not None and self._gives(made, outputs):
-                return made, None
+        made = _tried(cls, inputs=inputs, outputs=outputs, name=model.name)
+        if made is not None and self._gives(made, outputs):
+            return made, None
         lost = f"{model.name} is now a Functional model, no longer a {cls.__name__}"
         return self.keras.Model(inputs=inputs, outputs=outputs, name=model.name), lost
 
@@ -95,8 +89,11 @@ class Adapter(Values):
 
     def new_sequential(self, model: Any, layers: list[Any]) -> tuple[Any, str | None]:
         """A Sequential like `model` of the given layers, and what could not be kept."""
-        if type(model) is self.keras.Sequential or takes(type(model), "layers", "name"):
-            return type(model)(layers=layers, name=model.name), None
+        if type(model) is self.keras.Sequential:
+            return self.keras.Sequential(layers, name=model.name), None
+        made = _tried(type(model), layers=layers, name=model.name)
+        if made is not None and [id(one) for one in made.layers] == _shown(layers, self.keras):
+            return made, None
         lost = f"{model.name} is now a Sequential, no longer a {type(model).__name__}"
         return self.keras.Sequential(layers, name=model.name), lost
 
@@ -191,6 +188,21 @@ def _copy_vocabulary(source: Any, target: Any) -> None:
     learned = source.get_vocabulary(include_special_tokens=False)
     if list(learned) != list(target.get_vocabulary(include_special_tokens=False)):
         target.set_vocabulary(learned)
+
+
+def _shown(layers: list[Any], keras: Any) -> list[int]:
+    """Those that a Sequential of `layers` lists: all but its input."""
+    return [id(one) for one in layers if not isinstance(one, keras.layers.InputLayer)]
+
+
+def _tried(cls: type, **arguments: Any) -> Any:
+    """What `cls` makes of `arguments`, if it takes them; None where it does not."""
+    if not takes(cls, *arguments):
+        return None
+    try:
+        return cls(**arguments)
+    except Exception:  # code of the user's: it may take anything, and ask for anything else
+        return None
 
 
 def takes(cls: type, *names: str) -> bool:

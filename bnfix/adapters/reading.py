@@ -120,7 +120,12 @@ class Reading:
 
     def _node(self, raw: RawNode, slots: dict[int, Slot]) -> Node:
         layer, adapter = raw.layer, self.adapter
-        args, kwargs, training = _take_training(layer, raw, adapter)
+        args, kwargs = raw.args, dict(raw.kwargs)
+        training, masks = None, frozenset[str]()
+        if not adapter.is_operation(layer):
+            args, kwargs = _named(layer, raw)
+            training = _take_training(layer, kwargs, adapter)
+            masks = frozenset(name for name in kwargs if _is_mask(name))
         arguments = map_leaves(
             lambda leaf: slots[id(leaf)] if adapter.is_symbolic(leaf) else leaf, (args, kwargs)
         )
@@ -132,9 +137,10 @@ class Reading:
             arguments=arguments,
             training=training,
             outputs=tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs),
-            binding=self._binding(layer, arguments) if unfolds else None,
+            binding=self._binding(raw, arguments) if unfolds else None,
             accepts_training=adapter.accepts_training(layer),
             masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
+            masks=masks,
         )
 
     def _kind(self, raw: RawNode) -> str:
@@ -144,15 +150,24 @@ class Reading:
             return "Operation"
         return type(raw.layer).__name__ if self.adapter.is_own(raw.layer) else "Custom"
 
-    def _binding(self, model: Any, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
+    def _binding(self, raw: RawNode, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
         """What a nested model is fed, or None if the call does more than feeding it tensors."""
         args, kwargs = arguments
-        if len(args) != 1 or any(value is not None for value in leaves(kwargs)):
+        more = any(kwargs[name] is not None for name in kwargs if name != "mask")
+        if len(args) != 1 or more or not self._comes_along(raw):
             return None
-        fed = flat_inputs(self.adapter, model, args[0])
-        if len(fed) != len(model.inputs) or not all(isinstance(slot, Slot) for slot in fed):
+        fed = flat_inputs(self.adapter, raw.layer, args[0])
+        if len(fed) != len(raw.layer.inputs) or not all(isinstance(slot, Slot) for slot in fed):
             return None
         return tuple(fed)
+
+    def _comes_along(self, raw: RawNode) -> bool:
+        """Whether a recorded mask is no more than what travels with the tensors anyway."""
+        adapter = self.adapter
+        masks = adapter.flatten(raw.kwargs.get("mask"))
+        given = [id(mask) for mask in masks if mask is not None]
+        travelling = {id(adapter.mask_of(tensor)) for tensor in adapter.flatten(list(raw.args))}
+        return travelling.issuperset(given)
 
 
 def read(adapter: Adapter, model: Any, operation: str) -> Reading:
@@ -188,26 +203,31 @@ def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataErr
     )
 
 
-def _take_training(
-    layer: Any, raw: RawNode, adapter: Adapter
-) -> tuple[tuple[Any, ...], dict[str, Any], bool | None]:
-    """The arguments without `training`, and its value if it is a plain one."""
-    kwargs = dict(raw.kwargs)
-    args = raw.args
-    if adapter.is_operation(layer):
-        return args, kwargs, None
-    if len(args) > 1:
-        names = list(inspect.signature(layer.call).parameters)
-        if "training" in names[: len(args)]:
-            named = dict(zip(names[1:], args[1:], strict=False))
-            args, kwargs = args[:1], {**named, **kwargs}
+def _named(layer: Any, raw: RawNode) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with `training` and masks under their names where they came by position."""
+    names = list(inspect.signature(layer.call).parameters)[: len(raw.args)]
+    first = next((at for at, name in enumerate(names) if at and _says_how(name)), len(raw.args))
+    named = dict(zip(names[first:], raw.args[first:], strict=False))
+    return raw.args[:first], {**named, **raw.kwargs}
+
+
+def _says_how(name: str) -> bool:
+    return name == "training" or _is_mask(name)
+
+
+def _is_mask(name: str) -> bool:
+    return name == "mask" or name.endswith("_mask")
+
+
+def _take_training(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool | None:
+    """The value of `training`, taken out of `kwargs`, if it is a plain one."""
     training = kwargs.get("training")
     if training is not None and training == adapter.recorded_training(layer):
         training = None
     if isinstance(training, (bool, int)) or training is None:
         kwargs.pop("training", None)
-        return args, kwargs, None if training is None else bool(training)
-    return args, kwargs, None
+        return None if training is None else bool(training)
+    return None
 
 
 def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:

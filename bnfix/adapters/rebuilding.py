@@ -67,6 +67,7 @@ class _Rebuilding:
         self.made: dict[LayerKey, Any] = {}
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.fresh: set[LayerKey] = set()  # replacements that were not built before
+        self.unbound: dict[str, tuple[str, ...]] = {}  # what changed layers had for training only
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
@@ -79,6 +80,14 @@ class _Rebuilding:
             lost := self.adapter.copy_compilation(self.reading.model, model)
         ):
             self.lost.append(lost)
+        if self.unbound:
+            what = ", ".join(
+                dict.fromkeys(name for names in self.unbound.values() for name in names)
+            )
+            self.lost.append(
+                f"dropped {what} of {', '.join(self.unbound)}: only training heeds such, and they "
+                "were made for the weights before"
+            )
         return Rebuilt(model, tuple(self.lost))
 
     # --- structure ---------------------------------------------------------------------------
@@ -94,12 +103,16 @@ class _Rebuilding:
         return new
 
     def _sequential(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
-        nodes = [
-            node
-            for position, node in enumerate(definition.nodes)
-            if (definition.key, position) not in self.edit.bypass
-        ]
-        made = self.adapter.new_sequential(old, [self._layer(node) for node in nodes])
+        last = len(definition.nodes) - 1
+        nodes: list[Node] = []
+        layers: list[Any] = []
+        for position, node in enumerate(definition.nodes):
+            if (definition.key, position) not in self.edit.bypass:
+                nodes.append(node)
+                layers.append(self._layer(node))
+            elif position == last:
+                layers.append(self._name_left(node))
+        made = self.adapter.new_sequential(old, layers)
         for node in nodes:
             if node.layer in self.edit.replace:
                 self._check_shape(node, self.made[node.layer].output)
@@ -166,13 +179,16 @@ class _Rebuilding:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
         tensor = tensors[slot]
         if (definition.key, slot.node) in self.edit.bypass:
-            node = definition.nodes[slot.node]
-            if node.layer not in self.names:
-                dtype = self.dtype or self.reading.layers[node.layer].dtype_policy
-                keep = self.adapter.keras.layers.Activation("linear", name=node.name, dtype=dtype)
-                self.names[node.layer] = keep
-            tensor = self.names[node.layer](tensor)
+            tensor = self._name_left(definition.nodes[slot.node])(tensor)
         return tensor
+
+    def _name_left(self, node: Node) -> Any:
+        """What is left of a bypassed layer that gave an output its name."""
+        if node.layer not in self.names:
+            dtype = self.dtype or self.reading.layers[node.layer].dtype_policy
+            keep = self.adapter.keras.layers.Activation("linear", name=node.name, dtype=dtype)
+            self.names[node.layer] = keep
+        return self.names[node.layer]
 
     def _layer(self, node: Node) -> Any:
         """The copy of a node's layer, made when first needed."""
@@ -199,8 +215,15 @@ class _Rebuilding:
     def _changes(self, key: LayerKey) -> dict[str, Any]:
         linear, old = self.edit.assign.get(key), self.reading.layers[key]
         changes: dict[str, Any] = {}
-        if linear is not None and linear.bias is not None:
-            changes |= weights.bias_option(old, type(old).__name__)
+        if linear is not None:
+            kind = type(old).__name__
+            bound = weights.for_training(old, kind)
+            if bound:
+                self.unbound[old.name] = bound
+            changes |= dict.fromkeys(bound)
+            if linear.bias is not None:
+                changes |= weights.bias_option(old, kind)
+            changes = weights.changed_options(old, kind, changes)
         if self.dtype is not None and "float" in str(old.dtype):
             changes["dtype"] = self.dtype
         return changes
@@ -237,18 +260,33 @@ class _Rebuilding:
                     variable.assign(self.adapter.copy_value(kept[_base_name(variable)]))
             weights.write_linear(weights.inner(new, type(old).__name__), self.edit.assign[key])
             return
-        theirs, ours = self.adapter.variables(old), self.adapter.variables(new)
-        if [tuple(v.shape) for v in theirs] != [tuple(v.shape) for v in ours]:
+        theirs, ours = self.adapter.weights(old), self.adapter.weights(new)
+        if _shapes(theirs) != _shapes(ours):
             raise UnsupportedModelError(
-                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} variables, its copy "
+                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} weights, its copy "
                 "from "
                 f"get_config() has {len(ours)} or other shapes. Let get_config() return everything "
                 "that its constructor needs.",
                 path=old.name,
             )
+        self._assign(theirs, ours)
+        states = [self._states(layer) for layer in (old, new)]
+        if _shapes(states[0]) == _shapes(states[1]):  # dropout set to 0 later needs no lots
+            self._assign(*states)
+        self.adapter.copy_state(old, new)
+
+    def _states(self, layer: Any) -> list[Any]:
+        """What `layer` remembers besides its weights: where random numbers go on, and the like."""
+        weights = {id(weight) for weight in self.adapter.weights(layer)}
+        return [v for v in self.adapter.variables(layer) if id(v) not in weights]
+
+    def _assign(self, theirs: list[Any], ours: list[Any]) -> None:
         for variable, source in zip(ours, theirs, strict=True):
             variable.assign(self.adapter.copy_value(source))  # as numbers: dtypes may differ
-        self.adapter.copy_state(old, new)
+
+
+def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:
+    return [tuple(variable.shape) for variable in variables]
 
 
 def _base_name(variable: Any) -> str:

@@ -133,7 +133,7 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
         axis=axis,
         activation=_activation_name(layer.activation),
         dtype=str(np.dtype(_array(kernel).dtype)),
-        tied=_tie(layer, name),
+        tied=_tie(layer),
         output_axes=_kernel_axes(layer) if kind == "EinsumDense" else None,
         input=None if kind == "EinsumDense" else _input_side(layer, kind, axis),
     )
@@ -153,13 +153,24 @@ def inner(layer: Any, kind: str) -> Any:
 
 def bias_option(layer: Any, kind: str) -> dict[str, Any]:
     """What to change in the configuration of a linear layer for it to have a bias."""
-    if inner(layer, kind) is not layer:
-        written = layer.get_config()["layer"]
-        change = bias_option(layer.layer, "")
-        return {"layer": {**written, "config": {**written["config"], **change}}}
-    if hasattr(layer, "bias_axes"):
-        return {"bias_axes": layer.bias_axes or _einsum(layer)[2][-1]}
+    if hasattr(inner(layer, kind), "bias_axes"):
+        return {"bias_axes": inner(layer, kind).bias_axes or _einsum(inner(layer, kind))[2][-1]}
     return {"use_bias": True}
+
+
+def for_training(layer: Any, kind: str) -> tuple[str, ...]:
+    """The options of a linear layer that say what training may make of its weights and outputs."""
+    ends = ("_constraint", "_regularizer")
+    config = inner(layer, kind).get_config()
+    return tuple(n for n, value in config.items() if n.endswith(ends) and value is not None)
+
+
+def changed_options(layer: Any, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` to the linear layer that `layer` is or applies, as those of its configuration."""
+    if inner(layer, kind) is layer:
+        return changes
+    written = layer.get_config()["layer"]
+    return {"layer": {**written, "config": {**written["config"], **changes}}}
 
 
 def kernel(layer: Any) -> Any:
@@ -216,11 +227,8 @@ def _activation_name(activation: Any) -> str:
     return getattr(activation, "__name__", None) or type(activation).__name__
 
 
-def _tie(layer: Any, kernel_name: str) -> str | None:
+def _tie(layer: Any) -> str | None:
     """Why the weights of `layer` must stay as they are, or None."""
-    for name in (f"{kernel_name}_constraint", "bias_constraint"):
-        if getattr(layer, name, None) is not None:
-            return f"has a {name}"
     if getattr(layer, "quantization_mode", None) is not None:
         return f"is quantized ({layer.quantization_mode})"
     if getattr(layer, "lora_enabled", False):

@@ -234,10 +234,10 @@ def _last(stage: Stage) -> str:
 
 def _done_with(stage: Stage) -> dict[int, list[Value]]:
     """By index of the call after which they are, the values that are not needed any more."""
-    needed = {*stage.keeps, *(value for call in stage.measures for value in call.inputs)}
+    needed = {*stage.keeps, *(value for call in stage.measures for value in call.reads)}
     done: dict[int, list[Value]] = {}
     for call in reversed(stage.calls):
-        for value in dict.fromkeys((*call.inputs, *call.outputs)):
+        for value in dict.fromkeys((*call.reads, *call.outputs)):
             if value not in needed:
                 needed.add(value)
                 done.setdefault(call.index, []).append(value)

@@ -95,7 +95,7 @@ def _advance(
     waiting: list[Call] = []
     for call in pending:
         blocked = call.layer in norms and call.index not in settled
-        if blocked or not known.issuperset(call.inputs):
+        if blocked or not known.issuperset(call.reads):
             waiting.append(call)
         else:
             calls.append(call)
@@ -107,9 +107,9 @@ def _next_measures(
     pending: list[Call], known: set[Value], norms: frozenset[LayerKey], chained: list[str]
 ) -> list[Call]:
     """The calls of every BN that is reached by all its calls; else of the first that is reached."""
-    reached = [c for c in pending if c.layer in norms and known.issuperset(c.inputs)]
+    reached = [c for c in pending if c.layer in norms and known.issuperset(c.reads)]
     missed = {c.layer for c in pending if c.layer in norms} - {c.layer for c in reached}
-    missed |= {c.layer for c in pending if c.layer in norms and not known.issuperset(c.inputs)}
+    missed |= {c.layer for c in pending if c.layer in norms and not known.issuperset(c.reads)}
     complete = [call for call in reached if call.layer not in missed]
     if complete or not reached:
         return complete
@@ -124,10 +124,10 @@ def _ancestors(graph: Graph, norms: frozenset[LayerKey]) -> set[int]:
     found: set[int] = set()
     for call in reversed(graph.calls):
         if call.layer in norms or call.index in found:
-            found.update(value.call for value in call.inputs)
+            found.update(value.call for value in call.reads)
     return found
 
 
 def _inputs(calls: list[Call], measures: list[Call]) -> list[Value]:
     """What the calls read, each value once, in order."""
-    return list(dict.fromkeys(value for call in [*calls, *measures] for value in call.inputs))
+    return list(dict.fromkeys(value for call in [*calls, *measures] for value in call.reads))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.data.structure import is_named, leaves, map_arrays
 from bnfix.errors import DataError
 
 
@@ -104,7 +104,7 @@ def _accepted() -> str:
 
 
 def _parts(item: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(item, tuple):
+    if not isinstance(item, tuple) or is_named(item):
         return (item,)
     if not 1 <= len(item) <= 3:
         raise DataError(

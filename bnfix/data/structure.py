@@ -26,5 +26,13 @@ def map_arrays(fn: Callable[..., Any], structure: Any, *others: Any) -> Any:
         }
     if isinstance(structure, (list, tuple)):
         rows = zip(structure, *others, strict=True)
-        return type(structure)([map_arrays(fn, *row) for row in rows])
+        parts = [map_arrays(fn, *row) for row in rows]
+        if is_named(structure):
+            return type(structure)(*parts)
+        return parts if isinstance(structure, list) else tuple(parts)
     return None if structure is None else fn(structure, *others)
+
+
+def is_named(structure: Any) -> bool:
+    """Whether `structure` is a tuple whose parts have names, so that it is inputs, not (x, y)."""
+    return isinstance(structure, tuple) and hasattr(structure, "_fields")

@@ -49,6 +49,7 @@ class Node:
         binding: For a nested model that is unfolded, the slots fed to its inputs, in their order.
         accepts_training: Whether the layer's `call` has a `training` argument.
         masked: Whether a mask travels with one of the tensors that it reads.
+        masks: Names of the arguments that take a mask.
     """
 
     layer: LayerKey
@@ -60,9 +61,10 @@ class Node:
     binding: tuple[Slot, ...] | None = None
     accepts_training: bool = False
     masked: bool = False
+    masks: frozenset[str] = frozenset()
 
-    def inputs(self) -> list[Slot]:
-        """The slots that the call reads, in order."""
+    def reads(self) -> list[Slot]:
+        """The slots that the call reads, masks included, in order."""
         return [leaf for leaf in leaves(self.arguments) if isinstance(leaf, Slot)]
 
 
@@ -89,7 +91,7 @@ class Definition:
         needed = {slot.node for slot in (*self.inputs, *self.outputs)}
         for position in range(len(self.nodes) - 1, -1, -1):
             if position in needed:
-                needed.update(slot.node for slot in self.nodes[position].inputs())
+                needed.update(slot.node for slot in self.nodes[position].reads())
         return [position for position in range(len(self.nodes)) if position not in needed]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey, Slot
+from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, NodeKey, Slot
 from bnfix.graph.structure import leaves, map_leaves
 
 
@@ -44,7 +44,8 @@ class Call:
         layer: Key shared by all calls of one layer.
         node: Where the call is written; a nested model called twice yields two calls of one node.
         arguments: `(args, kwargs)` as written, tensors replaced by `Value`s, `training` left out.
-        inputs: The `Value`s among the arguments.
+        inputs: The `Value`s among the arguments that hold data.
+        masks: Those that hold masks, which say which of the data count.
         outputs: What the call returns, flat.
         training: The `training=` that applies, written here or at a surrounding nested model; None
             where the caller of the model decides.
@@ -64,6 +65,12 @@ class Call:
     training: bool | None
     accepts_training: bool
     masked: bool
+    masks: tuple[Value, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        """All that must be there before the call: data and masks."""
+        return (*self.inputs, *self.masks)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.path!r} at {self.index}>"
@@ -78,11 +85,14 @@ class Graph:
             call too and reads the tensor that the model was called on.
         inputs: What the model takes, flat.
         outputs: What the model returns, flat.
+        unread: What a nested model returns and no call around it takes: whoever calls the nested
+            model by itself gets it.
     """
 
     calls: tuple[Call, ...]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
+    unread: frozenset[Value] = frozenset()
 
     def __iter__(self) -> Iterator[Call]:
         return iter(self.calls)
@@ -114,7 +124,7 @@ class Graph:
     def _consumers(self) -> dict[tuple[int, int], tuple[Call, ...]]:
         found: dict[tuple[int, int], dict[int, Call]] = defaultdict(dict)
         for call in self.calls:
-            for value in call.inputs:
+            for value in call.reads:
                 found[value.call, value.output][call.index] = call
         return {key: tuple(calls.values()) for key, calls in found.items()}
 
@@ -132,60 +142,111 @@ class Graph:
 
 def unfold(definitions: Definitions) -> Graph:
     """The calls that happen when the model runs."""
-    calls: list[Call] = []
-    outputs = _unfold(definitions, definitions.top, "", None, None, calls)
+    unfolding = _Unfolding(definitions)
+    outputs = unfolding.run(definitions.top, _Surroundings())
+    calls = unfolding.calls
     inputs = [calls[slot.node].outputs[slot.output] for slot in _input_slots(definitions, calls)]
-    return Graph(tuple(calls), tuple(inputs), outputs)
+    return Graph(tuple(calls), tuple(inputs), outputs, frozenset(unfolding.unread))
 
 
-def _unfold(
-    definitions: Definitions,
-    definition: Definition,
-    prefix: str,
-    fed: tuple[Value, ...] | None,
-    training: bool | None,
-    calls: list[Call],
-) -> tuple[Value, ...]:
-    """Append the calls of `definition` to `calls` and return what it returns."""
-    values: dict[Slot, Value] = {}
-    entering = dict(zip(definition.inputs, fed, strict=True)) if fed is not None else {}
-    for position, node in enumerate(definition.nodes):
-        # The innermost explicit `training=` applies; both Kerases agree where the caller gave none.
-        applies = node.training if node.training is not None else training
-        if node.binding is not None:
-            bound = tuple(values[slot] for slot in node.binding)
-            inner = definitions[node.layer]
-            made = _unfold(definitions, inner, f"{prefix}{node.name}/", bound, applies, calls)
-        else:
-            arguments = map_leaves(
-                lambda leaf: values[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
-            )
-            if node.kind == "InputLayer":
-                reads = entering.get(Slot(position, 0))
-                arguments = ((), {}) if reads is None else ((reads,), {})
-            made = tuple(
-                Value(len(calls), output, spec.shape, spec.dtype)
-                for output, spec in enumerate(node.outputs)
-            )
-            calls.append(
-                Call(
-                    index=len(calls),
-                    path=prefix + node.name,
-                    name=node.name,
-                    kind=node.kind,
-                    layer=node.layer,
-                    node=(definition.key, position),
-                    arguments=arguments,
-                    inputs=tuple(leaf for leaf in leaves(arguments) if isinstance(leaf, Value)),
-                    outputs=made,
-                    training=applies,
-                    accepts_training=node.accepts_training,
-                    masked=node.masked,
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a nested model inherits from where it is called.
+
+    Attributes:
+        prefix: Of the paths of its calls.
+        fed: What its inputs are given; None for the model itself.
+        training: The `training=` that applies where none is written.
+        masked: Whether a mask comes along, to any of its layers for all that is known.
+    """
+
+    prefix: str = ""
+    fed: tuple[Value, ...] | None = None
+    training: bool | None = None
+    masked: bool = False
+
+
+class _Unfolding:
+    """Appends to `calls` what happens, and to `unread` what nested models return to nobody."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.calls: list[Call] = []
+        self.unread: set[Value] = set()
+
+    def run(self, definition: Definition, around: _Surroundings) -> tuple[Value, ...]:
+        """Append the calls of `definition`; what it returns."""
+        values: dict[Slot, Value] = {}
+        fed = around.fed
+        entering = {} if fed is None else dict(zip(definition.inputs, fed, strict=True))
+        taken = {*definition.outputs, *(s for node in definition.nodes for s in node.reads())}
+        for position, node in enumerate(definition.nodes):
+            if node.binding is not None:
+                made = self._nested(node, values, around)
+                self.unread.update(
+                    value
+                    for output, value in enumerate(made)
+                    if Slot(position, output) not in taken
                 )
-            )
-        for output, value in enumerate(made):
-            values[Slot(position, output)] = value
-    return tuple(values[slot] for slot in definition.outputs)
+            else:
+                arguments = map_leaves(
+                    lambda leaf: values[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
+                )
+                if node.kind == "InputLayer":
+                    reads = entering.get(Slot(position, 0))
+                    arguments = ((), {}) if reads is None else ((reads,), {})
+                made = self._call(node, (definition.key, position), arguments, around)
+            for output, value in enumerate(made):
+                values[Slot(position, output)] = value
+        return tuple(values[slot] for slot in definition.outputs)
+
+    def _nested(
+        self, node: Node, values: dict[Slot, Value], around: _Surroundings
+    ) -> tuple[Value, ...]:
+        inside = _Surroundings(
+            prefix=f"{around.prefix}{node.name}/",
+            fed=tuple(values[slot] for slot in node.binding or ()),
+            training=_applying(node, around),
+            masked=around.masked or node.masked,
+        )
+        return self.run(self.definitions[node.layer], inside)
+
+    def _call(
+        self, node: Node, at: NodeKey, arguments: tuple[Any, Any], around: _Surroundings
+    ) -> tuple[Value, ...]:
+        index = len(self.calls)
+        made = tuple(
+            Value(index, output, spec.shape, spec.dtype) for output, spec in enumerate(node.outputs)
+        )
+        args, kwargs = arguments
+        masks = {name: kwargs[name] for name in kwargs if name in node.masks}
+        data = {name: kwargs[name] for name in kwargs if name not in masks}
+        call = Call(
+            index=index,
+            path=around.prefix + node.name,
+            name=node.name,
+            kind=node.kind,
+            layer=node.layer,
+            node=at,
+            arguments=arguments,
+            inputs=_values_in((args, data)),
+            outputs=made,
+            training=_applying(node, around),
+            accepts_training=node.accepts_training,
+            masked=around.masked or node.masked,
+            masks=_values_in(masks),
+        )
+        self.calls.append(call)
+        return made
+
+
+def _applying(node: Node, around: _Surroundings) -> bool | None:
+    """The innermost explicit `training=`; both Kerases agree where the caller gave none."""
+    return node.training if node.training is not None else around.training
+
+
+def _values_in(arguments: Any) -> tuple[Value, ...]:
+    return tuple(leaf for leaf in leaves(arguments) if isinstance(leaf, Value))
 
 
 def _input_slots(definitions: Definitions, calls: list[Call]) -> list[Slot]:

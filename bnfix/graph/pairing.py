@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Graph, Value
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.graph.structure import map_leaves
 
 
 def paired(graph: Graph, replacements: Mapping[LayerKey, LayerKey]) -> Graph:
@@ -34,7 +34,7 @@ def paired(graph: Graph, replacements: Mapping[LayerKey, LayerKey]) -> Graph:
         twin = original
         if call.layer in replacements:
             twin = _replaced(call, len(calls), theirs, original, replacements[call.layer])
-        elif any(theirs[value] != ours[value] for value in call.inputs):
+        elif any(theirs[value] != ours[value] for value in call.reads):
             twin = _moved(call, len(calls), theirs)
         if twin is not original:
             calls.append(twin)
@@ -52,7 +52,8 @@ def _moved(call: Call, index: int, values: Mapping[Value, Value]) -> Call:
         call,
         index=index,
         arguments=arguments,
-        inputs=tuple(leaf for leaf in leaves(arguments) if isinstance(leaf, Value)),
+        inputs=tuple(values[value] for value in call.inputs),
+        masks=tuple(values[value] for value in call.masks),
         outputs=tuple(replace(value, call=index) for value in call.outputs),
     )
 
@@ -66,5 +67,6 @@ def _replaced(
         layer=layer,
         arguments=((twin.inputs[0],), {}),
         inputs=(twin.inputs[0], original.outputs[0]),
+        masks=(),
         accepts_training=False,
     )

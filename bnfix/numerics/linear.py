@@ -68,7 +68,7 @@ class Linear:
         axis: Channel axis of the output, as a non-negative index into its shape.
         activation: Name of the activation inside the layer; "linear" for none.
         dtype: Of the stored weights.
-        tied: Why the weights must not be changed ("has a kernel_constraint"), or None.
+        tied: Why the weights must not be changed ("is quantized (int8)"), or None.
         output_axes: Axes of `kernel` along which output channels lie, if not those of the kind.
         input: Its other side, or None where a map of the input cannot be folded.
     """

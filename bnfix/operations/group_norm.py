@@ -83,7 +83,7 @@ def to_group_norm(
         ModelError: The model fails on `ds`.
         OptionError: `groups` is none of what it may be.
     """
-    group_pass.check_groups(groups)
+    groups = group_pass.checked(groups)
     adapter = adapter_of(model)
     reading = read(adapter, model, "to_group_norm")
     norms = meant(reading, where)

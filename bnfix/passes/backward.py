@@ -11,7 +11,7 @@ from bnfix.numerics.linear import Linear, scale_and_shift
 from bnfix.numerics.norm import NormSpec
 from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
 from bnfix.passes.moving import before
-from bnfix.passes.objection import Objection
+from bnfix.passes.objection import Objection, check_not_returned
 
 
 def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[Absorbed]:
@@ -54,9 +54,8 @@ def _with_map(linear: Linear, call: Call, affine: Affine, norm: Call) -> Linear:
 
 
 def _check_sole_reader(graph: Graph, value: Value, reader: Call) -> None:
+    check_not_returned(graph, value)
     call = graph.producer(value)
-    if graph.is_output(value):
-        raise Objection(f"{call.path} is an output of the model as well")
     others = [other.path for other in graph.consumers(value) if other.index != reader.index]
     if others:
         raise Objection(f"{call.path} also feeds {', '.join(sorted(set(others)))}")

@@ -125,6 +125,8 @@ def _norm(source: Source, norms: tuple[Call, ...]) -> NormSpec:
     norm = source.norm(call)
     if norm is None:
         raise Objection(f"{call.path} normalizes over several axes at once")
+    if norm.axis == 0:
+        raise Objection(f"{call.path} normalizes along the axis of the rows")
     if norm.trainable and any(each.training for each in norms):
         raise Objection(
             f"{call.path} is called with training=True and normalizes by the batch; "

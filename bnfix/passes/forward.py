@@ -11,7 +11,7 @@ from bnfix.numerics.linear import Linear, scale_and_shift_input
 from bnfix.numerics.norm import NormSpec
 from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
 from bnfix.passes.moving import after
-from bnfix.passes.objection import Objection
+from bnfix.passes.objection import Objection, check_not_returned
 
 
 def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[Absorbed]:
@@ -27,8 +27,7 @@ def _down(source: Source, value: Value, affine: Affine, done: Folded) -> Iterato
     """Take `affine`, which was to be applied to what `value` will be, down from there."""
     graph = source.graph
     made_by = graph.producer(value).path
-    if graph.is_output(value):
-        raise Objection(f"{made_by} is an output of the model")
+    check_not_returned(graph, value)
     readers = graph.consumers(value)
     if not readers:
         raise Objection(f"nothing reads {made_by}")

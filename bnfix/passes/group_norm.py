@@ -48,11 +48,13 @@ class Site:
         return self.by_batch and groups == self.norm.channels
 
 
-def check_groups(groups: Any) -> None:
-    """Refuse what no number of groups can be."""
+def checked(groups: Any) -> int | str:
+    """`groups`, numpy's numbers as Python's; refuses what no number of groups can be."""
+    if isinstance(groups, str) and groups == "auto":
+        return groups
     number = isinstance(groups, int | np.integer) and not isinstance(groups, bool)
-    if groups == "auto" or (number and (groups == -1 or int(groups) > 0)):
-        return
+    if number and (groups == -1 or int(groups) > 0):
+        return int(groups)
     raise OptionError(
         f'groups is {groups!r}; it may be "auto", a positive number, or -1 for one group a channel.'
     )

@@ -1,0 +1,99 @@
+"""Masks: arguments of their own, which Keras 3 records beside the data and tf_keras does not."""
+
+import numpy as np
+import pytest
+import references as ref
+import zoo
+
+import bnfix
+from bnfix.adapters import reading
+from bnfix.graph.graph import Call
+
+CLOSE = 1e-5
+
+
+def tokens(K, layers_on_embedded):
+    """Words of 7 tokens, 0 for none, behind an embedding that masks them."""
+    K.utils.set_random_seed(0)
+    inputs = K.Input((7,), dtype="int32")
+    embedded = K.layers.Embedding(9, 5, mask_zero=True)(inputs)
+    model = K.Model(inputs, layers_on_embedded(K.layers, embedded))
+    zoo.randomise_batch_norms(model, 0)
+    x = np.random.default_rng(0).integers(1, 9, (6, 7))
+    x[:3, 4:] = 0
+    return model, x
+
+
+def pooled(L, x):
+    return L.ReLU()(L.BatchNormalization()(L.GlobalAveragePooling1D()(L.Dense(4)(x))))
+
+
+def branches(L, x):
+    joined = L.Add()([L.Dense(4)(x), L.Dense(4)(x)])
+    return L.ReLU()(L.BatchNormalization()(L.GlobalAveragePooling1D()(joined)))
+
+
+def by_position(L, x):
+    mask = L.Lambda(lambda y: y[..., 0] > 0)(x)
+    return L.ReLU()(L.BatchNormalization()(L.GlobalAveragePooling1D()(L.Dense(4)(x), mask)))
+
+
+MASKED = [pooled, branches, by_position]
+
+
+@pytest.mark.parametrize("make", MASKED)
+def test_a_mask_is_no_obstacle_to_a_normalization(K, make):
+    model, x = tokens(K, make)
+    wanted = ref.inferred(model, x)
+    folded = bnfix.fold(model, x=x, strict=True)
+    assert not zoo.batch_norms(folded)
+    ref.assert_close(ref.inferred(folded, x), wanted, CLOSE)
+
+
+@pytest.mark.parametrize("make", MASKED)
+def test_every_transform_and_every_examination_takes_a_masked_model(K, make):
+    model, x = tokens(K, make)
+    bnfix.recalibrate(model, x, guard=False, min_count=1, verbose=0)
+    assert ref.worst_deviation(model, x) < 1e-5
+    assert bnfix.diagnose(model, x).batch_norms == 1
+    wanted = ref.inferred(model, x)
+    for changed in (bnfix.repair(model, x, min_count=1, verbose=0), bnfix.strip_training(model)):
+        ref.assert_close(ref.inferred(changed, x), wanted, CLOSE)
+
+
+def test_a_model_that_is_given_masked_tensors_is_open_like_any_other(K, recwarn):
+    inner = K.Input((7, 5))
+    layers = K.layers.Dense(4), K.layers.BatchNormalization(), K.layers.GlobalAveragePooling1D()
+    y = inner
+    for layer in layers:
+        y = layer(y)
+    encoder = K.Model(inner, y, name="encoder")
+    model, x = tokens(K, lambda L, embedded: L.Dense(2)(encoder(embedded)))
+    wanted = ref.inferred(model, x)
+    folded, report = bnfix.fold(model, x=x, return_report=True)
+    assert [outcome.path for outcome in report.changed] == [f"encoder/{layers[1].name}"]
+    ref.assert_close(ref.inferred(folded, x), wanted, CLOSE)
+    # What is masked outside is masked inside.
+    assert all(call.masked for call in bnfix.graph_of(model) if call.path.startswith("encoder"))
+
+
+def test_a_mask_is_known_apart_from_the_data(K):
+    model, _ = tokens(K, by_position)
+    pooling = bnfix.graph_of(model).of_kind("GlobalAveragePooling1D")[0]
+    assert (len(pooling.inputs), len(pooling.masks)) == (1, 1)
+    assert pooling in bnfix.graph_of(model).consumers(pooling.masks[0])
+
+
+# --- shown able to fail ---------------------------------------------------------------------------
+
+
+def test_masks_taken_for_data_would_be_seen(K, monkeypatch):
+    monkeypatch.setattr(reading, "_is_mask", lambda name: False)
+    with pytest.raises((ValueError, bnfix.BnfixError)):
+        test_a_mask_is_no_obstacle_to_a_normalization(K, by_position)
+
+
+def test_masks_that_are_let_go_too_early_would_be_seen(K, monkeypatch):
+    monkeypatch.setattr(Call, "reads", property(lambda call: call.inputs))
+    with pytest.raises((KeyError, AssertionError, bnfix.BnfixError)):
+        test_every_transform_and_every_examination_takes_a_masked_model(K, by_position)
