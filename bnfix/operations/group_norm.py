@@ -21,6 +21,7 @@ from bnfix.graph.select import Selection
 from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit
 from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.verify import verify_compiled, verify_on_single_rows
 from bnfix.passes import group_norm as group_pass
 from bnfix.passes.group_norm import Site
 from bnfix.restoring import all_or_nothing
@@ -81,6 +82,8 @@ def to_group_norm(
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
         StatisticsError: What reaches a layer is not finite.
         ModelError: The model fails on `ds`.
+        VerificationError: Compiled and uncompiled code of the new model disagree, or it is another
+            one on single rows where it should not be. No model is returned.
         OptionError: `groups` is none of what it may be.
     """
     groups = group_pass.checked(groups)
@@ -99,8 +102,12 @@ def to_group_norm(
     notes = () if norms else ("the model has no BatchNormalization",)
     if sites:
         specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
-        rebuilt = rebuild(reading, Edit(replace=specs))
-        model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost)
+        edit = Edit(replace=specs)
+        rebuilt = rebuild(reading, edit)
+        agreement = verify_compiled(adapter, rebuilt.model, None, operation="to_group_norm")
+        if all(layer.exact for layer in layers):
+            verify_on_single_rows(reading, edit, rebuilt.model, operation="to_group_norm")
+        model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost, *agreement.caveats)
     report = GroupNormReport(layers, rows, notes)
     _warn_of_poor(report)
     return (model, report) if return_report else model

@@ -18,6 +18,7 @@ from bnfix.graph.graph import Call
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import Floats
 from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.verify import verify_compiled
 from bnfix.report import Outcome, Rendered, Report
 from bnfix.restoring import all_or_nothing
 
@@ -91,6 +92,8 @@ def replace(
     Raises:
         UnsupportedModelError: `model` has no graph, or does not work with the new layers.
         SelectionError: `where` names a path without BatchNormalization.
+        VerificationError: Compiled and uncompiled code of the new model disagree. No model is
+            returned.
         OptionError: `factory` returned no layer, or one that is in use already.
     """
     adapter = adapter_of(model)
@@ -107,7 +110,8 @@ def replace(
     notes = () if outcomes else ("the model has no BatchNormalization",)
     if made:
         rebuilt = _rebuilt(reading, made)
-        model, notes = rebuilt.model, rebuilt.lost
+        agreement = verify_compiled(adapter, rebuilt.model, None, operation="replace")
+        model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
     report = Report("replace", tuple(outcomes), notes)
     return (model, report) if return_report else model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,20 +38,23 @@ class Trial:
     unproven: tuple[str, ...]
 
     @classmethod
-    def of(cls, reading: Reading, x: Any, untrained: frozenset[NodeKey]) -> Trial:
+    def of(
+        cls, reading: Reading, x: Any, untrained: frozenset[NodeKey], *, rows: int = _ROWS
+    ) -> Trial:
         """On `x`, or on inputs made from what the model says of them.
 
         Args:
             reading: Of the model.
             x: Inputs, or None.
             untrained: Calls whose baked `training=` is left out.
+            rows: How many to make.
 
         Raises:
             VerificationError: It runs on none of them.
         """
         best: Trial | None = None
         error: Exception | None = None
-        for inputs in [x] if x is not None else _made(reading):
+        for inputs in [x] if x is not None else _made(reading, rows):
             try:
                 wanted = _wanted(reading, inputs, untrained)
             except reading.adapter.run_errors as failure:
@@ -73,7 +77,9 @@ class Trial:
         """What `model` answers through each entry point, or what it raises there."""
         adapter = self.reading.adapter
         found: dict[str, Outputs | Exception] = {}
-        with adapter.functions_kept(model):
+        with adapter.functions_kept(model), warnings.catch_warnings():
+            # TensorFlow warns that tf.data stays compiled while everything else is not.
+            warnings.simplefilter("ignore", UserWarning)
             for name, call in adapter.entry_points(model).items():
                 with adapter.untouched(model):
                     try:
@@ -121,12 +127,12 @@ def _wanted(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -> Out
     return reference.uncompiled(reading, inputs)
 
 
-def _made(reading: Reading) -> Iterator[Any]:
+def _made(reading: Reading, rows: int) -> Iterator[Any]:
     """Inputs in the structure that the model takes."""
     adapter, model = reading.adapter, reading.model
     specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
     expected = domains(reading.graph, lambda call: reading.layers[call.layer])
-    for flat in samples(specs, rows=_ROWS, expected=expected):
+    for flat in samples(specs, rows=rows, expected=expected):
         yield adapter.pack(adapter.input_structure(model), flat)
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import VerificationError, gist
 from bnfix.graph import miscompiled
 from bnfix.graph.edit import Edit
@@ -56,16 +58,20 @@ class Agreement:
         )
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What a report has to tell."""
+    def caveats(self) -> tuple[str, ...]:
+        """What users should know besides that the models agree."""
         if not self.unproven:
-            return (str(self), *self.remarks)
+            return self.remarks
         return (
             f"not proven for {_listed(self.unproven)}: no input at hand gives finite numbers there "
             "that differ from row to row. Pass inputs that do as x=",
-            str(self),
             *self.remarks,
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How well they agree, and the caveats."""
+        return (str(self), *self.caveats)
 
 
 class MiscompiledError(VerificationError):
@@ -89,16 +95,75 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
     return _Comparison(reading, edit, changed, Trial.of(reading, x, edit.untrain), operation).run()
 
 
+def verify_compiled(adapter: Adapter, changed: Any, x: Any, *, operation: str) -> Agreement:
+    """Compare what `changed` answers compiled with what it answers uncompiled.
+
+    That is all there is to prove of a model that was meant to compute something else.
+
+    Args:
+        adapter: Of its Keras.
+        changed: The new model.
+        x: Its inputs, or None to make some.
+        operation: Named in the error.
+
+    Raises:
+        VerificationError: They do not agree, or the model could not be run.
+    """
+    reading = Reading(adapter, changed)
+    trial = Trial.of(reading, x, frozenset())
+    with adapter.uncompiled():
+        before = trial.answers(changed)
+    return _Comparison(reading, Edit(), changed, trial, operation, before).run()
+
+
+def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operation: str) -> None:
+    """Compare what both models answer to one row, as the calls of the model read are written.
+
+    In float64 where float32 leaves a doubt. Models that draw lots tell nothing.
+
+    Raises:
+        VerificationError: They do not agree.
+    """
+    adapter = reading.adapter
+    if any(adapter.draws_lots(layer) for layer in adapter.callables(reading.model)):
+        return
+    inputs = Trial.of(reading, None, frozenset(), rows=1).inputs
+
+    def agreement(old: Reading, new: Any) -> Agreement:
+        wanted = reference.call_by_call(old, inputs, frozenset())
+        with adapter.uncompiled():
+            apart = max(gaps(adapter.infer(new, inputs), wanted), default=0.0)
+        dtype = adapter.coarsest_dtype(old.model)
+        return Agreement(apart, rounding(dtype, len(old.graph), 1.0), dtype)
+
+    found = agreement(reading, changed)
+    if not found or is_half(found.dtype):
+        twin = Reading(adapter, rebuild(reading, Edit(), dtype="float64").model)
+        found = agreement(twin, rebuild(reading, edit, dtype="float64").model)
+    if not found:
+        raise VerificationError(
+            f"{operation} gave a model that answers otherwise to single rows than "
+            f"{reading.model.name}, where it should not: {found}. It was withheld. Please report "
+            "this model."
+        )
+
+
 class _Comparison:
     def __init__(
-        self, reading: Reading, edit: Edit, changed: Any, trial: Trial, operation: str
+        self,
+        reading: Reading,
+        edit: Edit,
+        changed: Any,
+        trial: Trial,
+        operation: str,
+        before: Mapping[str, Outputs | Exception] | None = None,
     ) -> None:
         self.reading, self.edit, self.operation = reading, edit, operation
         self.trial = trial
         self.depth = len(reading.graph)
         self.dtype = reading.adapter.coarsest_dtype(reading.model)
         self.answers = trial.answers(changed)
-        self._before: Mapping[str, Outputs | Exception] | None = None
+        self._before = before
 
     def run(self) -> Agreement:
         tolerance = rounding(self.dtype, self.depth, 1.0)
@@ -158,7 +223,7 @@ class _Comparison:
                 continue
             before = self.before[name]
             if isinstance(before, Exception):
-                if not isinstance(answer, Exception):
+                if not isinstance(answer, Exception):  # it can be run, but nothing tells its result
                     self._refuse_entry_point(name, tolerance)
                 remarks.append(f"{name} raises, as it did before: {gist(answer)}")
             elif self._gap(name, before) <= tolerance:
@@ -200,14 +265,14 @@ class _Comparison:
 
     # --- what is withheld ------------------------------------------------------------------------
 
-    def _refuse(self, agreement: Agreement) -> None:
+    def _refuse(self, agreement: Agreement) -> NoReturn:
         raise VerificationError(
             f"{self.operation} gave a model that does not reproduce {self.reading.model.name}: "
             f"{agreement}. It was withheld. Please report this model; meanwhile bnfix.freeze keeps "
             "its BatchNormalization in inference mode."
         )
 
-    def _refuse_entry_point(self, name: str, tolerance: float) -> None:
+    def _refuse_entry_point(self, name: str, tolerance: float) -> NoReturn:
         answer, called = self.answers[name], self.answers["call"]
         seen = (
             f"raises {gist(answer)}"
