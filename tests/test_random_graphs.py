@@ -1,4 +1,7 @@
-"""Graphs that nobody thought of: folded they compute the same in float64, or say why not.
+"""Graphs that nobody thought of: folded they predict the same, or say why not.
+
+Half of them are in float64, in which no mistake passes as rounding, and half in float32, in which
+compiled code takes the paths that users' models take.
 
 300 examples as a rule; thousands with
 
@@ -40,15 +43,20 @@ KINDS = (
     *("conv", "dense") * 3,
     *("depthwise", "separable", "transpose", "padding", "flatten", "einsum", "timed"),
     *("activation", "steady", "pooling", "upsampling", "permute"),
-    *("add", "merge", "concatenate", "again", "nested"),
+    *("add", "merge", "concatenate", "again", "nested", "residual", "residual"),
+)
+#: Slopes are drawn as well.
+ACTIVATIONS = (
+    *("relu", "tanh", "elu", "selu", "gelu", "swish", "sigmoid", "softplus", "mish"),
+    *("leaky",) * 4,
 )
 
 
 @contextmanager
-def in_float64(K):
+def in_dtype(K, dtype):
     before = K.backend.floatx(), K.mixed_precision.global_policy()
-    K.backend.set_floatx("float64")
-    K.mixed_precision.set_global_policy("float64")
+    K.backend.set_floatx(dtype)
+    K.mixed_precision.set_global_policy(dtype)
     try:
         yield
     finally:
@@ -128,7 +136,19 @@ class Growing:
         )
 
     def _activation(self, x, pool, depth):
-        return self.L.Activation(self.draw(st.sampled_from(["relu", "tanh"])))(x)
+        return self.bent(x)
+
+    def bent(self, x):
+        name = self.draw(st.sampled_from(ACTIVATIONS))
+        if name == "leaky":
+            return self.L.LeakyReLU(self.draw(st.sampled_from([0.01, 0.1, 0.2, 0.3])))(x)
+        return self.L.Activation(name)(x)
+
+    def _residual(self, x, pool, depth):
+        """What the blocks of most networks end in."""
+        conv = self.L.Conv2D(x.shape[-1], 3, padding="same", **self.bias())
+        z = self.L.BatchNormalization()(conv(x))
+        return self.bent(self.L.Add()([x, z] if self.draw(st.booleans()) else [z, x]))
 
     def _steady(self, x, pool, depth):
         return self.L.Dropout(0.5)(x)
@@ -194,12 +214,12 @@ class Growing:
 
 
 def random_model(draw):
-    """A Keras and a random model of it in float64, its statistics random too."""
+    """A random model of either Keras, its statistics random too."""
     dialect = draw(st.sampled_from(zoo.DIALECTS))
     K = zoo.keras_module(dialect)
     K.backend.clear_session()
     K.utils.set_random_seed(draw(st.integers(0, 3)))
-    with in_float64(K):
+    with in_dtype(K, draw(st.sampled_from(["float64", "float32"]))):
         inputs = [draw(st.integers(1, SIZE)) for _ in range(draw(st.integers(1, 2)))]
         model = Growing(K, draw).model(draw(st.integers(5, 14)), 0, inputs)
     zoo.randomise_batch_norms(model, 0)
@@ -211,11 +231,28 @@ def outputs(model, x):
         return ref.inferred(model, x)
 
 
+def predicted(model, x):
+    return ref.numbers(model.predict(x, verbose=0))
+
+
+def closeness(model, x, answers):
+    """What rounding explains: next to nothing in float64, else what it has come to already."""
+    adapter = adapter_of(model)
+    if adapter.coarsest_dtype(model) == "float64":
+        return EXACT
+    twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
+    exact = ref.numbers(twin(x, training=False))
+    noise = max(np.max(np.abs(a - b)) / (np.max(np.abs(b)) or 1.0) for a, b in zip(answers, exact))
+    return max(1e-4, 16 * noise)
+
+
 def assert_folding_is_exact(model, seen=None):
     x = zoo.inputs_for(model, rows=2)
     wanted, calls = outputs(model, x), len(bnfix.graph_of(model))
     folded, report = bnfix.fold(model, return_report=True)
-    ref.assert_close(outputs(folded, x), wanted, EXACT)
+    close = closeness(model, x, wanted)
+    ref.assert_close(outputs(folded, x), wanted, close)
+    ref.assert_close(predicted(folded, x), wanted, close)
     ref.assert_close(outputs(model, x), wanted, 0.0)
     assert len(bnfix.graph_of(model)) == calls
     assert all(outcome.detail for outcome in report.outcomes)

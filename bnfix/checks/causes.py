@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bnfix.checks.report import NO_CALL, Finding, Gap, Measurement, worst
+from bnfix.graph.miscompiled import SWITCH
 
 Points = Sequence[Measurement]
 
 NOTHING = f"{NO_CALL}nothing is wrong; bnfix.batch_invariant(model) gives the same bits always"
+_SWITCH = f"{NO_CALL}on a processor set {SWITCH} before TensorFlow is imported, and check again"
 REPORT = f"{NO_CALL}compiled and uncompiled code differ; report it to Keras"
 
 
@@ -88,6 +90,15 @@ def disagreement(path: str | None, points: Points, mend: str) -> Finding:
     difference = worst(point.against_predict for point in points).difference
     detail = f"answers differ by {difference:.2g} from those of predict"
     return Finding(path, "entry_points_disagree", _where(points), detail, mend)
+
+
+def miscompiled(wrong: Mapping[str, Gap]) -> Finding:
+    """The entry points that answer otherwise than uncompiled code in float64 does."""
+    detail = (
+        f"compiled code computes something else than the model's layers do one by one: off by "
+        f"{worst(wrong.values()).difference:.2g}"
+    )
+    return Finding(None, "entry_points_disagree", ", ".join(wrong), detail, _SWITCH)
 
 
 def rounding(points: Points, dtype: str) -> list[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.checks import causes
+from bnfix.checks.compiled import off
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.probes import Probes
@@ -198,6 +199,9 @@ class Blame:
         ):
             return [causes.amplified(apart, self.dtype, self._response)]
         if not paths:
+            wrong = off(self.adapter, self.model, self.points, self.probes.x)
+            if wrong:
+                return [causes.miscompiled(wrong)]
             return [causes.disagreement(None, apart, causes.REPORT)]
         return [causes.disagreement(paths[0], apart, self._mend(paths[0]))]
 
