@@ -16,7 +16,7 @@ from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric, Verdict
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
-from bnfix.recalibration.targets import targets
+from bnfix.recalibration.targets import never_built, targets
 
 
 def recalibrate(
@@ -113,7 +113,7 @@ def recalibrate(
             BnfixWarning,
             stacklevel=2,
         )
-    report = _report(found, rows, kept, verdict)
+    report = _report(found, rows, kept, verdict, never_built(adapter, model))
     return (model, report) if return_report else model
 
 
@@ -170,7 +170,11 @@ def _row(path: str, layer: Any, moments: ChannelMoments, ddof: int) -> LayerStat
 
 
 def _report(
-    found: Estimate, rows: tuple[LayerStatistics, ...], kept: bool, verdict: Verdict | None
+    found: Estimate,
+    rows: tuple[LayerStatistics, ...],
+    kept: bool,
+    verdict: Verdict | None,
+    notes: tuple[str, ...],
 ) -> RecalibrationReport:
     return RecalibrationReport(
         rows,
@@ -179,5 +183,5 @@ def _report(
         found.engine,
         verdict,
         None if found.need is None else found.need.total,
-        found.notes,
+        (*found.notes, *notes),
     )
