@@ -42,7 +42,8 @@ def assert_is_a_view(graph, model):
         assert {other.layer for other in shared} == {call.layer}
         # A shared layer stands in the tree where it is met first; a bare function never does, nor
         # does the input of a Sequential.
-        known = call.kind in ("Operation", "InputLayer") or any(c.path in layers for c in shared)
+        bare = call.kind in ("Operation", "InputLayer") or call.options is not None
+        known = bare or any(call.path in layers for call in shared)
         assert known, f"{call.path} is no path of the model"
     assert all(graph.is_output(value) for value in graph.outputs)
     assert len(graph.inputs) == len(model.inputs)

@@ -365,13 +365,46 @@ def test_a_batch_that_ends_early_is_refused(K):
     refused(model, told_apart(images()), bnfix.ModelError, message)
 
 
-def test_a_bn_that_is_never_reached_is_refused(K):
+def test_a_bn_that_is_never_reached_is_left_out_and_named(K):
     layers = {"one": bn(K, "one"), "two": bn(K, "two")}
     model = model_of(
         K, lambda s, x: s.two(s.one(x)) if len(x) == 2 else s.one(x), images(), **layers
     )
-    error = refused(model, images(15), bnfix.ModelError, r"two is not called.*batches 0 to 2")
-    assert error.path == "two"
+    before = ref.statistics(layers["two"])
+    _, report = bnfix.recalibrate(
+        model, images(15), batch_size=5, guard=False, verbose=0, return_report=True
+    )
+    assert [layer.path for layer in report.layers] == ["one"]
+    assert any("two is not called" in note for note in report.notes)
+    np.testing.assert_array_equal(ref.statistics(layers["two"]), before)
+    message = r"two is not called.*batches 0 to 2\), nor is any other"
+    with pytest.raises(bnfix.ModelError, match=message):
+        bnfix.recalibrate(model, images(15), batch_size=5, layers="two", guard=False, verbose=0)
+
+
+def test_a_bn_that_nothing_calls_is_no_obstacle(K):
+    """Detectors make layers for every level, and call some."""
+
+    class Detector(K.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = bn(K, "one"), bn(K, "two")
+
+        def call(self, x, training=None):
+            return self.one(x, training=training)
+
+    model = Detector()
+    model(images())
+    _, report = bnfix.recalibrate(model, images(15), guard=False, verbose=0, return_report=True)
+    assert [layer.path for layer in report.layers] == ["one"]
+    assert any("two has never been called" in note for note in report.notes)
+    assert bnfix.diagnose(model, images(15)).layers
+
+
+def test_one_that_is_called_but_left_out_would_be_seen(K, monkeypatch):
+    monkeypatch.setattr(lockstep, "unreached", lambda norms, reached, batches: ())
+    with pytest.raises(AssertionError):
+        test_a_bn_that_is_never_reached_is_left_out_and_named(K)
 
 
 class Fails(Exception):

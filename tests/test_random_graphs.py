@@ -242,7 +242,10 @@ def closeness(model, x, answers):
         return EXACT
     twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
     exact = ref.numbers(twin(x, training=False))
-    noise = max(np.max(np.abs(a - b)) / (np.max(np.abs(b)) or 1.0) for a, b in zip(answers, exact))
+    noise = max(
+        np.max(np.abs(answer - right)) / (np.max(np.abs(right)) or 1.0)
+        for answer, right in zip(answers, exact, strict=True)
+    )
     return max(1e-4, 16 * noise)
 
 

@@ -272,3 +272,25 @@ def test_a_number_of_numpys_that_stays_one_would_be_seen(monkeypatch):
     monkeypatch.setattr(group_pass, "checked", lambda groups: groups)
     with pytest.raises(AssertionError):
         test_a_number_of_groups_is_a_number_whoever_made_it(K, np.int64(4))
+
+
+# --- notes ----------------------------------------------------------------------------------------
+
+
+def test_a_bug_in_a_note_takes_neither_diagnose_nor_repair_down(K, monkeypatch):
+    from bnfix.operations import diagnose as room
+
+    def broken(source, **options):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(room.fold_pass, "plan", broken)
+    inputs = K.Input((4,))
+    model = made(K, inputs, K.layers.BatchNormalization()(inputs, training=True))
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("f4")
+    found = bnfix.diagnose(model, x)
+    assert "baked_training" in [symptom.cause for symptom in found.symptoms]
+    assert any("IndexError: list index out of range" in note for note in found.notes)
+    _, report = bnfix.repair(model, x, verbose=0, return_report=True)
+    assert report.ok
+    with pytest.raises(IndexError):  # whoever asks for it is told
+        bnfix.fold(model)

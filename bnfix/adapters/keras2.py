@@ -6,6 +6,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bnfix.adapters import backends
+from bnfix.adapters import backends, operators
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -27,6 +28,49 @@ _OPERATION_LAYERS = (
     "InstanceMethod",
     "InstanceProperty",
 )
+
+
+#: What is recorded of functions that do what a layer does: how it is read, and under which names
+#: its arguments are known there.
+_OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
+    **{
+        name: (translation, {"x": "x", "y": "y"})
+        for name, translation in {
+            "__operators__.add": operators.add,
+            "math.add": operators.add,
+            "math.subtract": operators.subtract,
+            "math.multiply": operators.multiply,
+            "math.truediv": operators.divide,
+            "math.divide": operators.divide,
+            "math.negative": operators.negative,
+            "math.maximum": operators.maximum,
+            "math.minimum": operators.minimum,
+            "cast": operators.same,
+        }.items()
+    },
+    "math.add_n": (operators.add_all, {"values": "inputs"}),
+    "nn.bias_add": (operators.add, {"x": "value", "y": "bias", "layout": "data_format"}),
+    "nn.relu": (operators.relu, {"x": "features"}),
+    "identity": (operators.same, {"x": "input"}),
+    "stop_gradient": (operators.same, {"x": "input"}),
+    "concat": (operators.concatenate, {"values": "values", "axis": "axis"}),
+    "split": (operators.split, {"x": "value", "axis": "axis"}),
+    "reshape": (operators.reshape, {"x": "tensor"}),
+    "compat.v1.squeeze": (operators.reshape, {"x": "input"}),
+    "expand_dims": (operators.reshape, {"x": "input"}),
+    "compat.v1.transpose": (operators.transpose, {"x": "a", "order": "perm"}),
+    "compat.v1.pad": (
+        operators.pad,
+        {"x": "tensor", "widths": "paddings", "mode": "mode", "value": "constant_values"},
+    ),
+    "math.reduce_mean": (operators.mean, {"x": "input_tensor", "axis": "axis"}),
+    "math.reduce_max": (operators.largest, {"x": "input_tensor", "axis": "axis"}),
+    "__operators__.getitem": (operators.item, {"x": "tensor", "index": "slice_spec"}),
+    "compat.v1.shape": (operators.shape_only, {"x": "input"}),
+    "shape": (operators.shape_only, {"x": "input"}),
+    "zeros_like": (operators.shape_only, {"x": "input"}),
+    "ones_like": (operators.shape_only, {"x": "input"}),
+}
 
 
 class Keras2(Adapter):
@@ -65,6 +109,21 @@ class Keras2(Adapter):
 
     def is_operation(self, layer: Any) -> bool:
         return type(layer).__name__ in _OPERATION_LAYERS and self.is_own(layer)
+
+    def function(self, raw: RawNode) -> tuple[operators.Translation, dict[str, Any]] | None:
+        known = _OPERATORS.get(getattr(raw.layer, "symbol", ""))
+        if known is None:
+            return None
+        translation, names = known
+        call: Any = inspect.signature(raw.layer.function)
+        given = call.bind(*raw.args, **raw.kwargs)
+        given.apply_defaults()
+        found = {name: given.arguments.get(theirs) for name, theirs in names.items()}
+        if found.pop("layout", None) not in (None, "NHWC"):
+            return None
+        if "index" in found:
+            found["index"] = _index(found["index"])
+        return translation, found
 
     def draws_lots(self, layer: Any) -> bool:
         bases = {cls.__name__ for cls in type(layer).__mro__}
@@ -201,6 +260,15 @@ class Keras2(Adapter):
         model.train_function = model.test_function = model.predict_function = None
         # tf_keras remembers the unwrapped functions as well and would take them up again.
         model.train_tf_function = None
+
+
+def _index(written: Any) -> Any:
+    """An index as it was written; slices are recorded as dicts of their parts."""
+    if isinstance(written, (list, tuple)):
+        return tuple(_index(entry) for entry in written)
+    if isinstance(written, dict):
+        return slice(written["start"], written["stop"], written["step"])
+    return written
 
 
 def _left_out(keras: Any, layer: Any) -> dict[str, Any]:

@@ -15,10 +15,53 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import backends
+from bnfix.adapters import backends, operators
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
+
+#: Operations that do what a layer does: how each is read, and under which names its arguments and
+#: attributes are known there.
+_OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
+    **{
+        name: (translation, {"x": "x1", "y": "x2"})
+        for name, translation in {
+            "Add": operators.add,
+            "Subtract": operators.subtract,
+            "Multiply": operators.multiply,
+            "Divide": operators.divide,
+            "TrueDivide": operators.divide,
+            "Maximum": operators.maximum,
+            "Minimum": operators.minimum,
+        }.items()
+    },
+    **{
+        name: (translation, {"x": "x"})
+        for name, translation in {
+            "Negative": operators.negative,
+            "Relu": operators.relu,
+            "Cast": operators.same,
+            "StopGradient": operators.same,
+            "Reshape": operators.reshape,
+            "Squeeze": operators.reshape,
+            "ExpandDims": operators.reshape,
+            "ZerosLike": operators.shape_only,
+            "OnesLike": operators.shape_only,
+            "Shape": operators.shape_only,
+        }.items()
+    },
+    "StopGradient": (operators.same, {"x": "variable"}),
+    "Concatenate": (operators.concatenate, {"values": "xs", "axis": "axis"}),
+    "Split": (operators.split, {"x": "x", "axis": "axis"}),
+    "Transpose": (operators.transpose, {"x": "x", "order": "axes"}),
+    "Pad": (
+        operators.pad,
+        {"x": "x", "widths": "pad_width", "mode": "mode", "value": "constant_values"},
+    ),
+    "Mean": (operators.mean, {"x": "x", "axis": "axis"}),
+    "Max": (operators.largest, {"x": "x", "axis": "axis"}),
+    "GetItem": (operators.item, {"x": "x", "index": "key"}),
+}
 
 
 class Keras3(Adapter):
@@ -56,6 +99,17 @@ class Keras3(Adapter):
 
     def is_operation(self, layer: Any) -> bool:
         return not self.is_layer(layer)
+
+    def function(self, raw: RawNode) -> tuple[operators.Translation, dict[str, Any]] | None:
+        known = _OPERATORS.get(type(raw.layer).__name__)
+        if known is None or not self.is_own(raw.layer):
+            return None
+        translation, names = known
+        call: Any = inspect.signature(raw.layer.call)
+        given = call.bind(*raw.args, **raw.kwargs)
+        given.apply_defaults()
+        found = {**vars(raw.layer), **given.arguments}
+        return translation, {name: found.get(theirs) for name, theirs in names.items()}
 
     def draws_lots(self, layer: Any) -> bool:
         seeds = self.keras.random.SeedGenerator

@@ -11,9 +11,10 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
 from bnfix.adapters.structure import RawNode
 from bnfix.errors import DataError, UnsupportedModelError
-from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot
+from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
 from bnfix.graph.structure import leaves, map_leaves
 from bnfix.numerics.linear import Linear
@@ -71,6 +72,8 @@ class Reading:
 
     def options(self, call: Call) -> Mapping[str, Any]:
         """The configuration of the layer that `call` applies; empty where it cannot tell."""
+        if call.options is not None:
+            return call.options
         try:
             return self.layers[call.layer].get_config()
         except Exception:  # code of whoever made the layer, or of an activation without a name
@@ -129,18 +132,21 @@ class Reading:
         arguments = map_leaves(
             lambda leaf: slots[id(leaf)] if adapter.is_symbolic(leaf) else leaf, (args, kwargs)
         )
+        outputs = tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs)
+        operator = self._operator(raw, outputs)
         unfolds = adapter.is_model(layer) and adapter.has_graph(layer)
         return Node(
             layer=self._key(layer),
             name=layer.name,
-            kind=self._kind(raw),
+            kind=self._kind(raw) if operator is None else operator.kind,
             arguments=arguments,
             training=training,
-            outputs=tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs),
+            outputs=outputs,
             binding=self._binding(raw, arguments) if unfolds else None,
             accepts_training=adapter.accepts_training(layer),
             masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
             masks=masks,
+            options=None if operator is None else operator.options,
         )
 
     def _kind(self, raw: RawNode) -> str:
@@ -149,6 +155,22 @@ class Reading:
         if self.adapter.is_operation(raw.layer):
             return "Operation"
         return type(raw.layer).__name__ if self.adapter.is_own(raw.layer) else "Custom"
+
+    def _operator(self, raw: RawNode, outputs: tuple[TensorSpec, ...]) -> Operator | None:
+        """What a bare function is read as, if a layer does the same."""
+        adapter = self.adapter
+        known = adapter.function(raw) if adapter.is_operation(raw.layer) else None
+        if known is None:
+            return None
+        translation, given = known
+        arguments = {
+            name: map_leaves(lambda leaf: _constant(adapter, leaf), value)
+            for name, value in given.items()
+        }
+        function = Function(arguments, outputs)
+        tensors = sum(adapter.is_symbolic(leaf) for leaf in leaves((raw.args, raw.kwargs)))
+        # A size that is computed, such as that of a batch, goes beyond what a layer would be told.
+        return translated(translation, function) if tensors == function.tensors else None
 
     def _binding(self, raw: RawNode, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
         """What a nested model is fed, or None if the call does more than feeding it tensors."""
@@ -213,6 +235,15 @@ def _named(layer: Any, raw: RawNode) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _says_how(name: str) -> bool:
     return name == "training" or _is_mask(name)
+
+
+def _constant(adapter: Adapter, leaf: Any) -> Any:
+    """An argument of a function as plain data, as `Function` wants it."""
+    if adapter.is_symbolic(leaf):
+        return adapter.tensor_spec(leaf)
+    if hasattr(leaf, "assign"):
+        return UNKNOWN
+    return adapter.to_numpy(leaf) if hasattr(leaf, "__array__") else leaf
 
 
 def _is_mask(name: str) -> bool:

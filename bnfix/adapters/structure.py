@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bnfix.adapters.operators import Translation
 from bnfix.graph.definition import TensorSpec
 
 
@@ -50,6 +51,13 @@ class Structure(ABC):
     @abstractmethod
     def is_operation(self, layer: Any) -> bool:
         """Whether `layer` is a bare function on tensors (`x + 1`, `keras.ops.concatenate`)."""
+
+    @abstractmethod
+    def function(self, raw: RawNode) -> tuple[Translation, dict[str, Any]] | None:
+        """How a call of a bare function may be read as that of a layer, and its arguments.
+
+        None where no layer does the like.
+        """
 
     def is_called(self, layer: Any) -> bool:
         """Whether `layer` has been called on a placeholder tensor, so that it has a place."""

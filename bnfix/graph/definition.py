@@ -6,7 +6,7 @@ A nested model is a single node here, however many calls it holds and however of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,8 @@ class Node:
     Attributes:
         layer: Key of the called layer; equal keys mean the same, shared layer.
         name: The layer's name.
-        kind: Class name where the class is Keras's own, "Operation" for a bare function on tensors,
-            "Custom" for everything else.
+        kind: Class name where the class is Keras's own; for a bare function on tensors that of the
+            layer which does the same, or "Operation"; "Custom" for everything else.
         arguments: `(args, kwargs)` as written, tensors replaced by `Slot`s, `training` left out.
         training: The `training=` written into this very call, or None.
         outputs: One per tensor that the call returns.
@@ -50,6 +50,8 @@ class Node:
         accepts_training: Whether the layer's `call` has a `training` argument.
         masked: Whether a mask travels with one of the tensors that it reads.
         masks: Names of the arguments that take a mask.
+        options: Where `kind` is that of a layer which a bare function stands for, the options that
+            this layer would have.
     """
 
     layer: LayerKey
@@ -62,6 +64,7 @@ class Node:
     accepts_training: bool = False
     masked: bool = False
     masks: frozenset[str] = frozenset()
+    options: Mapping[str, Any] | None = None
 
     def reads(self) -> list[Slot]:
         """The slots that the call reads, masks included, in order."""

@@ -7,7 +7,7 @@ reads, who reads what it produces, which calls share a layer, and what the model
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,12 +40,14 @@ class Call:
         path: Names from the outermost nested model down, joined by "/"; the top model's is left
             out.
         name: The layer's own name.
-        kind: Keras's class name, "Operation" for a bare function on tensors, "Custom" otherwise.
+        kind: Keras's class name; for a bare function on tensors that of the layer which does the
+            same, or "Operation"; "Custom" otherwise.
         layer: Key shared by all calls of one layer.
         node: Where the call is written; a nested model called twice yields two calls of one node.
         arguments: `(args, kwargs)` as written, tensors replaced by `Value`s, `training` left out.
         inputs: The `Value`s among the arguments that hold data.
         masks: Those that hold masks, which say which of the data count.
+        options: Of the layer that a bare function stands for; None for layers themselves.
         outputs: What the call returns, flat.
         training: The `training=` that applies, written here or at a surrounding nested model; None
             where the caller of the model decides.
@@ -66,6 +68,7 @@ class Call:
     accepts_training: bool
     masked: bool
     masks: tuple[Value, ...] = ()
+    options: Mapping[str, Any] | None = None
 
     @property
     def reads(self) -> tuple[Value, ...]:
@@ -235,6 +238,7 @@ class _Unfolding:
             accepts_training=node.accepts_training,
             masked=around.masked or node.masked,
             masks=_values_in(masks),
+            options=node.options,
         )
         self.calls.append(call)
         return made

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,50 @@ class Affine:
         at = (slice(None),) * axis + (slice(start, stop),)
         scale[at], shift[at] = self.scale, self.shift
         return Affine(scale, shift)
+
+    def taken(self, index: Sequence[Any]) -> Affine:
+        """For `row[index]`: a slice, a position or a new axis (None) for every axis."""
+        parts = np.broadcast_arrays(self.scale, self.shift)
+        axes = iter(range(self.rank))
+        at = [
+            entry
+            if entry is None or next(axes) in self.varies
+            else (slice(None) if isinstance(entry, slice) else 0)
+            for entry in index
+        ]
+        return compact(*(part[tuple(at)] for part in parts))
+
+    def placed(self, index: Sequence[Any], row: Sequence[int], *, alone: bool) -> Affine | None:
+        """For rows of the sizes `row`, if this one is for `row[index]`.
+
+        Args:
+            index: As for `taken`.
+            row: -1 where a size is not known; None is returned if it has to be.
+            alone: Whether the other entries are of no account. Then the map goes on over them along
+                every axis on which it does not depend; else they stay as they are.
+        """
+        parts: list[Floats] = []
+        for part, beside in ((self.scale, 1.0), (self.shift, 0.0)):
+            sizes, at, kept = list[int](), list[Any](), list[Any]()
+            for entry in index:
+                if entry is None:
+                    kept.append(0)
+                    continue
+                axis, size = len(kept), row[len(sizes)]
+                if isinstance(entry, slice):
+                    free = entry == slice(None) or (alone and axis not in self.varies)
+                    sizes.append(part.shape[axis] if free else size)
+                    at.append(slice(None) if free else entry)
+                    kept.append(slice(None))
+                else:
+                    sizes.append(1 if alone else size)
+                    at.append(0 if alone else entry)
+            if -1 in sizes:
+                return None
+            whole = np.full(sizes, beside)
+            whole[tuple(at)] = part[tuple(kept)]
+            parts.append(whole)
+        return compact(*parts)
 
     def unshifted(self) -> Affine:
         return Affine(self.scale, np.zeros_like(self.shift))

@@ -15,7 +15,7 @@ from bnfix.diagnosis.facts import ModelFacts, facts_of
 from bnfix.diagnosis.measured import distances, measured_symptoms
 from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.static import merged, static_symptoms
-from bnfix.errors import BnfixError, DataError, UnsupportedModelError
+from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
 from bnfix.operations.population import evidence_of, statistics_of
 from bnfix.passes import fold as fold_pass
 from bnfix.restoring import all_or_nothing
@@ -99,7 +99,8 @@ def examine(
     facts = facts_of(adapter, model)
     evidence, notes = _evidence(adapter, model, facts, data)
     known = static_symptoms(facts)
-    found = [*known, *_stays(adapter, model)]
+    stay, more = _stays(adapter, model)
+    found = [*known, *stay]
     if evidence is not None:
         spoilt = {p for s in known if s.severity == "fault" for p in s.paths if _spoils(s)}
         sound = replace(facts, norms=tuple(n for n in facts.norms if n.path not in spoilt))
@@ -109,7 +110,7 @@ def examine(
         layers=distances(facts, evidence) if evidence else (),
         losses=evidence.losses if evidence else None,
         batch_norms=len(facts.norms),
-        notes=notes,
+        notes=(*notes, *more),
     )
 
 
@@ -154,15 +155,19 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
     return merged([*kept, *measured])
 
 
-def _stays(adapter: Adapter, model: Any) -> list[Symptom]:
-    """BatchNormalizations that `fold` would leave, and why."""
+def _stays(adapter: Adapter, model: Any) -> tuple[list[Symptom], tuple[str, ...]]:
+    """BatchNormalizations that `fold` would leave, and why; and why not, where that is unknown."""
     if not adapter.has_graph(model):
-        return []
-    _, report = fold_pass.plan(Reading(adapter, model))
-    return [
+        return [], ()
+    try:
+        _, report = fold_pass.plan(Reading(adapter, model))
+    except Exception as error:  # these are notes: a bug in them must not hide faults
+        return [], (f"what fold would leave could not be found out: {gist(error)}",)
+    stay = [
         Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail, "")
         for outcome in report.declined
     ]
+    return stay, ()
 
 
 def _order(symptom: Symptom) -> tuple[int, int]:

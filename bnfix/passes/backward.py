@@ -10,7 +10,7 @@ from bnfix.numerics.affine import Affine
 from bnfix.numerics.linear import Linear, scale_and_shift
 from bnfix.numerics.norm import NormSpec
 from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
-from bnfix.passes.moving import before
+from bnfix.passes.moving import SHAPE_ONLY, before
 from bnfix.passes.objection import Objection, check_not_returned
 
 
@@ -36,7 +36,9 @@ def _up(
     if linear is not None:
         yield Absorbed(call, affine, _with_map(linear, call, affine, norm))
         return
-    for above, part in zip(call.inputs, before(call, source.options, affine), strict=True):
+    for above, part in zip(
+        call.inputs, before(call, source.options, affine, value.output), strict=True
+    ):
         yield from _up(source, above, call, part, norm, done)
 
 
@@ -56,6 +58,10 @@ def _with_map(linear: Linear, call: Call, affine: Affine, norm: Call) -> Linear:
 def _check_sole_reader(graph: Graph, value: Value, reader: Call) -> None:
     check_not_returned(graph, value)
     call = graph.producer(value)
-    others = [other.path for other in graph.consumers(value) if other.index != reader.index]
+    others = [
+        other.path
+        for other in graph.consumers(value)
+        if other.index != reader.index and other.kind != SHAPE_ONLY
+    ]
     if others:
         raise Objection(f"{call.path} also feeds {', '.join(sorted(set(others)))}")

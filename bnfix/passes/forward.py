@@ -10,7 +10,7 @@ from bnfix.numerics.affine import Affine
 from bnfix.numerics.linear import Linear, scale_and_shift_input
 from bnfix.numerics.norm import NormSpec
 from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
-from bnfix.passes.moving import after
+from bnfix.passes.moving import SHAPE_ONLY, after
 from bnfix.passes.objection import Objection, check_not_returned
 
 
@@ -28,7 +28,7 @@ def _down(source: Source, value: Value, affine: Affine, done: Folded) -> Iterato
     graph = source.graph
     made_by = graph.producer(value).path
     check_not_returned(graph, value)
-    readers = graph.consumers(value)
+    readers = [reader for reader in graph.consumers(value) if reader.kind != SHAPE_ONLY]
     if not readers:
         raise Objection(f"nothing reads {made_by}")
     for reader in readers:
@@ -43,7 +43,9 @@ def _down(source: Source, value: Value, affine: Affine, done: Folded) -> Iterato
         else:
             position = reader.inputs.index(value)
             passed = after(reader, source.options, affine, position)
-            yield from _down(source, reader.outputs[0], passed, done)
+            for output, part in zip(reader.outputs, passed, strict=True):
+                if len(passed) == 1 or graph.consumers(output) or graph.is_output(output):
+                    yield from _down(source, output, part, done)
 
 
 def _with_map(linear: Linear, call: Call, affine: Affine) -> Linear:

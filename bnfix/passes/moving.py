@@ -12,19 +12,27 @@ from typing import Any
 import numpy as np
 
 from bnfix.graph.graph import Call, Value
-from bnfix.numerics.affine import Affine, per_channel
+from bnfix.numerics.affine import Affine, compact, per_channel
+from bnfix.numerics.moments import Floats
 from bnfix.passes.objection import Objection
 
 Options = Mapping[str, Any]
 
 
-def before(call: Call, options: Callable[[Call], Options], affine: Affine) -> list[Affine]:
-    """The maps on the inputs of `call`, in order, that equal `affine` on its output.
+#: Kind of what reads the shape of a tensor and not what is in it.
+SHAPE_ONLY = "Shape"
+
+
+def before(
+    call: Call, options: Callable[[Call], Options], affine: Affine, output: int = 0
+) -> list[Affine]:
+    """The maps on the inputs of `call`, in order, that equal `affine` on one of its outputs.
 
     Args:
         call: Of any layer.
         options: The configuration of a call's layer.
-        affine: On the rows of the output of `call`.
+        affine: On the rows of that output.
+        output: Which one; the others stay as they are.
 
     Raises:
         Objection: There are none, or they are not known.
@@ -33,19 +41,25 @@ def before(call: Call, options: Callable[[Call], Options], affine: Affine) -> li
         return [_ONE_INPUT[call.kind][0](call, options(call), affine)]
     if call.kind in _JOINS:
         return _JOINS[call.kind](call, options(call), affine)
+    if call.kind == "Slice":
+        return [_sliced_before(call, options(call)["slices"][output], affine)]
     raise Objection(f"it follows {call.path} ({call.kind}), which is not a linear layer")
 
 
-def after(call: Call, options: Callable[[Call], Options], affine: Affine, position: int) -> Affine:
-    """The map on the output of `call` that equals `affine` on its input number `position`.
+def after(
+    call: Call, options: Callable[[Call], Options], affine: Affine, position: int
+) -> list[Affine]:
+    """The maps on the outputs of `call`, in order, that equal `affine` on its input `position`.
 
     Raises:
-        Objection: There is none, or it is not known.
+        Objection: There are none, or they are not known.
     """
     if call.kind in _ONE_INPUT:
-        return _ONE_INPUT[call.kind][1](call, options(call), affine)
+        return [_ONE_INPUT[call.kind][1](call, options(call), affine)]
     if call.kind == "Concatenate":
-        return _joined_after(call, options(call), affine, position)
+        return [_joined_after(call, options(call), affine, position)]
+    if call.kind == "Slice":
+        return [affine.taken(index) for index in options(call)["slices"]]
     raise Objection(f"it feeds {call.path} ({call.kind}), which is not a linear layer")
 
 
@@ -153,6 +167,47 @@ def _padded(call: Call, options: Options, affine: Affine) -> Affine:
     if not affine.only_scales:
         raise Objection(f"{call.path} ({call.kind}) adds zeros, which the normalization shifts")
     return _local(call, options, affine)
+
+
+def _widened(call: Call, options: Options, affine: Affine) -> Affine:
+    """Past the padding that a bare function adds, in any mode, along any axes."""
+    padded = {axis for axis, widths in enumerate(options["widths"]) if any(widths)}
+    if affine.varies & padded:
+        raise Objection(
+            f"{call.path} ({call.kind}) joins positions that the normalization treats differently"
+        )
+    if options["mode"] == "constant" and not (affine.only_scales and options["value"] == 0):
+        raise Objection(f"{call.path} ({call.kind}) adds a constant, which the map would change")
+    return affine
+
+
+def _stretched(call: Call, options: Options, rank: int) -> tuple[Floats, Floats]:
+    """Scale and offset of a Rescaling, each of the rank of a row."""
+    parts = (np.asarray(options[name], np.float64) for name in ("scale", "offset"))
+    scale, offset = (part.reshape((1,) * (rank - part.ndim) + part.shape) for part in parts)
+    return scale, offset
+
+
+def _rescaled_before(call: Call, options: Options, affine: Affine) -> Affine:
+    """s (r x + o) + t  =  r (s x + (s o + t - o) / r) + o."""
+    scale, offset = _stretched(call, options, affine.rank)
+    if not scale.all():
+        raise Objection(f"{call.path} ({call.kind}) multiplies by zero")
+    shift = (affine.scale * offset + affine.shift - offset) / scale
+    return compact(affine.scale, shift)
+
+
+def _rescaled_after(call: Call, options: Options, affine: Affine) -> Affine:
+    """r (s x + t) + o  =  s (r x + o) + (r t + o - s o)."""
+    scale, offset = _stretched(call, options, affine.rank)
+    return compact(affine.scale, scale * affine.shift + offset - affine.scale * offset)
+
+
+def _sliced_before(call: Call, index: tuple[Any, ...], affine: Affine) -> Affine:
+    found = affine.placed(index, _row(call.inputs[0]), alone=len(call.outputs) == 1)
+    if found is None:
+        raise Objection(f"{call.path} ({call.kind}) takes a part of an unknown length")
+    return found
 
 
 def _global(call: Call, options: Options, affine: Affine, old: Value, new: Value) -> Affine:
@@ -269,6 +324,8 @@ _LOCAL = [
 _ONE_INPUT: dict[str, tuple[_One, _One]] = {
     **dict.fromkeys(_STEADY, (_same, _same)),
     "Activation": (_activation, _activation),
+    "Rescaling": (_rescaled_before, _rescaled_after),
+    "Pad": (_widened, _widened),
     **dict.fromkeys(_LOCAL, (_local, _local)),
     **dict.fromkeys(_of_each_rank("MaxPooling"), (_largest, _largest)),
     **dict.fromkeys(_of_each_rank("ZeroPadding"), (_padded, _padded)),
@@ -284,6 +341,7 @@ _ONE_INPUT: dict[str, tuple[_One, _One]] = {
 #: Layers of several inputs: the maps before them from that after them.
 _JOINS: dict[str, Callable[[Call, Options, Affine], list[Affine]]] = {
     "Add": _sum_before,
+    "Subtract": _sum_before,  # what is taken away is scaled as well, and the shift comes once
     "Average": _mean_before,
     "Maximum": _extreme_before,
     "Minimum": _extreme_before,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from bnfix.adapters import weights
@@ -68,9 +68,18 @@ def check_counts(found: Mapping[str, ChannelMoments], *, ddof: int) -> None:
             )
 
 
-def unreached(path: str, *, batches: int) -> ModelError:
-    return ModelError(
-        f"{path} is not called when the model runs on the calibration data (batches 0 to "
-        f"{batches - 1}), so it has no inputs to measure. Leave it out with layers=.",
-        path=path,
-    )
+def unreached(norms: Iterable[str], reached: Container[str], *, batches: int) -> tuple[str, ...]:
+    """A note for each of `norms`, by path, that no batch came to.
+
+    Raises:
+        ModelError: No batch came to any.
+    """
+    missed = [path for path in norms if path not in reached]
+    seen = f"when the model runs on the calibration data (batches 0 to {batches - 1})"
+    if missed and all(path not in reached for path in norms):
+        raise ModelError(
+            f"{missed[0]} is not called {seen}, nor is any other BatchNormalization asked for, so "
+            "there is nothing to measure.",
+            path=missed[0],
+        )
+    return tuple(f"{path} is not called {seen} and stays as it is" for path in missed)

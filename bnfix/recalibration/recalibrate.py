@@ -16,7 +16,7 @@ from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric, Verdict
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
-from bnfix.recalibration.targets import targets
+from bnfix.recalibration.targets import never_built, targets
 from bnfix.restoring import all_or_nothing
 
 
@@ -114,7 +114,7 @@ def recalibrate(
             BnfixWarning,
             stacklevel=3,
         )
-    report = _report(found, rows, kept, verdict)
+    report = _report(found, rows, kept, verdict, never_built(adapter, model))
     return (model, report) if return_report else model
 
 
@@ -167,7 +167,11 @@ def _row(path: str, layer: Any, moments: ChannelMoments, ddof: int) -> LayerStat
 
 
 def _report(
-    found: Estimate, rows: tuple[LayerStatistics, ...], kept: bool, verdict: Verdict | None
+    found: Estimate,
+    rows: tuple[LayerStatistics, ...],
+    kept: bool,
+    verdict: Verdict | None,
+    notes: tuple[str, ...],
 ) -> RecalibrationReport:
     return RecalibrationReport(
         rows,
@@ -176,5 +180,5 @@ def _report(
         found.engine,
         verdict,
         None if found.need is None else found.need.total,
-        found.notes,
+        (*found.notes, *notes),
     )

@@ -68,7 +68,7 @@ class StreamingEngine:
 
         Raises:
             DataError: There is no batch.
-            ModelError: The model fails, or no batch comes to one of `norms`.
+            ModelError: The model fails, or no batch comes to any of `norms`.
             StatisticsError: A BN saw too few values, or some that are not finite.
         """
         rows = 0
@@ -80,11 +80,9 @@ class StreamingEngine:
                 advance()
         if not self.batches:
             raise DataError("the calibration data is empty: at least one batch is required.")
-        missed = [path for path in self.norms if path not in self.moments]
-        if missed:
-            raise unreached(missed[0], batches=self.batches)
+        skipped = unreached(self.norms, self.moments, batches=self.batches)
         check_counts(self.moments, ddof=self.ddof)
-        self.notes = self._expected_bias(rows / self.batches)
+        self.notes = (*self._expected_bias(rows / self.batches), *skipped)
 
     def _forward(self, batch: Any) -> None:
         adapter, model = self.adapter, self.model
@@ -110,7 +108,7 @@ class StreamingEngine:
             weights.write_statistics(layer, here.mean, here.variance())
 
     def _expected_bias(self, rows: float) -> tuple[str, ...]:
-        if len(self.norms) < 2 or self.batches < 2:
+        if len(self.moments) < 2 or self.batches < 2:
             return ()  # no layer saw inputs normalized by a part of the data
         path = min(self.moments, key=lambda path: self.moments[path].count)
         values = self.moments[path].count / self.batches

@@ -35,8 +35,17 @@ def targets(
     return {
         path: layer
         for path, layer in found.items()
-        if path in wanted and (include_frozen or layer.trainable)
+        if path in wanted and (include_frozen or layer.trainable) and layer.built
     }
+
+
+def never_built(adapter: Adapter, model: Any) -> tuple[str, ...]:
+    """A note for each BatchNormalization that holds no statistics, because nothing calls it."""
+    return tuple(
+        f"{path} has never been called and holds no statistics"
+        for path, layer in adapter.batch_norms(model)
+        if not layer.built
+    )
 
 
 def in_graph(reading: Reading, norms: dict[str, Any]) -> dict[LayerKey, str] | None:
