@@ -225,7 +225,7 @@ class _Rebuilding:
                 changes |= weights.bias_option(old, kind)
             changes = weights.changed_options(old, kind, changes)
         if self.dtype is not None and "float" in str(old.dtype):
-            changes["dtype"] = self.dtype
+            changes |= _in_dtype({**old.get_config(), **changes}, self.dtype)
         return changes
 
     # --- values ------------------------------------------------------------------------------
@@ -287,6 +287,16 @@ class _Rebuilding:
 
 def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:
     return [tuple(variable.shape) for variable in variables]
+
+
+def _in_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """What to change in the configuration of a layer, and of layers wrapped in it, to be `dtype`."""
+    changes: dict[str, Any] = {"dtype": dtype}
+    for name, part in config.items():
+        inner = part.get("config") if isinstance(part, dict) and name != "dtype" else None
+        if isinstance(inner, dict) and "dtype" in inner:
+            changes[name] = {**part, "config": {**inner, **_in_dtype(inner, dtype)}}
+    return changes
 
 
 def _base_name(variable: Any) -> str:

@@ -14,7 +14,7 @@ def settings(model: Any) -> Undo:
     """Flags and compiled functions: cheap, whatever the size of the model."""
     adapter = adapter_of(model)
     layers = [model, *(layer for _, layer in adapter.tree(model))]
-    variables = adapter.variables(model)
+    variables = _variables(adapter, model)
     # From the outside in, because Keras hands a layer's flag down to what is inside.
     flags = [(held, held.trainable) for held in (*layers, *variables) if hasattr(held, "trainable")]
     functions = adapter.compiled_functions(model)
@@ -30,7 +30,7 @@ def everything(model: Any) -> Undo:
     """Settings and values: weights, statistics, metrics, seeds and recurrent states, copied."""
     adapter = adapter_of(model)
     rest = settings(model)
-    held = [*adapter.variables(model), *(state for _, state in adapter.carried(model))]
+    held = [*_variables(adapter, model), *(state for _, state in adapter.carried(model))]
     values = [(variable, adapter.copy_value(variable)) for variable in held]
 
     def undo() -> None:
@@ -38,6 +38,11 @@ def everything(model: Any) -> Undo:
         _restore_values(adapter, values)
 
     return undo
+
+
+def _variables(adapter: Adapter, model: Any) -> list[Any]:
+    """None of a model that was never built; tf_keras raises where it is asked for them."""
+    return adapter.variables(model) if getattr(model, "built", True) else []
 
 
 def _restore_flags(flags: Iterable[tuple[Any, bool]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,37 +71,37 @@ def baked(reading: Reading) -> frozenset[NodeKey]:
     return frozenset(key for key, _, node in written if node.training is not None)
 
 
+@dataclass(frozen=True)
 class Twins:
-    """The model read and what `edit` makes of it, both in float64 and without baked `training=`.
+    """What the model read and what an edit makes of it answer in float64.
+
+    Attributes:
+        old: Flat outputs of the model read.
+        new: Of what becomes of it.
+        dtype: The least precise one in which a layer of the first computes.
+    """
+
+    old: Outputs
+    new: Outputs
+    dtype: str
+
+
+def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
+    """Both models in float64 and without baked `training=`; None where they cannot be had so.
 
     BatchNormalization is bnfix's own affine map in both, so that no arithmetic of Keras's is taken
     for granted.
-
-    Attributes:
-        dtype: The least precise one in which a layer of either computes.
     """
-
-    def __init__(self, reading: Reading, edit: Edit) -> None:
-        calm = baked(reading)
-        affine = _affine(reading)
-        ours = {key: new for key, new in affine.items() if key not in edit.replace}
-        self._adapter = reading.adapter
-        self._old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
-        changed = Edit(edit.assign, edit.bypass, edit.untrain | calm, {**ours, **edit.replace})
-        self._new = rebuild(reading, changed, dtype="float64").model
-        self.dtype = self._adapter.coarsest_dtype(self._old)
-
-    def outputs(self, inputs: Any) -> tuple[Outputs, Outputs]:
-        """Of the model read, and of what becomes of it."""
-        return self._adapter.infer(self._old, inputs), self._adapter.infer(self._new, inputs)
-
-
-def twins(reading: Reading, edit: Edit) -> Twins | None:
-    """None where the layers cannot be had in float64."""
+    adapter, calm, affine = reading.adapter, baked(reading), _affine(reading)
+    ours = {key: new for key, new in affine.items() if key not in edit.replace}
+    changed = Edit(edit.assign, edit.bypass, edit.untrain | calm, {**ours, **edit.replace})
     try:
-        return Twins(reading, edit)
-    except (UnsupportedModelError, *reading.adapter.run_errors):
+        old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
+        new = rebuild(reading, changed, dtype="float64").model
+        answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
+    except (UnsupportedModelError, *adapter.run_errors):
         return None
+    return Twins(*answers, adapter.coarsest_dtype(old))
 
 
 def _affine(reading: Reading) -> dict[LayerKey, Replacement]:

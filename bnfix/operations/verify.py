@@ -174,14 +174,13 @@ class _Comparison:
 
     def _closely(self, tolerance: float) -> Agreement:
         """With float64 as the judge."""
-        pair = reference.twins(self.reading, self.edit)
+        pair = reference.twins(self.reading, self.edit, self.trial.inputs)
         if pair is None:
             return self._without_judge(tolerance)
-        old, new = pair.outputs(self.trial.inputs)
-        noise = max(gaps(self._calm(), old), default=0.0)
+        noise = max(gaps(self._calm(), pair.old), default=0.0)
         if not noise <= believable(self.dtype):
             return self._without_judge(tolerance)
-        apart = max(gaps(new, old), default=0.0)
+        apart = max(gaps(pair.new, pair.old), default=0.0)
         allowed = max(
             rounding(pair.dtype, self.depth, 1.0),
             carried_over(noise, self.dtype, pair.dtype),
