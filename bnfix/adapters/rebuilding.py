@@ -68,14 +68,17 @@ class _Rebuilding:
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.fresh: set[LayerKey] = set()  # replacements that were not built before
         self.unbound: dict[str, tuple[str, ...]] = {}  # what changed layers had for training only
+        self.kept: set[LayerKey] = set()  # what cannot be made anew from its configuration
+        self.inside: dict[int, Any] = {}  # copies of layers within others, by id of the original
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
         model = self._model(self.reading.definitions.top)
         self._copy_flags(self.reading.model, model)
         for key, layer in self.made.items():
-            if key not in self.reading.definitions:
+            if key not in self.reading.definitions and key not in self.kept:
                 self._copy_values(key, self.reading.layers[key], layer)
+        self._check_sharing()
         if self.dtype is None and (
             lost := self.adapter.copy_compilation(self.reading.model, model)
         ):
@@ -99,7 +102,7 @@ class _Rebuilding:
         new, lost = build(definition, old)
         if lost:
             self.lost.append(lost)
-        self.made[definition.key] = new
+        self.made[definition.key] = self.inside[id(old)] = new
         return new
 
     def _sequential(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
@@ -194,15 +197,76 @@ class _Rebuilding:
         """The copy of a node's layer, made when first needed."""
         if node.layer not in self.made:
             old = self.reading.layers[node.layer]
-            if node.binding is not None:
+            if node.layer in self.reading.definitions:
                 self._model(self.reading.definitions[node.layer])
             elif node.layer in self.edit.replace:
                 self.made[node.layer] = self._replacement(node, old)
             elif self.adapter.is_operation(old):
                 self.made[node.layer] = self.adapter.copy_operation(old)
             else:
-                self.made[node.layer] = self.adapter.clone_layer(old, self._changes(node.layer))
+                self.made[node.layer] = self._copy(node.layer, old)
         return self.made[node.layer]
+
+    def _copy(self, key: LayerKey, old: Any) -> Any:
+        """A new layer configured like `old`, which is one with the copies that share parts with it.
+
+        One whose class does not tell how to make it is kept, if nothing in it is to be changed.
+        """
+        if id(old) in self.inside:
+            return self.inside[id(old)]
+        try:
+            new = self.adapter.clone_layer(old, self._changes(key))
+        except UnsupportedModelError:
+            if key in self.edit.assign or self.dtype is not None:
+                raise
+            return self._keep(key, old)
+        self._join(old, new)
+        return new
+
+    def _keep(self, key: LayerKey, old: Any) -> Any:
+        self.kept.add(key)
+        new, shared = self.adapter.without_copying(old)
+        if shared:
+            self.lost.append(
+                f"{old.name} ({type(old).__name__}) cannot be made anew, for want of a "
+                "get_config(): it shares its weights with the model given, and who trains one "
+                "trains the other"
+            )
+        return new
+
+    def _join(self, old: Any, new: Any) -> None:
+        """Let `new` hold the copies that there are of what `old` holds, and note its own."""
+        self.inside[id(old)] = new
+        theirs, ours = self.adapter.children(old), self.adapter.children(new)
+        if [type(one) for one in theirs] != [type(one) for one in ours]:
+            return
+        for child, copy in zip(theirs, ours, strict=True):
+            key = self.reading.key(child)
+            if id(child) not in self.inside and key is not None and key in self.reading.definitions:
+                self._model(self.reading.definitions[key])
+            if id(child) in self.inside:
+                self.adapter.put_in(new, copy, self.inside[id(child)])
+            else:
+                self._join(child, copy)
+
+    def _check_sharing(self) -> None:
+        """Refuse to make two weights of one: trained on, they would go different ways."""
+        copies: dict[int, tuple[str, Any]] = {}
+        for key, new in self.made.items():
+            old = self.reading.layers[key]
+            changed = key in self.edit.assign or key in self.edit.replace
+            if changed or key in self.reading.definitions or not self.adapter.is_layer(old):
+                continue
+            theirs, ours = self.adapter.weights(old), self.adapter.weights(new)
+            for source, variable in zip(theirs, ours, strict=True):
+                first, copy = copies.setdefault(id(source), (old.name, variable))
+                if copy is not variable:
+                    raise UnsupportedModelError(
+                        f"{first} and {old.name} ({type(old).__name__}) share weights, which their "
+                        "configurations do not tell: a copy would have them twice. Let the layer "
+                        "that takes them be called by the model itself. Nothing was changed.",
+                        path=old.name,
+                    )
 
     def _replacement(self, node: Node, old: Any) -> Any:
         wanted, rank = self.edit.replace[node.layer], len(node.outputs[0].shape)
@@ -232,7 +296,7 @@ class _Rebuilding:
 
     def _copy_flags(self, old: Any, new: Any) -> None:
         """Set `trainable` from the outside in, because Keras hands it down to what is inside."""
-        if not self.adapter.is_layer(old):
+        if not self.adapter.is_layer(old) or self.reading.key(old) in self.kept:
             return
         if self.reading.key(old) in self.edit.replace:
             new.trainable = old.trainable and new.trainable

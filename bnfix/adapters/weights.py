@@ -185,11 +185,27 @@ def _input_side(layer: Any, kind: str, axis: int) -> InputSide:
     if kind.endswith("Transpose"):  # which has fewer inputs near its borders and between strides
         return InputSide(axis, uniform=plain and all(step == 1 for step in layer.strides))
     taps = None
+    centre = None if kind.startswith("Separable") else _centre(layer, size)
     if kind.startswith("Separable"):
         first = _array(layer.depthwise_kernel).astype(np.float64)
         taps = first.sum(axis=tuple(range(len(size)))).reshape(-1)
     groups = 1 if kind.startswith(("Depthwise", "Separable")) else getattr(layer, "groups", 1)
-    return InputSide(axis, groups=groups, uniform=plain or valid, taps=taps)
+    return InputSide(axis, groups=groups, uniform=plain or valid, taps=taps, centre=centre)
+
+
+def _centre(layer: Any, size: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Where in the kernel the tap lies that sees the position which is made, if one does."""
+    found: list[int] = []
+    steps = getattr(layer, "strides", (1,) * len(size))
+    apart = getattr(layer, "dilation_rate", (1,) * len(size))
+    for length, step, dilation in zip(size, steps, apart, strict=True):
+        beside = (length - 1) * dilation
+        before = {"same": beside // 2, "causal": beside}.get(getattr(layer, "padding", ""), 0)
+        fits = step == 1 and before % dilation == 0 and (beside == 0 or layer.padding != "valid")
+        if not fits:
+            return None
+        found.append(before // dilation)
+    return tuple(found)
 
 
 def _einsum(layer: Any) -> tuple[str, str, str]:

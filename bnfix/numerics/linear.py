@@ -49,12 +49,20 @@ class InputSide:
         groups: Of channels that are convolved separately.
         uniform: Whether every output sees the whole kernel on inputs, and none on padding.
         taps: What a depthwise kernel before `Linear.kernel` adds up to, (its outputs,); or None.
+        centre: Where along the kernel's positions the tap lies that sees the position which is
+            made; None if none does so for every position.
     """
 
     axis: int
     groups: int = 1
     uniform: bool = True
     taps: Floats | None = None
+    centre: tuple[int, ...] | None = None
+
+    def one_to_one(self, linear: Linear) -> bool:
+        """Whether there are as many channels on the other side, each of them in its own group."""
+        *_, inputs, outputs = linear.kernel.shape
+        return outputs == 1 if len(linear.axes) == 2 else inputs * self.groups == outputs
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,24 @@ def scale_and_shift_input(linear: Linear, side: InputSide, scale: Floats, shift:
             moved = kernel * _spread(linear, side, shift)
             bias = _bias(linear) + moved.sum(axis=others).reshape(-1)
         return replace(linear, kernel=kernel * _spread(linear, side, scale), bias=bias)
+
+
+def plus_input(linear: Linear, side: InputSide, scale: Floats, shift: Floats) -> Linear:
+    """The layer that computes `linear(x) + scale * x + shift`, in float64 (not yet rounded).
+
+    Args:
+        linear: Of as many channels on either side.
+        side: Its `input`, with a `centre`.
+        scale: (channels,).
+        shift: As `scale`.
+    """
+    kernel = np.array(linear.kernel, np.float64)
+    centre, channel = side.centre or (), np.arange(scale.size)
+    if len(linear.axes) == 2:  # depthwise, one output a channel
+        kernel[(*centre, channel, 0)] += scale
+    else:
+        kernel[(*centre, channel % kernel.shape[-2], channel)] += scale
+    return replace(linear, kernel=kernel, bias=_bias(linear) + shift)
 
 
 def _spread(linear: Linear, side: InputSide, values: Floats) -> Floats:

@@ -2,7 +2,8 @@
 
 At inference BN is affine, y = scale * x + shift per channel (`bnfix.numerics.norm`). Such a map is
 moved up, past layers that it can be moved past, until linear layers absorb it; or else down
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2). Up comes first: it adds at most a bias.
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2); or sideways, into a layer that reads the same
+and is added. Up comes first: it adds at most a bias.
 
 A layer that is called several times has one set of weights, so it absorbs a map once or not at all:
 every call of the BN must reach linear layers, and every call of each of these must be reached, by
@@ -22,7 +23,7 @@ from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
-from bnfix.passes import backward, forward
+from bnfix.passes import backward, forward, sideways
 from bnfix.passes.absorbing import Absorbed, Folded
 from bnfix.passes.objection import Objection
 from bnfix.report import Outcome, Report
@@ -53,6 +54,12 @@ def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
             down = _outcome(source, call, done, forward.absorbing)
             either = f"{outcomes[key].detail}; {down.detail}"
             outcomes[key] = down if down.changed else Outcome(call.path, False, either)
+    # Last, for nothing may be moved past the sum of two branches afterwards.
+    for key, call in norms.items():
+        if not outcomes[key].changed and _is_added(source, call) and _may_fold(source, call):
+            beside = _outcome(source, call, done, sideways.absorbing)
+            either = f"{outcomes[key].detail}; {beside.detail}"
+            outcomes[key] = beside if beside.changed else Outcome(call.path, False, either)
     left = [key for key, outcome in outcomes.items() if lower and not outcome.changed]
     lowered: dict[LayerKey, Replacement] = {}
     for key in left:
@@ -85,6 +92,12 @@ def _lowered(source: Source, call: Call) -> NormSpec:
     if not all(np.all(np.abs(part) <= largest(computes)) for part in norm.affine()):
         raise Objection("its scales or shifts are not finite")
     return norm
+
+
+def _is_added(source: Source, call: Call) -> bool:
+    """Whether the question arises at all: sums read what `call` makes, or a nested model does."""
+    readers = source.graph.consumers(call.outputs[0])
+    return any(reader.kind in ("Add", "InputLayer") for reader in readers)
 
 
 def _may_fold(source: Source, call: Call) -> bool:
