@@ -123,7 +123,10 @@ class _Rebuilding:
 
     def _functional(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
         tensors: dict[Slot, Any] = {}
+        alive = self._alive(definition)
         for position, node in enumerate(definition.nodes):
+            if position not in alive:
+                continue
             for output, tensor in enumerate(self._outputs(definition, position, node, tensors)):
                 tensors[Slot(position, output)] = tensor
         inputs = [tensors[slot] for slot in definition.inputs]
@@ -139,16 +142,37 @@ class _Rebuilding:
         self.adapter.attach(new, in_order)
         return new, lost
 
+    def _alive(self, definition: Definition) -> set[int]:
+        """Positions of the nodes that are there for more than an addend which is dropped."""
+        alive = {slot.node for slot in (*definition.inputs, *definition.outputs)}
+        alive.update(definition.loose())
+        for position in range(len(definition.nodes) - 1, -1, -1):
+            if position in alive:
+                reads = definition.nodes[position].reads()
+                gone = self.edit.drop.get((definition.key, position), frozenset())
+                alive.update(slot.node for at, slot in enumerate(reads) if at not in gone)
+        return alive
+
+    def _hands_on(self, definition: Definition, position: int) -> bool:
+        """Whether a node leaves nothing behind than what one of its inputs is."""
+        at = definition.key, position
+        left = len(definition.nodes[position].reads()) - len(self.edit.drop.get(at, ()))
+        return at in self.edit.bypass or (at in self.edit.drop and left == 1)
+
     def _outputs(
         self, definition: Definition, position: int, node: Node, tensors: dict[Slot, Any]
     ) -> list[Any]:
         layer = None
         if node.kind == "InputLayer":
             return self.adapter.flatten(self._layer(node).output)
+        at = (definition.key, position)
+        if at in self.edit.drop:
+            gone = self.edit.drop[at]
+            left = [tensors[slot] for place, slot in enumerate(node.reads()) if place not in gone]
+            return left if len(left) == 1 else self.adapter.flatten(self._layer(node)(left))
         args, kwargs = map_leaves(
             lambda leaf: tensors[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
         )
-        at = (definition.key, position)
         if at in self.edit.bypass:
             return [self.adapter.flatten(args[0] if args else kwargs)[0]]
         if node.training is not None and at not in self.edit.untrain:
@@ -181,7 +205,7 @@ class _Rebuilding:
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
         tensor = tensors[slot]
-        if (definition.key, slot.node) in self.edit.bypass:
+        if self._hands_on(definition, slot.node):
             tensor = self._name_left(definition.nodes[slot.node])(tensor)
         return tensor
 

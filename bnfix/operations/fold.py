@@ -20,6 +20,7 @@ def fold(
     x: Any = None,
     strict: bool = False,
     lower: bool = False,
+    merge: bool = False,
     return_report: bool = False,
 ) -> Any:
     """Fold each BatchNormalization into the linear layers around it, where that is exact.
@@ -34,6 +35,8 @@ def fold(
         strict: Raise if any BatchNormalization cannot be folded.
         lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
             convolution on images, Rescaling elsewhere. None is left then that training could reach.
+        merge: Make one layer of convolutions (or Dense layers) that read the same and are added,
+            the identity included, as in RepVGG: faster still. The smaller ones are gone then.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -46,7 +49,7 @@ def fold(
     """
     adapter = adapter_of(model)
     reading = read(adapter, model, "fold")
-    edit, report = fold_pass.plan(reading, lower=lower)
+    edit, report = fold_pass.plan(reading, lower=lower, merge=merge)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
         raise UnsupportedModelError(
@@ -60,7 +63,9 @@ def fold(
         rebuilt = rebuild(reading, edit)
         agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
         model = rebuilt.model
-        adapter.when_trained(model, lambda: _warn(model.name, len(report.changed)))
+        folded = len(report.changed)
+        if folded:
+            adapter.when_trained(model, lambda: _warn(model.name, folded))
         notes = (*report.notes, *rebuilt.lost, str(agreement))
         report = Report(report.operation, report.outcomes, notes)
     return (model, report) if return_report else model

@@ -25,6 +25,7 @@ from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
 from bnfix.passes import backward, forward, sideways
 from bnfix.passes.absorbing import Absorbed, Folded
+from bnfix.passes.merge import merged
 from bnfix.passes.objection import Objection
 from bnfix.report import Outcome, Report
 
@@ -35,10 +36,11 @@ _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
 _Direction = Callable[[Source, Call, NormSpec, Folded], list[Absorbed]]
 
 
-def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
+def plan(source: Source, *, lower: bool = False, merge: bool = False) -> tuple[Edit, Report]:
     """The edit that folds every BatchNormalization that can be folded, and one outcome for each.
 
-    With `lower` those that cannot become plain affine layers.
+    With `lower` those that cannot become plain affine layers; with `merge` linear layers that are
+    added are made one.
     """
     norms: dict[LayerKey, Call] = {}
     for call in source.graph:
@@ -72,8 +74,9 @@ def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
             detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
             outcomes[key] = Outcome(norms[key].path, True, detail)
     notes = () if norms else ("the model has no BatchNormalization in its graph",)
-    edit = Edit(done.assign, frozenset(done.bypass), replace=lowered)
-    return edit, Report("fold", tuple(outcomes.values()), notes)
+    dropped, told = merged(source, done) if merge else ({}, ())
+    edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
+    return edit, Report("fold", tuple(outcomes.values()), (*notes, *told))
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:

@@ -15,7 +15,9 @@ from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.linear import Linear, plus_input
 from bnfix.numerics.norm import NormSpec
+from bnfix.numerics.window import identity
 from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
+from bnfix.passes.branches import addends, is_whole, maker, origin
 from bnfix.passes.objection import Objection, check_not_returned
 
 
@@ -27,11 +29,11 @@ def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[
     """
     affine = map_of(spec, norm)
     join = _sum_behind(source.graph, norm.outputs[0], done)
-    read = _origin(source.graph, norm.inputs[0], done)
+    read = origin(source.graph, norm.inputs[0], done)
     why = f"no linear layer beside it reads what it reads, to be added in {join.path}"
-    for value in join.inputs:
-        call = _maker(source.graph, value, done)
-        if call is None or not call.inputs or _origin(source.graph, call.inputs[0], done) != read:
+    for value in addends(source.graph, join, done):
+        call = maker(source.graph, value, done)
+        if call is None or not call.inputs or origin(source.graph, call.inputs[0], done) != read:
             continue
         try:
             linear = free_linear(source, call, done)
@@ -47,10 +49,12 @@ def _sum_behind(graph: Graph, value: Value, done: Folded) -> Call:
     reader = _sole_reader(graph, value)
     if is_passed(reader, done):
         return _sum_behind(graph, reader.outputs[0], done)
-    whole = all(each.shape == reader.outputs[0].shape for each in reader.inputs)
-    if reader.kind != "Add" or not whole or len(set(reader.inputs)) < len(reader.inputs):
+    if reader.kind != "Add" or not is_whole(reader):
         raise Objection(f"it is not one of the addends of {reader.path} ({reader.kind})")
-    return reader
+    try:
+        return _sum_behind(graph, reader.outputs[0], done)  # `x + y + z` are two
+    except Objection:
+        return reader
 
 
 def _sole_reader(graph: Graph, value: Value) -> Call:
@@ -61,30 +65,19 @@ def _sole_reader(graph: Graph, value: Value) -> Call:
     return readers[0]
 
 
-def _maker(graph: Graph, value: Value, done: Folded) -> Call | None:
-    """What makes `value`, for nobody else than who reads it here, past folded normalizations."""
-    alone = len(graph.consumers(value)) == 1 and value not in graph.unread
-    if not alone or graph.is_output(value):
-        return None
-    call = graph.producer(value)
-    return _maker(graph, call.inputs[0], done) if is_passed(call, done) else call
-
-
-def _origin(graph: Graph, value: Value, done: Folded) -> Value:
-    """The tensor that `value` is, past everything that hands it on as it is."""
-    call = graph.producer(value)
-    return _origin(graph, call.inputs[0], done) if is_passed(call, done) else value
-
-
 def _with_map(linear: Linear, call: Call, affine: Affine) -> Linear:
-    side, size = linear.input, linear.channels
+    side, shape = linear.input, call.inputs[0].shape
     if linear.activation != "linear":
         raise Objection(f"{call.path} beside it applies {linear.activation}")
-    if side is None or side.centre is None:
+    if side is None or side.window is None:
         raise Objection(f"no tap of {call.path} ({call.kind}) beside it sees the very position")
-    if call.inputs[0].shape != call.outputs[0].shape or not side.one_to_one(linear):
+    if shape != call.outputs[0].shape or not side.one_to_one(linear):
         raise Objection(f"{call.path} beside it makes other channels than it reads")
     if affine.varies - {side.axis - 1} or call.inputs[0].dtype != call.outputs[0].dtype:
         raise Objection(f"the channels of {call.path} beside it lie along axis {side.axis}")
-    scale, shift = affine.along(side.axis - 1, size)
-    return plus_input(linear, side, scale - 1, shift)
+    axes = len(side.window.size)
+    places = side.window.places(identity(axes), [None] * axes)
+    if places is None:
+        raise Objection(f"no tap of {call.path} ({call.kind}) beside it sees the very position")
+    scale, shift = affine.along(side.axis - 1, linear.channels)
+    return plus_input(linear, tuple(taps[0] for taps in places), scale - 1, shift)
