@@ -183,6 +183,31 @@ def test_a_variance_that_cannot_be_folded_is_declined(K):
         assert "would not be finite" in report.declined[0].detail
 
 
+def large_in_float16(K):
+    """Weights of float32 that hold the folded ones, in a layer that computes in float16."""
+    inputs = K.Input((4,))
+    dense = K.layers.Dense(3, dtype="mixed_float16", kernel_initializer="ones")
+    norm = K.layers.BatchNormalization(dtype="mixed_float16")
+    model = K.Model(inputs, norm(dense(inputs)))
+    norm.gamma.assign([1e5, 1.0, 1.0])
+    return model
+
+
+def test_weights_are_kept_in_what_a_layer_computes_with(K):
+    model = large_in_float16(K)
+    folded, report = bnfix.fold(model, x=np.full((2, 4), 1e-3, "float32"), return_report=True)
+    assert folded is model
+    assert "would not be finite in float16" in report.declined[0].detail
+
+
+def test_weights_too_large_to_compute_with_would_be_seen(K, monkeypatch):
+    from bnfix.passes import fold as fold_pass
+
+    monkeypatch.setattr(fold_pass, "largest", lambda dtype: float(np.finfo("float32").max))
+    with pytest.raises((AssertionError, bnfix.VerificationError)):
+        test_weights_are_kept_in_what_a_layer_computes_with(K)
+
+
 def test_a_model_without_bn_is_returned_as_it_is(K):
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
     folded, report = bnfix.fold(model, return_report=True)

@@ -284,6 +284,10 @@ STOPPED_ON_THE_WAY = {
         lambda L: [L.Conv2D(4, 3), L.MaxPooling2D(2), bn(L)],
         "some scales of the normalization are not positive",
     ),
+    "global_max_of_mixed_signs": (
+        lambda L: [L.Conv2D(4, 3), L.GlobalMaxPooling2D(), bn(L)],
+        r"GlobalMaxPooling2D\) takes the largest .* some scales of the normalization are not",
+    ),
     "zero_padding": (
         lambda L: [L.Conv2D(4, 3), L.ZeroPadding2D(1), bn(L)],
         "adds zeros, which the normalization shifts",

@@ -17,7 +17,6 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.graph import miscompiled
 from bnfix.operations import fold as fold_operation
-from bnfix.passes import fold as fold_pass
 
 ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
 
@@ -119,7 +118,7 @@ def test_a_fold_that_takes_no_care_is_withheld(K, monkeypatch):
     """The mutant: without the list, compiled code of the folded model is wrong, and is caught."""
     if not ONEDNN:
         pytest.skip("oneDNN is switched off, so TensorFlow computes it rightly")
-    monkeypatch.setattr(fold_pass, "merged", lambda *args, **options: iter(()))
+    monkeypatch.setattr(miscompiled, "merged", lambda *args, **options: iter(()))
     with pytest.raises(bnfix.VerificationError, match=f"compiled code.*{miscompiled.SWITCH}"):
         bnfix.fold(residual(K, leaky(0.3)))
     monkeypatch.setattr(

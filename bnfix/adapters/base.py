@@ -34,6 +34,18 @@ class Adapter(Values):
     @abstractmethod
     def rename(self, layer: Any, name: str) -> None: ...
 
+    @abstractmethod
+    def without_copying(self, layer: Any) -> tuple[Any, bool]:
+        """`layer` for another graph, where its configuration does not say how to make it anew.
+
+        Its place in its own graph stays as it is. Also says whether its weights are still those of
+        `layer`, because they cannot be copied either.
+        """
+
+    @abstractmethod
+    def put_in(self, holder: Any, old: Any, new: Any) -> None:
+        """Let the attribute of `holder`, not built yet, that is the layer `old` be `new`."""
+
     def copy_state(self, source: Any, target: Any) -> None:
         """Carry over what is no variable: names, and what preprocessing layers have learned."""
         for inner, fresh in zip(

@@ -6,6 +6,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -71,6 +72,10 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
     "zeros_like": (operators.shape_only, {"x": "input"}),
     "ones_like": (operators.shape_only, {"x": "input"}),
 }
+
+
+#: Where a layer keeps the calls recorded of it.
+_NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 
 
 class Keras2(Adapter):
@@ -225,6 +230,28 @@ class Keras2(Adapter):
 
     def copy_operation(self, operation: Any) -> Any:
         return self.clone_layer(operation)
+
+    def without_copying(self, layer: Any) -> tuple[Any, bool]:
+        inside = [layer, *(one for _, one in self.tree(layer))]
+        nodes = [(one, name) for one in inside for name in _NODES]
+        recorded = [vars(one)[name] for one, name in nodes]
+        try:
+            for one, name in nodes:
+                vars(one)[name] = []
+            return copy.deepcopy(layer), False
+        except Exception:  # whatever the layer holds may refuse to be copied, each in its own way
+            fresh = object.__new__(type(layer))
+            fresh.__dict__.update(vars(layer))
+            fresh.__dict__.update({name: [] for name in _NODES})
+            return fresh, bool(layer.weights)
+        finally:
+            for (one, name), value in zip(nodes, recorded, strict=True):
+                vars(one)[name] = value
+
+    def put_in(self, holder: Any, old: Any, new: Any) -> None:
+        for name in [name for name, value in vars(holder).items() if value is old]:
+            delattr(holder, name)
+            setattr(holder, name, new)
 
     # --- models ------------------------------------------------------------------------------
 

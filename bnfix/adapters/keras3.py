@@ -207,6 +207,18 @@ class Keras3(Adapter):
         fresh._inbound_nodes, fresh._outbound_nodes = [], []
         return fresh
 
+    def without_copying(self, layer: Any) -> tuple[Any, bool]:
+        fresh = object.__new__(type(layer))  # Keras keeps track of what __init__ is given
+        fresh.__dict__.update(vars(layer))
+        fresh.__dict__.update(_inbound_nodes=[], _outbound_nodes=[])
+        return fresh, bool(layer.weights)
+
+    def put_in(self, holder: Any, old: Any, new: Any) -> None:
+        for name in [name for name, value in vars(holder).items() if value is old]:
+            setattr(holder, name, new)
+        # It goes on to list what an attribute was before.
+        holder._layers[:] = dict.fromkeys(new if one is old else one for one in holder._layers)
+
     # --- models ------------------------------------------------------------------------------
 
     def attach(self, model: Any, layers: list[Any]) -> None:

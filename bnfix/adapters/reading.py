@@ -67,6 +67,8 @@ class Reading:
         tied = linear.tied
         if tied is None and self._held[id(weights.kernel(layer))] > 1:
             tied = "shares its kernel with another layer"
+        if tied is None and self._holders[id(layer)] > 1:
+            tied = "is called by the code of another layer as well"
         side = linear.input and replace(linear.input, axis=linear.input.axis + steps)
         return replace(linear, axis=linear.axis + steps, input=side, tied=tied)
 
@@ -93,6 +95,13 @@ class Reading:
         adapter = self.adapter
         parts = [layer for _, layer in adapter.tree(self.model) if not adapter.children(layer)]
         return Counter(id(variable) for part in parts for variable in part.weights)
+
+    @cached_property
+    def _holders(self) -> Counter[int]:
+        """How many of the layers that the graph calls each layer is, or is part of."""
+        called = {call.layer for call in self.graph}
+        layers = (self.layers[key] for key in called)
+        return self.adapter.holders(layer for layer in layers if self.adapter.is_layer(layer))
 
     def key(self, layer: Any) -> LayerKey | None:
         """The key that `layer` has, or None for one that no graph calls."""

@@ -68,14 +68,17 @@ class _Rebuilding:
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.fresh: set[LayerKey] = set()  # replacements that were not built before
         self.unbound: dict[str, tuple[str, ...]] = {}  # what changed layers had for training only
+        self.kept: set[LayerKey] = set()  # what cannot be made anew from its configuration
+        self.inside: dict[int, Any] = {}  # copies of layers within others, by id of the original
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
         model = self._model(self.reading.definitions.top)
         self._copy_flags(self.reading.model, model)
         for key, layer in self.made.items():
-            if key not in self.reading.definitions:
+            if key not in self.reading.definitions and key not in self.kept:
                 self._copy_values(key, self.reading.layers[key], layer)
+        self._check_sharing()
         if self.dtype is None and (
             lost := self.adapter.copy_compilation(self.reading.model, model)
         ):
@@ -99,7 +102,7 @@ class _Rebuilding:
         new, lost = build(definition, old)
         if lost:
             self.lost.append(lost)
-        self.made[definition.key] = new
+        self.made[definition.key] = self.inside[id(old)] = new
         return new
 
     def _sequential(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
@@ -120,7 +123,10 @@ class _Rebuilding:
 
     def _functional(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
         tensors: dict[Slot, Any] = {}
+        alive = self._alive(definition)
         for position, node in enumerate(definition.nodes):
+            if position not in alive:
+                continue
             for output, tensor in enumerate(self._outputs(definition, position, node, tensors)):
                 tensors[Slot(position, output)] = tensor
         inputs = [tensors[slot] for slot in definition.inputs]
@@ -136,16 +142,37 @@ class _Rebuilding:
         self.adapter.attach(new, in_order)
         return new, lost
 
+    def _alive(self, definition: Definition) -> set[int]:
+        """Positions of the nodes that are there for more than an addend which is dropped."""
+        alive = {slot.node for slot in (*definition.inputs, *definition.outputs)}
+        alive.update(definition.loose())
+        for position in range(len(definition.nodes) - 1, -1, -1):
+            if position in alive:
+                reads = definition.nodes[position].reads()
+                gone = self.edit.drop.get((definition.key, position), frozenset())
+                alive.update(slot.node for at, slot in enumerate(reads) if at not in gone)
+        return alive
+
+    def _hands_on(self, definition: Definition, position: int) -> bool:
+        """Whether a node leaves nothing behind than what one of its inputs is."""
+        at = definition.key, position
+        left = len(definition.nodes[position].reads()) - len(self.edit.drop.get(at, ()))
+        return at in self.edit.bypass or (at in self.edit.drop and left == 1)
+
     def _outputs(
         self, definition: Definition, position: int, node: Node, tensors: dict[Slot, Any]
     ) -> list[Any]:
         layer = None
         if node.kind == "InputLayer":
             return self.adapter.flatten(self._layer(node).output)
+        at = (definition.key, position)
+        if at in self.edit.drop:
+            gone = self.edit.drop[at]
+            left = [tensors[slot] for place, slot in enumerate(node.reads()) if place not in gone]
+            return left if len(left) == 1 else self.adapter.flatten(self._layer(node)(left))
         args, kwargs = map_leaves(
             lambda leaf: tensors[leaf] if isinstance(leaf, Slot) else leaf, node.arguments
         )
-        at = (definition.key, position)
         if at in self.edit.bypass:
             return [self.adapter.flatten(args[0] if args else kwargs)[0]]
         if node.training is not None and at not in self.edit.untrain:
@@ -178,7 +205,7 @@ class _Rebuilding:
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
         tensor = tensors[slot]
-        if (definition.key, slot.node) in self.edit.bypass:
+        if self._hands_on(definition, slot.node):
             tensor = self._name_left(definition.nodes[slot.node])(tensor)
         return tensor
 
@@ -194,15 +221,76 @@ class _Rebuilding:
         """The copy of a node's layer, made when first needed."""
         if node.layer not in self.made:
             old = self.reading.layers[node.layer]
-            if node.binding is not None:
+            if node.layer in self.reading.definitions:
                 self._model(self.reading.definitions[node.layer])
             elif node.layer in self.edit.replace:
                 self.made[node.layer] = self._replacement(node, old)
             elif self.adapter.is_operation(old):
                 self.made[node.layer] = self.adapter.copy_operation(old)
             else:
-                self.made[node.layer] = self.adapter.clone_layer(old, self._changes(node.layer))
+                self.made[node.layer] = self._copy(node.layer, old)
         return self.made[node.layer]
+
+    def _copy(self, key: LayerKey, old: Any) -> Any:
+        """A new layer configured like `old`, which is one with the copies that share parts with it.
+
+        One whose class does not tell how to make it is kept, if nothing in it is to be changed.
+        """
+        if id(old) in self.inside:
+            return self.inside[id(old)]
+        try:
+            new = self.adapter.clone_layer(old, self._changes(key))
+        except UnsupportedModelError:
+            if key in self.edit.assign or self.dtype is not None:
+                raise
+            return self._keep(key, old)
+        self._join(old, new)
+        return new
+
+    def _keep(self, key: LayerKey, old: Any) -> Any:
+        self.kept.add(key)
+        new, shared = self.adapter.without_copying(old)
+        if shared:
+            self.lost.append(
+                f"{old.name} ({type(old).__name__}) cannot be made anew, for want of a "
+                "get_config(): it shares its weights with the model given, and who trains one "
+                "trains the other"
+            )
+        return new
+
+    def _join(self, old: Any, new: Any) -> None:
+        """Let `new` hold the copies that there are of what `old` holds, and note its own."""
+        self.inside[id(old)] = new
+        theirs, ours = self.adapter.children(old), self.adapter.children(new)
+        if [type(one) for one in theirs] != [type(one) for one in ours]:
+            return
+        for child, copy in zip(theirs, ours, strict=True):
+            key = self.reading.key(child)
+            if id(child) not in self.inside and key is not None and key in self.reading.definitions:
+                self._model(self.reading.definitions[key])
+            if id(child) in self.inside:
+                self.adapter.put_in(new, copy, self.inside[id(child)])
+            else:
+                self._join(child, copy)
+
+    def _check_sharing(self) -> None:
+        """Refuse to make two weights of one: trained on, they would go different ways."""
+        copies: dict[int, tuple[str, Any]] = {}
+        for key, new in self.made.items():
+            old = self.reading.layers[key]
+            changed = key in self.edit.assign or key in self.edit.replace
+            if changed or key in self.reading.definitions or not self.adapter.is_layer(old):
+                continue
+            theirs, ours = self.adapter.weights(old), self.adapter.weights(new)
+            for source, variable in zip(theirs, ours, strict=True):
+                first, copy = copies.setdefault(id(source), (old.name, variable))
+                if copy is not variable:
+                    raise UnsupportedModelError(
+                        f"{first} and {old.name} ({type(old).__name__}) share weights, which their "
+                        "configurations do not tell: a copy would have them twice. Let the layer "
+                        "that takes them be called by the model itself. Nothing was changed.",
+                        path=old.name,
+                    )
 
     def _replacement(self, node: Node, old: Any) -> Any:
         wanted, rank = self.edit.replace[node.layer], len(node.outputs[0].shape)
@@ -232,7 +320,7 @@ class _Rebuilding:
 
     def _copy_flags(self, old: Any, new: Any) -> None:
         """Set `trainable` from the outside in, because Keras hands it down to what is inside."""
-        if not self.adapter.is_layer(old):
+        if not self.adapter.is_layer(old) or self.reading.key(old) in self.kept:
             return
         if self.reading.key(old) in self.edit.replace:
             new.trainable = old.trainable and new.trainable
@@ -290,7 +378,7 @@ def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:
 
 
 def _in_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """What to change in the configuration of a layer, and of layers wrapped in it, to be `dtype`."""
+    """What to change in the configuration of a layer and those wrapped in it to be in `dtype`."""
     changes: dict[str, Any] = {"dtype": dtype}
     for name, part in config.items():
         inner = part.get("config") if isinstance(part, dict) and name != "dtype" else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,11 @@ class Structure(ABC):
         if isinstance(layer, self.keras.Sequential):
             return list(layer.layers)
         return list(layer._flatten_layers(include_self=False, recursive=False))
+
+    def holders(self, layers: Iterable[Any]) -> Counter[int]:
+        """By id of a layer, how many of `layers` are it or hold it, at any depth."""
+        held = ({id(one), *(id(inside) for _, inside in self.tree(one))} for one in layers)
+        return Counter(identity for ids in held for identity in ids)
 
     def tree(self, layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every layer below `layer`, once, with the path at which it is met first."""

@@ -15,6 +15,7 @@ from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
+from bnfix.numerics.window import Window
 
 
 def channel_axis(layer: Any, rank: int) -> int | None:
@@ -179,17 +180,25 @@ def kernel(layer: Any) -> Any:
 
 
 def _input_side(layer: Any, kind: str, axis: int) -> InputSide:
-    size = tuple(getattr(layer, "kernel_size", ()))
+    size = tuple(map(int, getattr(layer, "kernel_size", ())))
     plain = all(length == 1 for length in size)
     valid = getattr(layer, "padding", "valid") == "valid"
     if kind.endswith("Transpose"):  # which has fewer inputs near its borders and between strides
         return InputSide(axis, uniform=plain and all(step == 1 for step in layer.strides))
     taps = None
+    window = None if kind.startswith("Separable") else _window(layer, size)
     if kind.startswith("Separable"):
         first = _array(layer.depthwise_kernel).astype(np.float64)
         taps = first.sum(axis=tuple(range(len(size)))).reshape(-1)
     groups = 1 if kind.startswith(("Depthwise", "Separable")) else getattr(layer, "groups", 1)
-    return InputSide(axis, groups=groups, uniform=plain or valid, taps=taps)
+    return InputSide(axis, groups=groups, uniform=plain or valid, taps=taps, window=window)
+
+
+def _window(layer: Any, size: tuple[int, ...]) -> Window:
+    ones = (1,) * len(size)
+    steps, apart = getattr(layer, "strides", ones), getattr(layer, "dilation_rate", ones)
+    padding = str(getattr(layer, "padding", "valid"))
+    return Window(size, tuple(map(int, steps)), tuple(map(int, apart)), padding)
 
 
 def _einsum(layer: Any) -> tuple[str, str, str]:

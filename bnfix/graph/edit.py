@@ -59,13 +59,15 @@ class Edit:
         assign: New weights of linear layers, in float64; a bias is added where there was none.
         bypass: Nodes that hand on their first input unchanged and vanish.
         untrain: Nodes that lose the `training=` written into their call.
+        drop: Positions of the tensors that a sum adds no more; it hands on one that is left alone.
         replace: What BatchNormalizations become, under the name that they have.
     """
 
     assign: Mapping[LayerKey, Linear] = field(default_factory=dict[LayerKey, Linear])
     bypass: frozenset[NodeKey] = frozenset()
     untrain: frozenset[NodeKey] = frozenset()
+    drop: Mapping[NodeKey, frozenset[int]] = field(default_factory=dict[NodeKey, frozenset[int]])
     replace: Mapping[LayerKey, Replacement] = field(default_factory=dict[LayerKey, Replacement])
 
     def __bool__(self) -> bool:
-        return bool(self.assign or self.bypass or self.untrain or self.replace)
+        return bool(self.assign or self.bypass or self.untrain or self.drop or self.replace)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfix.numerics.moments import Floats
+from bnfix.numerics.window import Window
 
 #: For each kind of linear layer, the axes of its kernel along which output channels lie, slowest
 #: first. A depthwise kernel ends in (input channel, multiplier): output = in * multipliers + k. Of
@@ -49,12 +50,19 @@ class InputSide:
         groups: Of channels that are convolved separately.
         uniform: Whether every output sees the whole kernel on inputs, and none on padding.
         taps: What a depthwise kernel before `Linear.kernel` adds up to, (its outputs,); or None.
+        window: Where the taps of its kernel lie; None where it has two kernels, or spreads.
     """
 
     axis: int
     groups: int = 1
     uniform: bool = True
     taps: Floats | None = None
+    window: Window | None = None
+
+    def one_to_one(self, linear: Linear) -> bool:
+        """Whether there are as many channels on the other side, each of them in its own group."""
+        *_, inputs, outputs = linear.kernel.shape
+        return outputs == 1 if len(linear.axes) == 2 else inputs * self.groups == outputs
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,14 @@ class Linear:
         """Axes of `kernel` along which output channels lie, as non-negative indices."""
         axes = self.output_axes or KERNEL_AXES[self.kind]
         return tuple(axis % self.kernel.ndim for axis in axes)
+
+    def is_alike(self, other: Linear) -> bool:
+        """Whether kernels of both differ in their positions at most."""
+        return (
+            (self.kind, self.axis, self.dtype) == (other.kind, other.axis, other.dtype)
+            and self.kernel.shape[-2:] == other.kernel.shape[-2:]
+            and (self.input and self.input.groups) == (other.input and other.input.groups)
+        )
 
     @property
     def channels(self) -> int:
@@ -126,6 +142,40 @@ def scale_and_shift_input(linear: Linear, side: InputSide, scale: Floats, shift:
             moved = kernel * _spread(linear, side, shift)
             bias = _bias(linear) + moved.sum(axis=others).reshape(-1)
         return replace(linear, kernel=kernel * _spread(linear, side, scale), bias=bias)
+
+
+def plus_input(linear: Linear, tap: tuple[int, ...], scale: Floats, shift: Floats) -> Linear:
+    """The layer that computes `linear(x) + scale * x + shift`, in float64 (not yet rounded).
+
+    Args:
+        linear: Of as many channels on either side.
+        tap: Where in its kernel the position lies which is made.
+        scale: (channels,).
+        shift: As `scale`.
+    """
+    kernel = np.array(linear.kernel, np.float64)
+    channel = np.arange(scale.size)
+    if len(linear.axes) == 2:  # depthwise, one output a channel
+        kernel[(*tap, channel, 0)] += scale
+    else:
+        kernel[(*tap, channel % kernel.shape[-2], channel)] += scale
+    return replace(linear, kernel=kernel, bias=_bias(linear) + shift)
+
+
+def plus(linear: Linear, other: Linear, places: tuple[tuple[int, ...], ...]) -> Linear:
+    """The layer that computes `linear(x) + other(x)`, in float64 (not yet rounded).
+
+    Args:
+        linear: Of the larger kernel.
+        other: What `is_alike`.
+        places: Along each axis of positions, where the taps of `other` lie in that kernel.
+    """
+    kernel = np.array(linear.kernel, np.float64)
+    kernel[np.ix_(*places)] += other.kernel
+    bias = None
+    if linear.bias is not None or other.bias is not None:
+        bias = _bias(linear) + _bias(other)
+    return replace(linear, kernel=kernel, bias=bias)
 
 
 def _spread(linear: Linear, side: InputSide, values: Floats) -> Floats:

@@ -23,6 +23,7 @@ def fold(
     x: Any = None,
     strict: bool = False,
     lower: bool = False,
+    merge: bool = False,
     return_report: bool = False,
 ) -> Any:
     """Fold each BatchNormalization into the linear layers around it, where that is exact.
@@ -37,6 +38,8 @@ def fold(
         strict: Raise if any BatchNormalization cannot be folded.
         lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
             convolution on images, Rescaling elsewhere. None is left then that training could reach.
+        merge: Make one layer of convolutions (or Dense layers) that read the same and are added,
+            the identity included, as in RepVGG: faster still. The smaller ones are gone then.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -51,21 +54,21 @@ def fold(
     adapter = adapter_of(model)
     reading = read(adapter, model, "fold")
     try:
-        made, report = _folded(reading, x, lower=lower, strict=strict, careful=False)
+        made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=False)
     except MiscompiledError:  # by code that nothing is known of, so that it has to be kept apart
-        made, report = _folded(reading, x, lower=lower, strict=strict, careful=True)
+        made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=True)
     if made is not None:
-        folded = made
-        adapter.when_trained(folded, lambda: _warn(folded.name, len(report.changed)))
-        model = folded
+        model, folded = made, len(report.changed)
+        if folded:
+            adapter.when_trained(made, lambda: _warn(made.name, folded))
     return (model, report) if return_report else model
 
 
 def _folded(
-    reading: Reading, x: Any, *, lower: bool, strict: bool, careful: bool
+    reading: Reading, x: Any, *, lower: bool, merge: bool, strict: bool, careful: bool
 ) -> tuple[Any, Report]:
     """The folded model, proven, or None where nothing folds."""
-    edit, report = fold_pass.plan(reading, lower=lower, careful=careful)
+    edit, report = fold_pass.plan(reading, lower=lower, merge=merge, careful=careful)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
         raise UnsupportedModelError(

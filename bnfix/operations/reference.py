@@ -94,7 +94,7 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
     """
     adapter, calm, affine = reading.adapter, baked(reading), _affine(reading)
     ours = {key: new for key, new in affine.items() if key not in edit.replace}
-    changed = Edit(edit.assign, edit.bypass, edit.untrain | calm, {**ours, **edit.replace})
+    changed = replace(edit, untrain=edit.untrain | calm, replace={**ours, **edit.replace})
     try:
         old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
         new = rebuild(reading, changed, dtype="float64").model

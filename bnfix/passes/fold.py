@@ -2,7 +2,8 @@
 
 At inference BN is affine, y = scale * x + shift per channel (`bnfix.numerics.norm`). Such a map is
 moved up, past layers that it can be moved past, until linear layers absorb it; or else down
-(Jacob et al. 2018, arXiv:1712.05877, section 3.2). Up comes first: it adds at most a bias.
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2); or sideways, into a layer that reads the same
+and is added. Up comes first: it adds at most a bias.
 
 A layer that is called several times has one set of weights, so it absorbs a map once or not at all:
 every call of the BN must reach linear layers, and every call of each of these must be reached, by
@@ -15,16 +16,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bnfix.graph import miscompiled
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.edit import Edit, Lowered, Replacement
 from bnfix.graph.graph import Call
-from bnfix.graph.miscompiled import SWITCH, is_merged, merged
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest
-from bnfix.passes import backward, forward
+from bnfix.passes import backward, forward, sideways
 from bnfix.passes.absorbing import Absorbed, Folded, is_passed
+from bnfix.passes.merge import merged
 from bnfix.passes.objection import Objection
 from bnfix.report import Outcome, Report
 
@@ -35,12 +37,15 @@ _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
 _Direction = Callable[[Source, Call, NormSpec, Folded], list[Absorbed]]
 
 
-def plan(source: Source, *, lower: bool = False, careful: bool = False) -> tuple[Edit, Report]:
+def plan(
+    source: Source, *, lower: bool = False, merge: bool = False, careful: bool = False
+) -> tuple[Edit, Report]:
     """The edit that folds every BatchNormalization that can be folded, and one outcome for each.
 
     Args:
         source: The model read.
         lower: Turn those that cannot into plain affine layers.
+        merge: Make linear layers that are added one.
         careful: Keep those too behind whose bias code stands that compilers may get wrong.
     """
     norms: dict[LayerKey, Call] = {}
@@ -57,6 +62,12 @@ def plan(source: Source, *, lower: bool = False, careful: bool = False) -> tuple
             down = _outcome(source, call, done, forward.absorbing)
             either = f"{outcomes[key].detail}; {down.detail}"
             outcomes[key] = down if down.changed else Outcome(call.path, False, either)
+    # Last, for nothing may be moved past the sum of two branches afterwards.
+    for key, call in norms.items():
+        if not outcomes[key].changed and _is_added(source, call) and _may_fold(source, call):
+            beside = _outcome(source, call, done, sideways.absorbing)
+            either = f"{outcomes[key].detail}; {beside.detail}"
+            outcomes[key] = beside if beside.changed else Outcome(call.path, False, either)
     left = [key for key, outcome in outcomes.items() if lower and not outcome.changed]
     lowered: dict[LayerKey, Replacement] = {}
     for key in left:
@@ -69,8 +80,9 @@ def plan(source: Source, *, lower: bool = False, careful: bool = False) -> tuple
             detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
             outcomes[key] = Outcome(norms[key].path, True, detail)
     notes = () if norms else ("the model has no BatchNormalization in its graph",)
-    edit = Edit(done.assign, frozenset(done.bypass), replace=lowered)
-    return edit, Report("fold", tuple(outcomes.values()), notes)
+    dropped, told = merged(source, done) if merge else ({}, ())
+    edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
+    return edit, Report("fold", tuple(outcomes.values()), (*notes, *told))
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:
@@ -89,6 +101,12 @@ def _lowered(source: Source, call: Call) -> NormSpec:
     if not all(np.all(np.abs(part) <= largest(computes)) for part in norm.affine()):
         raise Objection("its scales or shifts are not finite")
     return norm
+
+
+def _is_added(source: Source, call: Call) -> bool:
+    """Whether the question arises at all: sums read what `call` makes, or a nested model does."""
+    readers = source.graph.consumers(call.outputs[0])
+    return any(reader.kind in ("Add", "InputLayer") for reader in readers)
 
 
 def _may_fold(source: Source, call: Call) -> bool:
@@ -165,21 +183,23 @@ def _check_compiled(
         return call.node in vanish or is_passed(call, done)
 
     for each in found:
-        if each.linear.bias is None or not is_merged(each.call, source.options):
+        if each.linear.bias is None or not miscompiled.is_merged(each.call, source.options):
             continue
         value, graph = each.call.outputs[0], source.graph
-        for hit in merged(graph, value, source.options, gone=gone, suspect_all=done.careful):
+        for hit in miscompiled.merged(
+            graph, value, source.options, gone=gone, suspect_all=done.careful
+        ):
             if not _is_merged_already(source, each.call):
                 raise Objection(
                     f"with a bias, TensorFlow's compiled code would merge {each.call.path} with "
-                    f"{hit} on processors unless {SWITCH} is set"
+                    f"{hit} on processors unless {miscompiled.SWITCH} is set"
                 )
 
 
 def _is_merged_already(source: Source, call: Call) -> bool:
     linear = source.linear(call)
     biased = linear is not None and linear.bias is not None
-    return biased and any(merged(source.graph, call.outputs[0], source.options))
+    return biased and any(miscompiled.merged(source.graph, call.outputs[0], source.options))
 
 
 def _check_finite(each: Absorbed, norm: Call) -> None:
