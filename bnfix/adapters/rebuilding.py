@@ -288,7 +288,7 @@ class _Rebuilding:
                     raise UnsupportedModelError(
                         f"{first} and {old.name} ({type(old).__name__}) share weights, which their "
                         "configurations do not tell: a copy would have them twice. Let the layer "
-                        "that takes them be called by the model itself. Nothing was changed.",
+                        "that takes them be called by the model itself.",
                         path=old.name,
                     )
 
