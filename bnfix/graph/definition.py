@@ -50,6 +50,8 @@ class Node:
         accepts_training: Whether the layer's `call` has a `training` argument.
         masked: Whether a mask travels with one of the tensors that it reads.
         masks: Names of the arguments that take a mask.
+        closed: For an opened layer, its own key and arguments; `layer` and `arguments` are those of
+            the graph that it was opened to. None if it cannot be copied as it is.
     """
 
     layer: LayerKey
@@ -62,6 +64,7 @@ class Node:
     accepts_training: bool = False
     masked: bool = False
     masks: frozenset[str] = frozenset()
+    closed: tuple[LayerKey, Any] | None = None
 
     def reads(self) -> list[Slot]:
         """The slots that the call reads, masks included, in order."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import Reading
+from bnfix.adapters.reading import readable
 from bnfix.data.batches import Batch, batches
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
@@ -153,9 +153,10 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
 
 def _stays(adapter: Adapter, model: Any) -> list[Symptom]:
     """BatchNormalizations that `fold` would leave, and why."""
-    if not adapter.has_graph(model):
+    reading = readable(adapter, model)
+    if reading is None:
         return []
-    _, report = fold_pass.plan(Reading(adapter, model))
+    _, report = fold_pass.plan(reading)
     return [
         Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail, "")
         for outcome in report.declined

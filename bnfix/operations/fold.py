@@ -20,6 +20,7 @@ def fold(
     x: Any = None,
     strict: bool = False,
     lower: bool = False,
+    open: str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Fold each BatchNormalization into the linear layers around it, where that is exact.
@@ -29,11 +30,16 @@ def fold(
     warn.
 
     Args:
-        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
+            as far as there is anything to fold; what is opened comes back as a Functional model.
+            Not changed.
         x: Inputs on which old and new outputs are compared; made from the input specs by default.
-        strict: Raise if any BatchNormalization cannot be folded.
+        strict: Raise if any BatchNormalization of the model cannot be folded.
         lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
             convolution on images, Rescaling elsewhere. None is left then that training could reach.
+        open: What may become a part of the graph where a model or layer has none of its own:
+            "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
+            be, "never" nothing. Code that goes another way for other values stays closed.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -41,11 +47,12 @@ def fold(
         A new model; `model` itself where there is nothing to fold.
 
     Raises:
-        UnsupportedModelError: `model` has no graph, or `strict` and something must stay.
+        UnsupportedModelError: `model` is not built or cannot be opened, or `strict` and something
+            must stay.
         VerificationError: Old and new outputs differ by more than rounding. No model is returned.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "fold")
+    reading = read(adapter, model, "fold", x=x, open=open)
     edit, report = fold_pass.plan(reading, lower=lower)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)

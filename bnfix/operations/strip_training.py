@@ -8,11 +8,19 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.select import Selection
+from bnfix.operations.verify import opened_as
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
 
 
-def strip_training(model: Any, *, layers: Selection = None, return_report: bool = False) -> Any:
+def strip_training(
+    model: Any,
+    *,
+    layers: Selection = None,
+    x: Any = None,
+    open: str = "auto",
+    return_report: bool = False,
+) -> Any:
     """Remove every `training=` that was written into a call when the model was made.
 
     Such a call overrules what the model is asked for: `BatchNormalization()(x, training=True)` uses
@@ -20,9 +28,16 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
     well, and overwrites the moving statistics each time.
 
     Args:
-        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
+            where a `training=` is written in their code; what is opened comes back as a Functional
+            model. Not changed.
         layers: Paths of calls (a nested model's stands for all in it too) or a function of a path;
             all calls with a baked `training=` by default.
+        x: Inputs that tell what a subclassed model takes, where it does not know; what is opened is
+            compared on them.
+        open: What may become a part of the graph where a model or layer has none of its own:
+            "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
+            be, "never" nothing. Code that goes another way for other values stays closed.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -30,14 +45,16 @@ def strip_training(model: Any, *, layers: Selection = None, return_report: bool 
         is nothing to remove.
 
     Raises:
-        UnsupportedModelError: `model` has no graph; bnfix.freeze works on it.
+        UnsupportedModelError: `model` is not built or cannot be opened; bnfix.freeze works on it.
+        VerificationError: What was opened computes something else. No model is returned.
         SelectionError: `layers` names a path with nothing baked. Nothing is changed then.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "strip_training")
+    reading = read(adapter, model, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:
+        proof = opened_as(reading, x, operation="strip_training")
         rebuilt = rebuild(reading, edit)
         model = rebuilt.model
-        report = Report(report.operation, report.outcomes, report.notes + rebuilt.lost)
+        report = Report(report.operation, report.outcomes, report.notes + rebuilt.lost + proof)
     return (model, report) if return_report else model

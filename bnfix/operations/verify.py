@@ -66,6 +66,19 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
     return agreement
 
 
+def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
+    """Compare the model read with the graph of all that was opened in it; what to tell of it.
+
+    Raises:
+        VerificationError: They do not agree, or could not be run.
+    """
+    if not reading.opened:
+        return ()
+    everything = rebuild(reading, Edit(), closing=False)
+    agreement = verify(reading, Edit(), everything.model, x, operation=operation)
+    return (f"opened as it is: {agreement}",)
+
+
 def _run(reading: Reading, inputs: Any) -> list[Any]:
     with reading.adapter.preserved(reading.model):
         return reading.adapter.infer(reading.model, inputs)
@@ -114,10 +127,11 @@ def _rows(reading: Reading) -> int:
 def _runnable(reading: Reading) -> tuple[Any, list[Any]]:
     """Inputs on which the model runs, in the structure that it takes, and what it makes of them."""
     adapter, model = reading.adapter, reading.model
-    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
+    functional = reading.functional
+    specs = [adapter.tensor_spec(tensor) for tensor in functional.inputs]
     error: Exception | None = None
     for flat in samples(specs, rows=_rows(reading)):
-        inputs = adapter.pack(adapter.input_structure(model), flat)
+        inputs = adapter.pack(adapter.input_structure(functional), flat)
         try:
             return inputs, _run(reading, inputs)
         except adapter.run_errors as failure:

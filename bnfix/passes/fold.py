@@ -64,9 +64,10 @@ def plan(source: Source, *, lower: bool = False) -> tuple[Edit, Report]:
         else:
             detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
             outcomes[key] = Outcome(norms[key].path, True, detail)
-    notes = () if norms else ("the model has no BatchNormalization in its graph",)
+    hidden = [Outcome(path, False, why) for path, why in source.hidden().items()]
+    notes = () if norms or hidden else ("the model has no BatchNormalization",)
     edit = Edit(done.assign, frozenset(done.bypass), replace=lowered)
-    return edit, Report("fold", tuple(outcomes.values()), notes)
+    return edit, Report("fold", (*outcomes.values(), *hidden), notes)
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:
