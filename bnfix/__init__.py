@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
     from bnfix.operations.group_norm import to_group_norm as to_group_norm
+    from bnfix.operations.open_up import open_up as open_up
     from bnfix.operations.repair import repair as repair
     from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
     from bnfix.operations.replace import replace as replace
@@ -93,6 +94,7 @@ _HOME = {
     "to_group_norm": "bnfix.operations.group_norm",
     "BatchNormSpec": "bnfix.operations.replace",
     "replace": "bnfix.operations.replace",
+    "open_up": "bnfix.operations.open_up",
     "graph_of": "bnfix.operations.view",
     "repair": "bnfix.operations.repair",
     "strip_training": "bnfix.operations.strip_training",

@@ -101,6 +101,15 @@ class Keras2(Adapter):
                     is_input=node.is_input,
                 )
 
+    def casts_inputs(self, layer: Any) -> bool:
+        return bool(layer._autocast)  # tf_keras has no public name for it
+
+    def input_signature(self, model: Any) -> Any:
+        found = model.save_spec()
+        if found is None or len(found[0]) != 1:
+            return None
+        return tf.nest.map_structure(self.tensor_spec, found[0][0])
+
     def input_names(self, model: Any) -> list[str]:
         return list(model.input_names)
 

@@ -88,6 +88,14 @@ class Keras3(Adapter):
                     is_input=node.is_input,
                 )
 
+    def casts_inputs(self, layer: Any) -> bool:
+        return bool(layer.autocast)
+
+    def input_signature(self, model: Any) -> Any:
+        config = model.get_build_config() or {}
+        shapes = config.get("input_shape")
+        return None if shapes is None else _specs(shapes, self.keras.backend.floatx())
+
     def input_names(self, model: Any) -> list[str]:
         return [tensor.name for tensor in model.inputs]
 
@@ -242,6 +250,15 @@ class Keras3(Adapter):
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
+
+
+def _specs(shapes: Any, dtype: str) -> Any:
+    """Specs in the structure of `shapes`, whose leaves are tuples, or lists, of numbers."""
+    if isinstance(shapes, Mapping):
+        return {key: _specs(shape, dtype) for key, shape in shapes.items()}
+    if shapes and all(isinstance(shape, (list, tuple)) for shape in shapes):
+        return [_specs(shape, dtype) for shape in shapes]
+    return TensorSpec((None, *shapes[1:]), dtype)
 
 
 def _functional() -> Any:

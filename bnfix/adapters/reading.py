@@ -11,8 +11,10 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.opened import Opening
 from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
 from bnfix.adapters.structure import RawNode
+from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError, UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
@@ -27,17 +29,31 @@ class Reading:
     Attributes:
         adapter: Of the model's Keras.
         model: The model that was read; it is not changed.
+        functional: The same as a graph: the model itself, or what its code amounts to.
         definitions: Every model in it, once.
-        layers: Keras objects by key.
+        layers: Keras objects by key; of an opened layer, the graph of what it does.
+        owners: By key of such a graph, that of the layer itself.
     """
 
-    def __init__(self, adapter: Adapter, model: Any) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        model: Any,
+        *,
+        functional: Any = None,
+        opening: Opening | None = None,
+    ) -> None:
         self.adapter = adapter
         self.model = model
+        self.functional = model if functional is None else functional
+        self.opening = opening or Opening(adapter)
         self.layers: dict[LayerKey, Any] = {}
+        self.owners: dict[LayerKey, LayerKey] = {}
         self._keys: dict[int, LayerKey] = {}
+        if self.functional is not model:
+            self.owners[self._key(self.functional)] = self._key(model)
         nested: dict[LayerKey, Definition] = {}
-        top = self._define(model, nested)
+        top = self._define(self.functional, nested)
         self.definitions = Definitions(top, nested)
 
     @property
@@ -107,6 +123,52 @@ class Reading:
         """The key that `layer` has, or None for one that no graph calls."""
         return self._keys.get(id(layer))
 
+    @property
+    def opened(self) -> list[Any]:
+        """The layers that were opened, the model itself included where it has no graph."""
+        return [self.layers[key] for key in dict.fromkeys(self.owners.values())]
+
+    def opened_at(self) -> list[tuple[str, str]]:
+        """Path and class of each layer that was opened; the model's path is its name."""
+        top = [(self.model.name, self.model)] if self.functional is not self.model else []
+        inside = [
+            (path, self.layers[self.owners[node.layer]])
+            for _, path, node in self.definitions.written()
+            if node.layer in self.owners
+        ]
+        return [(path, type(layer).__name__) for path, layer in (*top, *inside)]
+
+    def closed_at(self) -> list[tuple[str, str]]:
+        """Path of each layer that was to be opened and stays closed, and why."""
+        found = ((path, self.layers[node.layer]) for _, path, node in self.definitions.written())
+        reasons = [(path, self.opening.reason(layer)) for path, layer in found]
+        return [(path, reason) for path, reason in reasons if reason is not None]
+
+    def hidden(self) -> Mapping[str, str]:
+        """Why the graph does not show a BatchNormalization, by the paths of those in it that run.
+
+        Those that the model never calls are left out.
+        """
+        around: dict[int, Call] = {}
+        for call in self.graph:
+            layer = self.layers[call.layer]
+            if self.adapter.is_layer(layer) and not self.adapter.is_batch_norm(layer):
+                norms = self.adapter.batch_norms(layer)
+                around.update((id(norm), call) for _, norm in norms)
+        return {
+            path: self._why_closed(around[id(norm)])
+            for path, norm in self.adapter.batch_norms(self.model)
+            if id(norm) in around
+        }
+
+    def _why_closed(self, call: Call) -> str:
+        layer = self.layers[call.layer]
+        where = f"is called by the code of {call.path} ({type(layer).__name__})"
+        reason = self.opening.reason(layer)
+        if reason is None:
+            return f"{where}, which the graph does not show"
+        return f"{where}, which stays closed: {reason}"
+
     # --- building the definitions ------------------------------------------------------------
 
     def _key(self, layer: Any) -> LayerKey:
@@ -119,10 +181,13 @@ class Reading:
         key = self._key(model)
         slots: dict[int, Slot] = {}
         nodes: list[Node] = []
+        names = _Names()
         for raw in self.adapter.nodes(model):
             node = self._node(raw, slots)
+            if key in self.owners:  # code may give two layers one name, a graph may not
+                node = replace(node, name=names.of(node))
             if node.binding is not None and node.layer not in nested:
-                nested[node.layer] = self._define(raw.layer, nested)
+                nested[node.layer] = self._define(self.layers[node.layer], nested)
             for output, tensor in enumerate(raw.outputs):
                 slots.setdefault(id(tensor), Slot(len(nodes), output))
             nodes.append(node)
@@ -143,19 +208,29 @@ class Reading:
         )
         outputs = tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs)
         operator = self._operator(raw, outputs)
+        closed = None
         unfolds = adapter.is_model(layer) and adapter.has_graph(layer)
+        binding = self._binding(raw, arguments) if unfolds else None
+        opened = None if unfolds else self.opening.of(layer, args, kwargs)
+        if opened is not None:
+            owner = self._key(layer)
+            self.owners[self._key(opened.model)] = owner
+            closed = (owner, arguments) if self.opening.can_be_copied(layer) else None
+            binding = tuple(slots[id(tensor)] for tensor in opened.fed)
+            arguments = ((binding[0] if len(binding) == 1 else list(binding),), {})
         return Node(
-            layer=self._key(layer),
+            layer=self._key(layer if opened is None else opened.model),
             name=layer.name,
             kind=self._kind(raw) if operator is None else operator.kind,
             arguments=arguments,
             training=training,
             outputs=outputs,
-            binding=self._binding(raw, arguments) if unfolds else None,
+            binding=binding,
             accepts_training=adapter.accepts_training(layer),
             masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
-            masks=masks,
+            masks=masks if opened is None else frozenset(),
             options=None if operator is None else operator.options,
+            closed=closed,
         )
 
     def _kind(self, raw: RawNode) -> str:
@@ -201,11 +276,63 @@ class Reading:
         return travelling.issuperset(given)
 
 
-def read(adapter: Adapter, model: Any, operation: str) -> Reading:
-    """Read `model`; `operation` names in errors what cannot be done without its graph."""
-    if not adapter.has_graph(model):
+def readable(adapter: Adapter, model: Any, *, x: Any = None) -> Reading | None:
+    """`model` read, and opened where it has no graph; None where it cannot be had as one."""
+    try:
+        return read(adapter, model, "reading", x=x)
+    except UnsupportedModelError:
+        return None
+
+
+class _Names:
+    """A name of its own for each layer of a graph."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, LayerKey] = {}
+
+    def of(self, node: Node) -> str:
+        name, number = node.name, 0
+        while self._taken.setdefault(name, node.layer) != node.layer:
+            number += 1
+            name = f"{node.name}_{number}"
+        return name
+
+
+def read(
+    adapter: Adapter, model: Any, operation: str, *, x: Any = None, open: str = "auto"
+) -> Reading:
+    """Read `model`, and open what has no graph of its own (`bnfix.adapters.opened`).
+
+    Args:
+        adapter: Of the model's Keras.
+        model: The model.
+        operation: Named in errors.
+        x: Inputs that tell what a model without a graph takes, where it does not know.
+        open: "never", "auto" or "all".
+    """
+    opening = Opening(adapter, open)
+    if adapter.has_graph(model):
+        return Reading(adapter, model, opening=opening)
+    if not model.built or open == "never":
         raise UnsupportedModelError(_no_graph(adapter, model, operation))
-    return Reading(adapter, model)
+    specs = adapter.input_signature(model) if x is None else _specs(adapter, x)
+    if specs is None:
+        raise UnsupportedModelError(
+            f"{operation} needs to know what {model.name} ({type(model).__name__}) takes, and the "
+            "model does not tell: pass inputs as x=."
+        )
+    functional = opening.whole(model, specs, operation)
+    return Reading(adapter, model, functional=functional, opening=opening)
+
+
+def _specs(adapter: Adapter, x: Any) -> Any:
+    """What `x`, in any structure of arrays, would be fed to a model as."""
+
+    def spec(leaf: Any) -> TensorSpec:
+        found = adapter.tensor_spec(adapter.fed(leaf[:1]))
+        return replace(found, shape=(None, *found.shape[1:]))
+
+    return map_leaves(spec, x)
 
 
 def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
@@ -266,6 +393,8 @@ def _take_training(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool
         training = None
     if isinstance(training, (bool, int)) or training is None:
         kwargs.pop("training", None)
+        if isinstance(training, PassedOn):
+            return None
         return None if training is None else bool(training)
     return None
 
@@ -279,6 +408,6 @@ def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
             "Call it once on a batch, or give it an Input."
         )
     return (
-        f"{operation} needs a Functional or Sequential model; got {kind} (subclassed). "
-        "bnfix.check, bnfix.freeze and bnfix.recalibrate accept it."
+        f"{operation} with open='never' needs a Functional or Sequential model; got {kind} "
+        "(subclassed). bnfix.check, bnfix.freeze and bnfix.recalibrate accept it."
     )

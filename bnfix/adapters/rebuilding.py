@@ -10,6 +10,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bnfix.adapters import replacing, weights
@@ -17,6 +18,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.cloning import starting_plainly
 from bnfix.adapters.reading import Reading
 from bnfix.errors import UnsupportedModelError
+from bnfix.graph.closing import closed
 from bnfix.graph.definition import Definition, LayerKey, Node, Slot
 from bnfix.graph.edit import Edit
 from bnfix.graph.structure import map_leaves
@@ -30,13 +32,21 @@ class Rebuilt:
     lost: tuple[str, ...]
 
 
-def rebuild(reading: Reading, edit: Edit, *, dtype: str | None = None) -> Rebuilt:
+def rebuild(
+    reading: Reading, edit: Edit, *, dtype: str | None = None, closing: bool = True
+) -> Rebuilt:
     """A new model that differs from the one read by `edit` only.
 
-    With `dtype` all floating-point layers and inputs are made in it, and nothing is compiled.
+    Args:
+        reading: The model, read.
+        edit: What is to be changed.
+        dtype: In which all floating-point layers and inputs are made; nothing is compiled then, and
+            nothing closed.
+        closing: Whether layers that were opened and are not changed are closed again, unless all
+            were to be opened.
     """
     with _deep(sum(len(each.nodes) for each in reading.definitions)):
-        return _Rebuilding(reading, edit, dtype).run()
+        return _Rebuilding(reading, edit, dtype, closing=closing).run()
 
 
 @contextmanager
@@ -59,11 +69,13 @@ _FRAMES_OF_KERAS = 1000
 
 
 class _Rebuilding:
-    def __init__(self, reading: Reading, edit: Edit, dtype: str | None) -> None:
+    def __init__(self, reading: Reading, edit: Edit, dtype: str | None, *, closing: bool) -> None:
         self.reading = reading
         self.adapter: Adapter = reading.adapter
         self.edit = edit
         self.dtype = dtype
+        closing = closing and dtype is None and reading.opening.mode != "all"
+        self.definitions = closed(reading.definitions, edit) if closing else reading.definitions
         self.made: dict[LayerKey, Any] = {}
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.fresh: set[LayerKey] = set()  # replacements that were not built before
@@ -73,16 +85,17 @@ class _Rebuilding:
         self.lost: list[str] = []
 
     def run(self) -> Rebuilt:
-        model = self._model(self.reading.definitions.top)
+        model = self._model(self.definitions.top)
         self._copy_flags(self.reading.model, model)
         for key, layer in self.made.items():
-            if key not in self.reading.definitions and key not in self.kept:
+            if key not in self.definitions and key not in self.kept:
                 self._copy_values(key, self.reading.layers[key], layer)
         self._check_sharing()
         if self.dtype is None and (
             lost := self.adapter.copy_compilation(self.reading.model, model)
         ):
             self.lost.append(lost)
+        self.lost += _said_of_opened([self.reading.layers[key] for key in self._opened])
         if self.unbound:
             what = ", ".join(
                 dict.fromkeys(name for names in self.unbound.values() for name in names)
@@ -92,6 +105,13 @@ class _Rebuilding:
                 "were made for the weights before"
             )
         return Rebuilt(model, tuple(self.lost))
+
+    @cached_property
+    def _opened(self) -> list[LayerKey]:
+        """Keys of the layers that come as graphs now, the model itself first."""
+        owners = self.reading.owners
+        opened = [key for key in self.made if key in owners]
+        return list(dict.fromkeys(owners[key] for key in sorted(opened)))
 
     # --- structure ---------------------------------------------------------------------------
 
@@ -205,7 +225,8 @@ class _Rebuilding:
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""
         tensor = tensors[slot]
-        if self._hands_on(definition, slot.node):
+        inside = definition.key in self.reading.owners and definition is not self.definitions.top
+        if self._hands_on(definition, slot.node) and not inside:
             tensor = self._name_left(definition.nodes[slot.node])(tensor)
         return tensor
 
@@ -221,14 +242,16 @@ class _Rebuilding:
         """The copy of a node's layer, made when first needed."""
         if node.layer not in self.made:
             old = self.reading.layers[node.layer]
-            if node.layer in self.reading.definitions:
-                self._model(self.reading.definitions[node.layer])
+            if node.layer in self.definitions:
+                self._model(self.definitions[node.layer])
             elif node.layer in self.edit.replace:
                 self.made[node.layer] = self._replacement(node, old)
             elif self.adapter.is_operation(old):
                 self.made[node.layer] = self.adapter.copy_operation(old)
             else:
                 self.made[node.layer] = self._copy(node.layer, old)
+                if node.name != old.name:
+                    self.adapter.rename(self.made[node.layer], node.name)
         return self.made[node.layer]
 
     def _copy(self, key: LayerKey, old: Any) -> Any:
@@ -297,7 +320,7 @@ class _Rebuilding:
         new = replacing.replacement(self.adapter.keras, old, wanted, rank, self.dtype)
         if not new.built:
             self.fresh.add(node.layer)
-        self.adapter.rename(new, old.name)
+        self.adapter.rename(new, node.name)
         return new
 
     def _changes(self, key: LayerKey) -> dict[str, Any]:
@@ -319,21 +342,31 @@ class _Rebuilding:
     # --- values ------------------------------------------------------------------------------
 
     def _copy_flags(self, old: Any, new: Any) -> None:
-        """Set `trainable` from the outside in, because Keras hands it down to what is inside."""
+        """Set `trainable` from the outside in, because Keras hands it down to what is inside.
+
+        `new` is None where code that was opened goes past `old` to what is inside of it.
+        """
         if not self.adapter.is_layer(old) or self.reading.key(old) in self.kept:
             return
         if self.reading.key(old) in self.edit.replace:
             new.trainable = old.trainable and new.trainable
             return
-        new.trainable = old.trainable
-        inside = {id(self.reading.layers[key]): layer for key, layer in self.made.items()}
-        known = [(child, inside.get(id(child))) for child in self.adapter.children(old)]
-        if any(copy is not None for _, copy in known):
-            pairs = [(child, copy) for child, copy in known if copy is not None]
-        else:
-            pairs = list(zip(self.adapter.children(old), self.adapter.children(new), strict=True))
-        for child, copy in pairs:
+        if new is not None:
+            new.trainable = old.trainable
+        children = self.adapter.children(old)
+        known = [(child, self._copies.get(id(child))) for child in children]
+        whole = new is not None and self.reading.key(old) not in self._opened
+        if whole and all(copy is None for _, copy in known):
+            known = list(zip(children, self.adapter.children(new), strict=True))
+        for child, copy in known:
             self._copy_flags(child, copy)
+
+    @cached_property
+    def _copies(self) -> dict[int, Any]:
+        """What has become of each layer, by id; of an opened one, its graph."""
+        reading = self.reading
+        keys = {key: reading.owners.get(key, key) for key in self.made}
+        return {id(reading.layers[keys[key]]): layer for key, layer in self.made.items()}
 
     def _copy_values(self, key: LayerKey, old: Any, new: Any) -> None:
         if not self.adapter.is_layer(old):
@@ -371,6 +404,23 @@ class _Rebuilding:
     def _assign(self, theirs: list[Any], ours: list[Any]) -> None:
         for variable, source in zip(ours, theirs, strict=True):
             variable.assign(self.adapter.copy_value(source))  # as numbers: dtypes may differ
+
+
+def _said_of_opened(layers: list[Any]) -> list[str]:
+    """What is lost with the classes of `layers`."""
+    if not layers:
+        return []
+    named = [f"{layer.name} ({type(layer).__name__})" for layer in layers]
+    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    verb = "is a Functional model" if len(named) == 1 else "are Functional models"
+    return [
+        f"opened: {', '.join(named[:_LISTED])}{more} {verb} now, as their code runs in inference; "
+        "methods of their classes, such as a train_step, are gone"
+    ]
+
+
+#: Layers that a note names.
+_LISTED = 3
 
 
 def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,28 @@ class Structure(ABC):
     def is_called(self, layer: Any) -> bool:
         """Whether `layer` has been called on a placeholder tensor, so that it has a place."""
         return bool(layer._inbound_nodes)  # neither Keras has a public name for it
+
+    @contextmanager
+    def calls_forgotten(self, layers: Iterable[Any]) -> Generator[None]:
+        """Calls of `layers` on placeholder tensors leave nothing in them when the block ends."""
+        held = [nodes for one in layers for nodes in (one._inbound_nodes, one._outbound_nodes)]
+        lengths = [len(nodes) for nodes in held]
+        try:
+            yield
+        finally:
+            for nodes, length in zip(held, lengths, strict=True):
+                del nodes[length:]
+
+    @abstractmethod
+    def casts_inputs(self, layer: Any) -> bool:
+        """Whether `layer` is given floating-point inputs in the dtype in which it computes."""
+
+    @abstractmethod
+    def input_signature(self, model: Any) -> Any:
+        """A `TensorSpec` for each input of a model without a graph, in its structure.
+
+        None where the model does not know what it was built for.
+        """
 
     @abstractmethod
     def input_names(self, model: Any) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import Reading
+from bnfix.adapters.reading import readable
 from bnfix.checks import causes
 from bnfix.checks.compiled import off
 from bnfix.checks.localise import Trace
@@ -232,10 +232,10 @@ class Blame:
 
     @cached_property
     def _baked(self) -> tuple[str, ...]:
-        if not self.adapter.has_graph(self.model):
+        reading = readable(self.adapter, self.model)
+        if reading is None:
             return ()
-        graph = Reading(self.adapter, self.model).graph
-        return tuple(call.path for call in graph if call.training)
+        return tuple(call.path for call in reading.graph if call.training)
 
 
 def _merged(findings: list[Finding]) -> list[Finding]:

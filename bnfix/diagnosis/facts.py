@@ -10,7 +10,7 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import Reading
+from bnfix.adapters.reading import Reading, readable
 from bnfix.graph.definition import Node
 from bnfix.graph.graph import Call, Graph
 from bnfix.numerics.moments import Floats
@@ -112,13 +112,12 @@ class ModelFacts:
 
 def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
     """Read `model`, whatever kind of model it is; nothing is run or changed."""
-    has_graph = adapter.has_graph(model)
-    reading = Reading(adapter, model) if has_graph else None
+    reading = readable(adapter, model)
     stale = adapter.stale_flags(model)
     return ModelFacts(
         norms=tuple(_norms(adapter, model, reading, stale)),
         overrules=adapter.predict_overrules_training,
-        has_graph=has_graph,
+        has_graph=reading is not None,
         steps=adapter.training_steps(model),
         **(_baked(reading) if reading else {}),
     )

@@ -52,6 +52,8 @@ class Node:
         masks: Names of the arguments that take a mask.
         options: Where `kind` is that of a layer which a bare function stands for, the options that
             this layer would have.
+        closed: For an opened layer, its own key and arguments; `layer` and `arguments` are those of
+            the graph that it was opened to. None if it cannot be copied as it is.
     """
 
     layer: LayerKey
@@ -65,6 +67,7 @@ class Node:
     masked: bool = False
     masks: frozenset[str] = frozenset()
     options: Mapping[str, Any] | None = None
+    closed: tuple[LayerKey, Any] | None = None
 
     def reads(self) -> list[Slot]:
         """The slots that the call reads, masks included, in order."""

@@ -35,3 +35,7 @@ class Source(Protocol):
     def options(self, call: Call) -> Mapping[str, Any]:
         """The configuration of the layer that `call` applies."""
         ...
+
+    def hidden(self) -> Mapping[str, str]:
+        """By path, why a BatchNormalization that the model runs is no call of the graph."""
+        ...

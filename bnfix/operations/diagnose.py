@@ -8,7 +8,7 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import Reading
+from bnfix.adapters.reading import readable
 from bnfix.data.batches import Batch, batches
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
@@ -157,10 +157,11 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
 
 def _stays(adapter: Adapter, model: Any) -> tuple[list[Symptom], tuple[str, ...]]:
     """BatchNormalizations that `fold` would leave, and why; and why not, where that is unknown."""
-    if not adapter.has_graph(model):
-        return [], ()
     try:
-        _, report = fold_pass.plan(Reading(adapter, model))
+        reading = readable(adapter, model)
+        if reading is None:
+            return [], ()
+        _, report = fold_pass.plan(reading)
     except Exception as error:  # these are notes: a bug in them must not hide faults
         return [], (f"what fold would leave could not be found out: {gist(error)}",)
     stay = [

@@ -24,6 +24,7 @@ def fold(
     strict: bool = False,
     lower: bool = False,
     merge: bool = False,
+    open: str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Fold each BatchNormalization into the linear layers around it, where that is exact.
@@ -33,13 +34,18 @@ def fold(
     warn.
 
     Args:
-        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
+            as far as there is anything to fold; what is opened comes back as a Functional model.
+            Not changed.
         x: Inputs on which old and new outputs are compared; made from the input specs by default.
-        strict: Raise if any BatchNormalization cannot be folded.
+        strict: Raise if any BatchNormalization of the model cannot be folded.
         lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
             convolution on images, Rescaling elsewhere. None is left then that training could reach.
         merge: Make one layer of convolutions (or Dense layers) that read the same and are added,
             the identity included, as in RepVGG: faster still. The smaller ones are gone then.
+        open: What may become a part of the graph where a model or layer has none of its own:
+            "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
+            be, "never" nothing. Code that goes another way for other values stays closed.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -47,12 +53,13 @@ def fold(
         A new model; `model` itself where there is nothing to fold.
 
     Raises:
-        UnsupportedModelError: `model` has no graph, or `strict` and something must stay.
+        UnsupportedModelError: `model` is not built or cannot be opened, or `strict` and something
+            must stay.
         VerificationError: Old and new outputs differ by more than rounding, in uncompiled code, in
             `predict` or in compiled code. No model is returned.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "fold")
+    reading = read(adapter, model, "fold", x=x, open=open)
     try:
         made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=False)
     except MiscompiledError:  # by code that nothing is known of, so that it has to be kept apart

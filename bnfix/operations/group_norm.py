@@ -42,6 +42,7 @@ def to_group_norm(
     batch_size: int = 32,
     steps: int | None = None,
     memory_limit: int | None = None,
+    open: str = "auto",
     verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
@@ -69,6 +70,9 @@ def to_group_norm(
         steps: Number of batches to take; needed where `ds` does not end.
         memory_limit: Bytes that tensors on their way through the network may take; the others go
             to files in a temporary folder. All are held in memory by default.
+        open: What may become a part of the graph where a model or layer has none of its own:
+            "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
+            be, "never" nothing. Code that goes another way for other values stays closed.
         verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
@@ -88,14 +92,16 @@ def to_group_norm(
     """
     groups = group_pass.checked(groups)
     adapter = adapter_of(model)
-    reading = read(adapter, model, "to_group_norm")
+    reading = read(adapter, model, "to_group_norm", open=open)
     norms = meant(reading, where)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
     fits: dict[LayerKey, Fit] = {}
     rows = 0
     if sites and ds is not None:
-        stream = loaded(adapter, model, batches(ds, batch_size=batch_size, steps=steps))
+        stream = loaded(
+            adapter, reading.functional, batches(ds, batch_size=batch_size, steps=steps)
+        )
         fits, ran = fit(reading, sites, stream, memory_limit=memory_limit, verbose=verbose)
         rows = ran.rows
     layers = tuple(_row(norm, sites, objections, fits) for norm in norms)

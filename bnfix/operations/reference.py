@@ -32,10 +32,11 @@ def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -
     changed model is put together.
     """
     adapter, graph = reading.adapter, unfold(_without_training(reading.definitions, untrained))
-    fed = flat_inputs(adapter, reading.model, inputs)
+    model = reading.functional
+    fed = flat_inputs(adapter, model, inputs)
     tensors: dict[Value, Any] = {
         value: adapter.to_tensor(array, adapter.tensor_spec(tensor))
-        for value, array, tensor in zip(graph.inputs, fed, reading.model.inputs, strict=True)
+        for value, array, tensor in zip(graph.inputs, fed, model.inputs, strict=True)
     }
     with adapter.untouched(reading.model), adapter.uncompiled():
         for call in graph:

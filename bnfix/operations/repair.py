@@ -11,7 +11,7 @@ from typing import Any
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import Reading
+from bnfix.adapters.reading import read
 from bnfix.checks.check import CheckReport, check
 from bnfix.data.batches import Batch, batches, first_rows
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
@@ -216,7 +216,7 @@ class _Mending:
 
 
 def _over_batch_norms(model: Any) -> list[str]:
-    return baked_over_batch_norm(Reading(adapter_of(model), model))
+    return baked_over_batch_norm(read(adapter_of(model), model, "repair"))
 
 
 def _listed(symptom: Symptom) -> str:

@@ -68,6 +68,7 @@ def replace(
     factory: Callable[[BatchNormSpec], Any],
     *,
     where: Selection = None,
+    open: str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Put what `factory` makes in the place of BatchNormalizations.
@@ -83,6 +84,9 @@ def replace(
             the shape of its input, or None to leave that BatchNormalization as it is.
         where: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
+        open: What may become a part of the graph where a model or layer has none of its own:
+            "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
+            be, "never" nothing. Code that goes another way for other values stays closed.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -97,7 +101,7 @@ def replace(
         OptionError: `factory` returned no layer, or one that is in use already.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "replace")
+    reading = read(adapter, model, "replace", open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
     for norm in meant(reading, where):

@@ -129,7 +129,7 @@ def _wanted(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -> Out
 
 def _made(reading: Reading, rows: int) -> Iterator[Any]:
     """Inputs in the structure that the model takes."""
-    adapter, model = reading.adapter, reading.model
+    adapter, model = reading.adapter, reading.functional
     specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
     expected = domains(reading.graph, lambda call: reading.layers[call.layer])
     for flat in samples(specs, rows=rows, expected=expected):

@@ -95,6 +95,19 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
     return _Comparison(reading, edit, changed, Trial.of(reading, x, edit.untrain), operation).run()
 
 
+def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
+    """Compare the model read with the graph of all that was opened in it; what to tell of it.
+
+    Raises:
+        VerificationError: They do not agree, or could not be run.
+    """
+    if not reading.opened:
+        return ()
+    everything = rebuild(reading, Edit(), closing=False)
+    agreement = verify(reading, Edit(), everything.model, x, operation=operation)
+    return (f"opened as it is: {agreement}",)
+
+
 def verify_compiled(adapter: Adapter, changed: Any, x: Any, *, operation: str) -> Agreement:
     """Compare what `changed` answers compiled with what it answers uncompiled.
 

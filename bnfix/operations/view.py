@@ -12,16 +12,20 @@ from bnfix.restoring import all_or_nothing
 
 
 @all_or_nothing(state.settings)
-def graph_of(model: Any) -> Graph:
+def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
     """The calls of `model` in the order in which they run, nested models unfolded.
 
     Args:
-        model: Functional or Sequential model of either Keras. Not changed.
+        model: Built model of either Keras. Not changed.
+        x: Inputs that tell what a subclassed model takes, where it does not know.
+        open: Whose code is read where there is no graph: "auto" for that of the model and of what
+            holds a BatchNormalization, "all" for every layer of a class made elsewhere, "never"
+            for none. Code that goes another way for other values stays closed.
 
     Returns:
         A `Graph`: iterate it for `Call`s with full paths; ask it for producers, consumers, sharing.
 
     Raises:
-        UnsupportedModelError: `model` is subclassed or not built, so it has no graph.
+        UnsupportedModelError: `model` is not built, or its code cannot be had as a graph.
     """
-    return read(adapter_of(model), model, "graph_of").graph
+    return read(adapter_of(model), model, "graph_of", x=x, open=open).graph

@@ -79,10 +79,11 @@ def plan(
         else:
             detail = f"lowered to a plain affine layer; {outcomes[key].detail}"
             outcomes[key] = Outcome(norms[key].path, True, detail)
-    notes = () if norms else ("the model has no BatchNormalization in its graph",)
+    hidden = [Outcome(path, False, why) for path, why in source.hidden().items()]
+    notes = () if norms or hidden else ("the model has no BatchNormalization",)
     dropped, told = merged(source, done) if merge else ({}, ())
     edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
-    return edit, Report("fold", tuple(outcomes.values()), (*notes, *told))
+    return edit, Report("fold", (*outcomes.values(), *hidden), (*notes, *told))
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:

@@ -23,6 +23,7 @@ from bnfix.numerics.moments import ChannelMoments
 from bnfix.progress import progress
 from bnfix.recalibration.batch_moments import BatchMoments
 from bnfix.recalibration.lockstep import LockstepEngine
+from bnfix.recalibration.opening import opened
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.recalibration.targets import in_graph
 
@@ -73,11 +74,14 @@ def estimate(
     settings: Settings,
 ) -> Estimate:
     """Moments of everything that reaches each of `norms` when `batches` run through `model`."""
-    if settings.method == "exact" and adapter.has_graph(model):
-        reading = Reading(adapter, model)
-        keys = in_graph(reading, norms)
-        if keys is not None:
-            return _exact(reading, norms, keys, batches, settings)
+    if settings.method == "exact":
+        found, batches = opened(adapter, model, batches, held=settings.memory_limit is None)
+        keys = None if found is None else in_graph(found, norms)
+        if found is not None and keys is not None:
+            plan = schedule(found.graph, keys)
+            # What feeds itself agrees with its statistics only by running the code several times.
+            if not (found.opened and plan.chained and settings.memory_limit is None):
+                return _exact(found, norms, keys, plan, batches, settings)
     if settings.memory_limit is not None:
         raise OptionError(
             f"memory_limit needs a graph that shows every call of a BatchNormalization; "
@@ -95,11 +99,11 @@ def _exact(
     reading: Reading,
     norms: dict[str, Any],
     keys: dict[LayerKey, str],
+    plan: Schedule,
     batches: Iterator[Loaded],
     settings: Settings,
 ) -> Estimate:
     network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
-    plan = schedule(reading.graph, keys)
     stop = BatchMoments(network, ddof=settings.ddof)
     ran = run(
         network,

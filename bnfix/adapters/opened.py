@@ -1,0 +1,100 @@
+"""Which layers are opened when a model is read, and why the others stay closed?
+
+Opened is what holds a BatchNormalization and is not one of Keras's own layers, as deep as there is
+one and no deeper: what holds none keeps its class and its configuration, if it has one that a copy
+can be made from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.tracing import Traced, Untraceable, trace, trace_model
+from bnfix.errors import OptionError, UnsupportedModelError
+from bnfix.graph.structure import leaves, map_leaves
+
+#: What may be asked for: to open nothing, what holds a BatchNormalization, or all that can be.
+MODES = ("never", "auto", "all")
+
+
+def check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise OptionError(f"open is {mode!r}; it may be {', '.join(map(repr, MODES))}.")
+
+
+class Opening:
+    """Opens layers as they are met, each once for every way in which it is called.
+
+    Attributes:
+        adapter: Of the model's Keras.
+        mode: One of `MODES`.
+    """
+
+    def __init__(self, adapter: Adapter, mode: str = "auto") -> None:
+        check_mode(mode)
+        self.adapter, self.mode = adapter, mode
+        self._reasons: dict[int, tuple[Any, str]] = {}
+        self._copies: dict[int, tuple[Any, bool]] = {}
+        self._traced: dict[int, list[tuple[Any, Traced]]] = {}
+
+    def whole(self, model: Any, specs: Any, operation: str) -> Any:
+        """The Functional model that the code of `model`, which has no graph, amounts to."""
+        kind = type(model).__name__
+        try:
+            return trace_model(self.adapter, model, specs)
+        except Untraceable as reason:
+            raise UnsupportedModelError(
+                f"{operation} needs a graph, and the code of {model.name} ({kind}) cannot be had as"
+                f" one: {reason}. bnfix.check, bnfix.freeze and bnfix.recalibrate accept the model "
+                "as it is."
+            ) from reason
+
+    def of(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced | None:
+        """The graph of this call of `layer`; None where it stays closed."""
+        if id(layer) in self._reasons or not self._wanted(layer):
+            return None
+        specs = map_leaves(self._described, (args, kwargs))
+        known = self._traced.setdefault(id(layer), [])
+        for described, traced in known:
+            if described == specs:
+                return Traced(traced.model, self._fed(args, kwargs))
+        try:
+            traced = trace(self.adapter, layer, args, kwargs)
+        except Untraceable as reason:
+            self._reasons[id(layer)] = layer, str(reason)
+            return None
+        known.append((specs, traced))
+        return traced
+
+    def reason(self, layer: Any) -> str | None:
+        """Why `layer`, which has been met, stays closed; None where nothing was tried."""
+        return self._reasons.get(id(layer), (layer, None))[1]
+
+    def _wanted(self, layer: Any) -> bool:
+        adapter = self.adapter
+        if self.mode == "never" or not adapter.is_layer(layer) or adapter.is_batch_norm(layer):
+            return False
+        if adapter.is_own(layer):
+            return False
+        wanted = self.mode == "all" or bool(adapter.batch_norms(layer))
+        return wanted or not self.can_be_copied(layer)
+
+    def can_be_copied(self, layer: Any) -> bool:
+        """Whether a closed `layer` can be had again from its configuration."""
+        if id(layer) not in self._copies:
+            try:
+                self.adapter.clone_layer(layer)
+                copies = True
+            except UnsupportedModelError:
+                copies = False
+            self._copies[id(layer)] = layer, copies
+        return self._copies[id(layer)][1]
+
+    def _described(self, leaf: Any) -> Any:
+        return self.adapter.tensor_spec(leaf) if self.adapter.is_symbolic(leaf) else leaf
+
+    def _fed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The tensors of a call, each once, as `trace` puts them in order."""
+        tensors = [leaf for leaf in leaves((args, kwargs)) if self.adapter.is_symbolic(leaf)]
+        return tuple({id(tensor): tensor for tensor in tensors}.values())

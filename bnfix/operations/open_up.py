@@ -1,0 +1,54 @@
+"""A subclassed model, or one of layers that are made of layers, as a plain Functional model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnfix.adapters import state
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import Reading, read
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.graph.edit import Edit
+from bnfix.operations.verify import verify
+from bnfix.report import Outcome, Report
+from bnfix.restoring import all_or_nothing
+
+
+@all_or_nothing(state.settings)
+def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
+    """The plain Functional model that the code of `model` amounts to.
+
+    Everything is opened that can be: the model itself and, at any depth, layers of classes made
+    elsewhere. The code runs once, in inference, on placeholders; what it calls becomes the graph,
+    with copies of its weights. Where nothing stays closed the new model saves and loads with no
+    code but that of Keras, and tools that read graphs can read it.
+
+    Args:
+        model: Built model of either Keras. Not changed.
+        x: Inputs on which both are compared, and that tell what a subclassed model takes where it
+            does not know; made from its specs by default.
+        return_report: Return `(model, report)`; the report says what was opened, what stays closed
+            and why.
+
+    Returns:
+        A new model; `model` itself where there is nothing to open.
+
+    Raises:
+        UnsupportedModelError: `model` is not built, or its code takes another way for other values.
+        VerificationError: The new model computes something else. It is not returned.
+    """
+    adapter = adapter_of(model)
+    reading = read(adapter, model, "open_up", x=x, open="all")
+    report = Report("open_up", tuple(_outcomes(reading)), ())
+    if reading.opened:
+        rebuilt = rebuild(reading, Edit())
+        agreement = verify(reading, Edit(), rebuilt.model, x, operation="open_up")
+        model = rebuilt.model
+        report = Report("open_up", report.outcomes, (*rebuilt.lost, *agreement.notes))
+    return (model, report) if return_report else model
+
+
+def _outcomes(reading: Reading) -> list[Outcome]:
+    opened = [Outcome(path, True, f"opened: {kind}") for path, kind in reading.opened_at()]
+    closed = [Outcome(path, False, why) for path, why in reading.closed_at()]
+    return [*opened, *closed]
