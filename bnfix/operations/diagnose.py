@@ -160,7 +160,7 @@ def _stays(adapter: Adapter, model: Any) -> list[Symptom]:
         return []
     _, report = fold_pass.plan(Reading(adapter, model))
     return [
-        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail, "")
+        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail)
         for outcome in report.declined
     ]
 
