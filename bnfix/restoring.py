@@ -72,6 +72,15 @@ def _restoring(parts: Iterable[Callable[[], Undo]]) -> Generator[None]:
         _within.reset(token)
 
 
+@contextmanager
+def put_back_after(*undos: Undo) -> Generator[None]:
+    """When the block ends, however it ends, everything is undone."""
+    try:
+        yield
+    finally:
+        put_back(undos)
+
+
 def put_back(undos: Iterable[Undo]) -> None:
     """Undo everything, the last first, even if some of it fails; Ctrl-C waits so long."""
     with _undisturbed(), ExitStack() as stack:

@@ -46,7 +46,7 @@ ROOMS = {
         "errors", "report", "progress", "restoring", "numerics", "graph", "adapters", "data",
         "passes", "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
-    "files": {"errors", "report", "restoring", "data", "adapters", "operations"},
+    "files": {"errors", "report", "restoring", "data", "adapters", "operations", "checks"},
 }  # fmt: skip
 #: The outermost modules may use anything.
 OUTER = {"__init__", "__main__", "callbacks", "cli", "demo", "plots"}

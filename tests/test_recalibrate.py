@@ -240,6 +240,51 @@ def test_ddof_1_stores_the_unbiased_variance(K):
     np.testing.assert_allclose(model.layers[-1].moving_variance, x.var(axis=0, ddof=1), rtol=1e-5)
 
 
+def two_in_a_row(K, hidden):
+    """Two BatchNormalizations, the second on what the first gives; hidden in a layer, or not."""
+
+    class Pair(K.layers.Layer):
+        def __init__(self, norms):
+            super().__init__()
+            self.norms = norms
+
+        def call(self, x):
+            return self.norms[1](self.norms[0](x))
+
+    norms = [K.layers.BatchNormalization(epsilon=1e-6) for _ in range(2)]
+    model = K.Sequential([K.Input((3,)), *([Pair(norms)] if hidden else norms)])
+    return model, norms[1]
+
+
+def assert_normalizes_by_what_it_stores(K, hidden):
+    """Of n rows the first leaves a variance of (n - 1) / n, which the second stores as 1."""
+    x = np.random.default_rng(0).normal(2.0, 3.0, size=(4, 3)).astype("float32")
+    model, second = two_in_a_row(K, hidden)
+    bnfix.recalibrate(model, x, ddof=1, min_count=1, batch_size=2, guard=False, verbose=0)
+    np.testing.assert_allclose(second.moving_variance, np.ones(3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_layer_sees_inputs_normalized_by_the_variance_that_is_stored(K, hidden):
+    assert_normalizes_by_what_it_stores(K, hidden)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_the_law_rejects_engines_that_forget_ddof_on_the_way(K, hidden, monkeypatch):
+    from bnfix.recalibration.batch_moments import BatchMoments
+    from bnfix.recalibration.lockstep import LockstepEngine
+
+    for engine in (BatchMoments, LockstepEngine):
+        begin = engine.__init__
+
+        def forgetful(self, *args, begin=begin, ddof, **options):
+            begin(self, *args, ddof=0, **options)
+
+        monkeypatch.setattr(engine, "__init__", forgetful)
+    with pytest.raises(AssertionError):
+        assert_normalizes_by_what_it_stores(K, hidden)
+
+
 def test_only_the_chosen_layers_change(K):
     model = small_resnet(K)
     first, *rest = zoo.batch_norms(model)

@@ -1,5 +1,7 @@
 """repair, and the two real cases: a baked `training=True`, and statistics that never converged."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import zoo
 from zoo.courses import course_resnet50, digits_resnet
 
 import bnfix
+from bnfix.operations.repair_report import RepairOutcome
 
 AGREE = 1e-5
 
@@ -174,3 +177,94 @@ def test_bad_data_is_refused_and_the_model_left_as_it_was(K, data, message):
     with pytest.raises(bnfix.DataError, match=message):
         bnfix.repair(model, data)
     ref.assert_same_weights(model, before)
+
+
+# --- the outcome --------------------------------------------------------------------------------
+
+
+def opaque(K):
+    """A BatchNormalization in a layer of the user's own, that follows the batch."""
+
+    class Inner(K.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.norm = K.layers.BatchNormalization()
+
+        def build(self, shape):
+            self.norm.build(shape)
+            self.built = True
+
+        def call(self, x):
+            return self.norm(x, training=True)
+
+    K.utils.set_random_seed(0)
+    return K.Sequential([K.Input((6,)), K.layers.Dense(4), Inner(), K.layers.Dense(3)])
+
+
+def rows(number=64):
+    return np.random.default_rng(0).normal(size=(number, 6)).astype("float32")
+
+
+def noisy(K, **bn):
+    """Dropout that is always on, and a BatchNormalization that is called with `bn`."""
+    inputs = K.Input((6,))
+    x = K.layers.BatchNormalization()(K.layers.Dense(4)(inputs), **bn)
+    model = K.Model(inputs, K.layers.Dropout(0.5, name="mc")(x, training=True))
+    bnfix.recalibrate(model, rows(), guard=False, verbose=0)
+    return model
+
+
+def outcome_of(model, x, **options):
+    _, report = bnfix.repair(model, x, verbose=0, return_report=True, **options)
+    assert report.ok == (not report.left)
+    assert report.to_dict()["outcome"] == report.outcome
+    return report.outcome, report
+
+
+def test_freezing_alone_is_a_repair_and_the_check_after_it_is_taken_after_it(K):
+    model = opaque(K)
+    bnfix.recalibrate(model, rows(), guard=False, verbose=0)
+    outcome, report = outcome_of(model, rows())
+    assert [step.split()[0] for step in report.steps] == ["froze"]
+    assert (report.before.ok, report.after.ok) == (False, True)
+    assert outcome is RepairOutcome.REPAIRED
+    assert str(report).startswith("repair: repaired\n")
+    for mutant in (replace(report, after=report.before), replace(report, before=report.after)):
+        assert mutant.outcome is not RepairOutcome.REPAIRED
+
+
+def test_nothing_to_do_is_not_called_a_repair(K):
+    model = K.Sequential([K.Input((6,)), K.layers.Dense(4), K.layers.BatchNormalization()])
+    bnfix.recalibrate(model, rows(), guard=False, verbose=0)
+    outcome, report = outcome_of(model, rows())
+    assert outcome is RepairOutcome.NOTHING_TO_DO
+    assert str(report).startswith("repair: nothing to do\n")
+    outcome, report = outcome_of(model, rows(), fold=True)
+    assert len(report.fold.changed) == 1
+    assert outcome is RepairOutcome.NOTHING_TO_DO
+
+
+def test_what_is_left_is_named_and_what_was_mended_is_not_denied(K):
+    outcome, report = outcome_of(noisy(K, training=True), rows())
+    assert outcome is RepairOutcome.PARTLY
+    assert str(report).startswith("repair: partly repaired: randomness left\n")
+    assert [sentence.partition(" in ")[0] for sentence in report.left] == ["randomness"]
+
+
+def test_a_fault_that_nothing_mends_is_not_repaired(K):
+    outcome, report = outcome_of(noisy(K), rows())
+    assert outcome is RepairOutcome.NOT
+    assert str(report).startswith("repair: NOT repaired\n")
+    assert not report
+
+
+def test_a_fault_that_hides_another_is_mended_before_it_and_so_is_the_other(K):
+    model = opaque(K)
+    bnfix.recalibrate(model, rows(), guard=False, verbose=0)
+    inputs = K.Input((6,))
+    hiding = K.layers.BatchNormalization(name="hiding")
+    whole = K.Model(inputs, model(hiding(inputs)))
+    hiding.moving_variance.assign(np.full(6, np.nan))
+    outcome, report = outcome_of(whole, rows())
+    assert not any(finding.cause == "batch_statistics" for finding in report.before.findings)
+    assert outcome is RepairOutcome.REPAIRED, str(report)

@@ -1,15 +1,18 @@
 """`repair_file`: what it changes in a file, what it leaves, and that a crash leaves a whole one."""
 
+import errno
 import functools
 import io
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+import types
 import zipfile
 from pathlib import Path
 
@@ -22,6 +25,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.restoring import NOTHING_CHANGED
 
 SUFFIXES = (".h5", ".keras")
 
@@ -284,7 +288,7 @@ def test_what_comes_back_otherwise_than_it_was_written_is_withheld(K, tmp_path, 
         return found
 
     monkeypatch.setattr(room, "write", damaging)
-    with pytest.raises(bnfix.VerificationError, match="does not come back"):
+    with pytest.raises(bnfix.VerificationError, match="come back as others"):
         bnfix.repair_file(path, target, ds=data()[0], verbose=0)
     assert sorted(tmp_path.iterdir()) == [path]
 
@@ -361,6 +365,71 @@ def test_a_full_disk_leaves_the_old_file(source, tmp_path, monkeypatch):
         bnfix.repair_file(source, source, overwrite=True)
     assert source.read_bytes() == before
     assert list(tmp_path.iterdir()) == [source]
+
+
+def as_on_windows(monkeypatch, place):
+    """Folders cannot be opened, and what is open for reading only cannot be flushed."""
+    open_, fsync, writable = os.open, os.fsync, set()
+
+    def opening(path, flags, *rest, **options):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        descriptor = open_(path, flags, *rest, **options)
+        (writable.add if flags & (os.O_RDWR | os.O_WRONLY) else writable.discard)(descriptor)
+        return descriptor
+
+    def flushing(descriptor):
+        if descriptor not in writable:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        fsync(descriptor)
+
+    there = types.SimpleNamespace(**{**vars(os), "open": opening, "fsync": flushing})
+    monkeypatch.setattr(place, "os", there)
+
+
+def refusing_to_flush(number, folders_only):
+    """A file system that flushes no folders, or nothing at all."""
+
+    def refusing(monkeypatch, place):
+        fsync = os.fsync
+
+        def flushing(descriptor):
+            if not folders_only or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+            fsync(descriptor)
+
+        monkeypatch.setattr(place.os, "fsync", flushing)
+
+    return refusing
+
+
+SYSTEMS = {
+    "windows": as_on_windows,
+    "folders: EINVAL": refusing_to_flush(errno.EINVAL, folders_only=True),
+    "folders: EIO": refusing_to_flush(errno.EIO, folders_only=True),
+    "nothing: EINVAL": refusing_to_flush(errno.EINVAL, folders_only=False),
+    "nothing: ENOTSUP": refusing_to_flush(errno.ENOTSUP, folders_only=False),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_file_in_its_place_is_not_called_unwritten(source, tmp_path, monkeypatch, system):
+    from bnfix.files import place
+
+    SYSTEMS[system](monkeypatch, place)
+    bnfix.repair_file(source, source, overwrite=True)
+    assert bnfix.inspect(source).ok
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_is_lost_on_its_way_to_the_disk_is_not_put_in_place(source, tmp_path, monkeypatch):
+    from bnfix.files import place
+
+    before = source.read_bytes()
+    refusing_to_flush(errno.EIO, folders_only=False)(monkeypatch, place)
+    with pytest.raises(bnfix.FileError, match=NOTHING_CHANGED):
+        bnfix.repair_file(source, source, overwrite=True)
+    assert source.read_bytes() == before
 
 
 # --- a crash -------------------------------------------------------------------------------------

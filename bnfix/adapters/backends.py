@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.restoring import put_back_after
+
 
 def import_tensorflow() -> None:
     """Import it at a time of the caller's choice: it takes seconds, and is not silent."""
@@ -128,11 +130,9 @@ def uncompiled(backend: str) -> Generator[None]:
     import tensorflow as tf
 
     before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
+    with put_back_after(lambda: tf.config.run_functions_eagerly(before)):
+        tf.config.run_functions_eagerly(True)
         yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 @contextmanager

@@ -29,14 +29,14 @@ def clone(keras: Any, layer: Any, changes: dict[str, Any] | None = None) -> Any:
         config = {**layer.get_config(), **(changes or {})}
         if type(layer) is keras.layers.Lambda:
             return _clone_lambda(keras, layer, config)
-        with keras.utils.custom_object_scope(_own_objects(keras, layer)):
+        with keras.utils.custom_object_scope(own_objects(keras, layer)):
             return type(layer).from_config(config)
     except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UnsupportedModelError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied from its "
             "configuration: "
             f"{gist(error)}. Give {type(layer).__name__} a get_config() that returns all "
-            "arguments of its constructor. No layer was changed.",
+            "arguments of its constructor.",
             path=layer.name,
         ) from error
 
@@ -77,7 +77,7 @@ def _policy(keras: Any, dtype: Any) -> Any:
     return keras.saving.deserialize_keras_object(dtype) if isinstance(dtype, dict) else dtype
 
 
-def _own_objects(keras: Any, layer: Any) -> dict[str, Any]:
+def own_objects(keras: Any, layer: Any) -> dict[str, Any]:
     """Functions and classes held by `layer` that are not Keras's own, by every name for them."""
     found: dict[str, Any] = {}
     for held in _held(keras, layer, set()):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
+
+from bnfix.restoring import put_back_after
 
 #: From a layer and its own `call` to what is called instead.
 Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
@@ -18,13 +20,12 @@ Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 @contextmanager
 def intercepted(layers: Iterable[Any], wrap: Wrap) -> Generator[None]:
     """While the block runs, each of `layers` is called as `wrap(layer, layer.call)`."""
-    with ExitStack() as undo:
-        for layer in layers:
+    chosen = list(layers)
+    undos = [functools.partial(_put_back, layer, vars(layer).get("call")) for layer in chosen]
+    with put_back_after(*undos):
+        for layer in chosen:
             call = layer.call
-            replaced = functools.wraps(call)(wrap(layer, call))
-            # Registered first: an interrupt must find everything undone.
-            undo.callback(_put_back, layer, vars(layer).get("call"))
-            layer.call = replaced
+            layer.call = functools.wraps(call)(wrap(layer, call))
         yield
 
 

@@ -155,7 +155,8 @@ class Keras2(Adapter):
         # Vocabularies stand among them by a handler that is no variable; calls leave them alone.
         # Metrics stand apart in tf_keras.
         held = [v for metric in getattr(model, "metrics", ()) for v in metric.variables]
-        unique = {id(variable): variable for variable in [*model.variables, *held]}
+        own = model.variables if model.built else []  # before that, tf_keras refuses to tell
+        unique = {id(variable): variable for variable in [*own, *held]}
         return [variable for variable in unique.values() if hasattr(variable, "assign")]
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from bnfix.adapters import backends
 from bnfix.adapters.structure import Structure
 from bnfix.graph.definition import TensorSpec
+from bnfix.restoring import Undo, put_back_after
 
 _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
@@ -27,18 +29,21 @@ class Values(Structure):
         """What training and statistics have made of `layer`; random states are left out."""
         return [weight for weight in layer.weights if hasattr(weight, "assign")]
 
-    @contextmanager
-    def preserved(self, model: Any) -> Generator[None]:
+    def preserved(self, model: Any) -> AbstractContextManager[None]:
         """Everything that `model` remembers is as before when the block ends, however it ends."""
-        variables = self.variables(model)
-        before = [self.copy_value(variable) for variable in variables]
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, before, strict=True):
+        return put_back_after(self.noted_values(self.variables(model)))
+
+    def noted_values(self, variables: Iterable[Any]) -> Undo:
+        """The values of `variables` as they are now, copied, to be put back."""
+        before = [(variable, self.copy_value(variable)) for variable in variables]
+
+        def undo() -> None:
+            for variable, value in before:
                 # To look is faster than to assign, and most variables stay as they are.
-                if not np.array_equal(self.copy_value(variable), value):
+                if self.copy_value(variable).tobytes() != value.tobytes():
                     variable.assign(value)
+
+        return undo
 
     def carried(self, model: Any) -> list[tuple[str, Any]]:
         """Path and variable of what stateful recurrent layers hand on from call to call.
@@ -54,16 +59,13 @@ class Values(Structure):
         ]
         return list({id(state): (path, state) for path, state in held}.values())
 
-    @contextmanager
-    def untouched(self, model: Any) -> Generator[None]:
+    def untouched(self, model: Any) -> AbstractContextManager[None]:
         """As `preserved`; recurrent states are put back as well."""
-        carried = [(state, self.copy_value(state)) for _, state in self.carried(model)]
-        try:
-            with self.preserved(model):
-                yield
-        finally:
-            for state, value in carried:
-                state.assign(value)
+        return put_back_after(self.noted_values(self.memory(model)))
+
+    def memory(self, model: Any) -> list[Any]:
+        """What `model` remembers, recurrent states included."""
+        return [*self.variables(model), *(state for _, state in self.carried(model))]
 
     def compiled_functions(self, model: Any) -> dict[str, Any]:
         """The compiled train, test and predict functions that `model` has so far."""
@@ -71,18 +73,36 @@ class Values(Structure):
         found = {name: getattr(model, name, None) for name in names}
         return {name: function for name, function in found.items() if function is not None}
 
-    @contextmanager
-    def functions_kept(self, model: Any) -> Generator[None]:
+    def functions_kept(self, model: Any) -> AbstractContextManager[None]:
         """Compiled functions are as before when the block ends.
 
         One that was traced meanwhile would go on to obey the flags of today.
         """
+        return put_back_after(self.noted_functions(model))
+
+    def noted_functions(self, model: Any) -> Undo:
+        """The compiled functions of `model` as they are now, to be put back."""
         before = self.compiled_functions(model)
-        try:
-            yield
-        finally:
+
+        def undo() -> None:
             for name in {*self.compiled_functions(model), *before}:
                 setattr(model, name, before.get(name))
+
+        return undo
+
+    def noted_flags(self, model: Any) -> Undo:
+        """What in `model` is trainable now, to be put back."""
+        layers = [model, *(layer for _, layer in self.tree(model))]
+        held = (one for one in (*layers, *self.variables(model)) if hasattr(one, "trainable"))
+        before = [(one, one.trainable) for one in held]
+
+        def undo() -> None:
+            # From the outside in, because Keras hands a layer's flag down to what is inside.
+            for one, flag in before:
+                if one.trainable != flag:  # TensorFlow's variables cannot be told, nor differ
+                    one.trainable = flag
+
+        return undo
 
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
@@ -216,12 +236,17 @@ class Values(Structure):
 
         The loops of both Kerases make the first step once more before, to see what comes out.
         """
-        with ExitStack() as undo:
-            for _, layer in self.tree(model):
-                if self.batch_norms(layer):
-                    for name, value in self.without_trial_step(layer).items():
-                        undo.callback(setattr, layer, name, getattr(layer, name))
-                        setattr(layer, name, value)
+        looping = [layer for _, layer in self.tree(model) if self.batch_norms(layer)]
+        changes = [(layer, self.without_trial_step(layer)) for layer in looping]
+        undos = [
+            partial(setattr, layer, name, getattr(layer, name))
+            for layer, values in changes
+            for name in values
+        ]
+        with put_back_after(*undos):
+            for layer, values in changes:
+                for name, value in values.items():
+                    setattr(layer, name, value)
             yield
 
     def without_trial_step(self, layer: Any) -> dict[str, Any]:

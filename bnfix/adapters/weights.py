@@ -74,10 +74,6 @@ def read_optional(layer: Any, *names: str) -> tuple[Floats, ...]:
     return tuple(values for values in found if values is not None)
 
 
-#: Weights of a BatchNormalization that are taken for each other.
-EXCHANGEABLE = (("moving_mean", "beta"), ("moving_variance", "gamma"))
-
-
 def exchange(layer: Any, ours: str, theirs: str) -> None:
     """Swap the values of two weights of one shape."""
     first, second = getattr(layer, ours), getattr(layer, theirs)

@@ -55,7 +55,7 @@ def _print(text: str) -> None:
 _STYLES = {
     "bold": r"(?m)^\w+: .*|^wrote .*",
     "red": r"NOT \w+|\d+ faults?\b|(?m:^ +fault:)",
-    "yellow": r"(?m:^ +(warning|declined|note|left as it is)\b)",
-    "green": r"(?m:^check: ok|^diagnose: nothing wrong|^repair: repaired|^ +changed )",
+    "yellow": r"(?m:^ +(warning|declined|note|left)\b)|partly repaired",
+    "green": r"(?m:^check: ok|^diagnose: nothing wrong|^repair: (repaired|nothing)|^ +changed )",
     "cyan": r"(?m:(?<=fix: )\S.*)",
 }

@@ -14,7 +14,8 @@ import numpy as np
 
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts, NormFacts
-from bnfix.diagnosis.report import NO_CALL, LayerDistance, Symptom
+from bnfix.diagnosis.remedy import Remedy, Verb
+from bnfix.diagnosis.report import LayerDistance, Symptom
 from bnfix.diagnosis.static import (
     LEFT,
     RECALIBRATE,
@@ -91,7 +92,7 @@ def _few(pair: _Pair) -> Iterator[Symptom]:
             f"the data give {actual.count} values per channel; {MIN_COUNT} are the least that "
             "anything can be told from"
         )
-        yield Symptom((norm.path,), "too_few_values", "note", detail, "")
+        yield Symptom((norm.path,), "too_few_values", "note", detail)
 
 
 def _shared(pair: _Pair) -> Iterator[Symptom]:
@@ -102,8 +103,8 @@ def _shared(pair: _Pair) -> Iterator[Symptom]:
             "channel's variance lies between the calls: in training each was normalized by its "
             "own, in inference all are by one"
         )
-        fix = f"{NO_CALL}give each input a BatchNormalization of its own and train again"
-        yield Symptom((norm.path,), "shared_domains", "fault", detail, fix)
+        advice = "give each input a BatchNormalization of its own and train again"
+        yield Symptom((norm.path,), "shared_domains", "fault", detail, advice=advice)
 
 
 # --- reasons of one layer --------------------------------------------------------------------
@@ -146,14 +147,12 @@ def _exchanged(norm: NormFacts, actual: Population) -> Symptom | None:
     variances = _is_variance(norm, actual)
     if norm.gamma is None or norm.beta is None or not (means or variances):
         return None
-    pairs = {"moving_mean and beta": means, "moving_variance and gamma": variances}
-    which = ", ".join(name for name, wrong in pairs.items() if wrong)
-    layer = "".join(f'.get_layer("{name}")' for name in norm.path.split("/"))
-    order = f"{'v' if variances else 'g'}, {'m' if means else 'b'}, "
-    order += f"{'b' if means else 'm'}, {'g' if variances else 'v'}"
-    fix = f"bn = model{layer}; g, b, m, v = bn.get_weights(); bn.set_weights([{order}])"
+    suspects = {("moving_mean", "beta"): means, ("moving_variance", "gamma"): variances}
+    pairs = tuple(pair for pair, wrong in suspects.items() if wrong)
+    which = ", ".join(" and ".join(pair) for pair in pairs)
     detail = f"{which} are exchanged: the data's statistics are found in the other"
-    return Symptom((norm.path,), "exchanged", "fault", detail, fix)
+    remedy = Remedy(Verb.EXCHANGE, (norm.path,), exchanged=pairs)
+    return Symptom((norm.path,), "exchanged", "fault", detail, remedy)
 
 
 def _better(candidate: Floats | None, stored: Floats, actual: Floats, sigma: Floats) -> bool:
@@ -221,7 +220,7 @@ def _never_updated(pairs: list[_Pair], losses: Losses | None) -> Iterator[Sympto
             "mean and variance are still 0 and 1, and the network has learned with that: "
             f"{losses}. Recalibrating would break it"
         )
-        yield Symptom(paths, "self_consistent", "note", detail, "")
+        yield Symptom(paths, "self_consistent", "note", detail)
 
 
 def _together(pairs: list[_Pair], losses: Losses | None, rows: int) -> Iterator[Symptom]:
@@ -254,7 +253,7 @@ def _judged(
         return Symptom(paths, cause, severity, detail, RECALIBRATE)
     detail = f"{detail}; {losses}"
     if losses.worse:
-        return Symptom(paths, cause, "note", f"{detail}: better left as it is", "")
+        return Symptom(paths, cause, "note", f"{detail}: better left as it is")
     return Symptom(paths, cause, severity if losses.better else "warning", detail, RECALIBRATE)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bnfix.diagnosis.evidence import Losses
+from bnfix.diagnosis.remedy import Remedy
 from bnfix.report import Rendered
 
 #: In order of rank: predictions are wrong; they may be, or will be after the next `fit`; worth
@@ -25,15 +27,16 @@ class Symptom(Rendered):
         cause: "baked_training", "never_updated", "unconverged", "shifted", "nonfinite", ...
         severity: "fault", "warning" or "note"; notes leave a model ok.
         detail: What was seen, in numbers.
-        fix: The one call that mends it, to be run where `model`, `x` and `y` are model and data; or
-            a sentence where no call does.
+        remedy: The one call that mends it, or None.
+        advice: What to do where no call does.
     """
 
     paths: tuple[str, ...]
     cause: str
     severity: str
     detail: str
-    fix: str
+    remedy: Remedy | None = None
+    advice: str = ""
 
     @property
     def path(self) -> str | None:
@@ -41,9 +44,17 @@ class Symptom(Rendered):
         return self.paths[0] if self.paths else None
 
     @property
+    def fix(self) -> str:
+        """The remedy as code where `model`, `x` and `y` are known, or a sentence; may be empty."""
+        return self.code or (f"{NO_CALL}{self.advice}" if self.advice else "")
+
+    @property
     def code(self) -> str | None:
         """The fix as code; None if there is none."""
-        return None if not self.fix or self.fix.startswith(NO_CALL) else self.fix
+        return None if self.remedy is None else str(self.remedy)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "fix": self.fix}
 
 
 @dataclass(frozen=True)

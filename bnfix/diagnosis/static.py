@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from bnfix.diagnosis.facts import ModelFacts, NormFacts
-from bnfix.diagnosis.report import NO_CALL, Symptom
+from bnfix.diagnosis.remedy import Remedy, Verb
+from bnfix.diagnosis.report import Symptom
 from bnfix.numerics.moments import Floats
 
 Rule = Callable[[NormFacts, ModelFacts], Iterator[Symptom]]
 
-#: Stands in a fix for the list of the layers concerned.
-PATHS = "PATHS"
-FREEZE = f"model = bnfix.freeze(model, layers={PATHS})"
-RECALIBRATE = "model = bnfix.recalibrate(model, x)"
-RECALIBRATE_JUDGED = "model = bnfix.recalibrate(model, (x, y))"
-RECALIBRATE_SOME = f"model = bnfix.recalibrate(model, x, layers={PATHS})"
+FREEZE = Remedy(Verb.FREEZE, ())
+RECALIBRATE = Remedy(Verb.RECALIBRATE)
+RECALIBRATE_JUDGED = Remedy(Verb.RECALIBRATE, labels=True)
+RECALIBRATE_SOME = Remedy(Verb.RECALIBRATE, ())
 
 #: Largest gain of a channel that real networks need; a tiny variance with a tiny epsilon exceeds
 #: it, and multiplies rounding errors and outliers alike.
@@ -43,15 +43,17 @@ def static_symptoms(facts: ModelFacts) -> list[Symptom]:
 
 def merged(symptoms: list[Symptom]) -> list[Symptom]:
     """One for each cause, severity and fix, with all its paths; the first one's detail."""
-    groups: dict[tuple[str, str, str], list[Symptom]] = {}
+    groups: dict[Any, list[Symptom]] = {}
     for symptom in symptoms:
-        groups.setdefault((symptom.cause, symptom.severity, symptom.fix), []).append(symptom)
+        key = symptom.cause, symptom.severity, symptom.remedy, symptom.advice
+        groups.setdefault(key, []).append(symptom)
     return [_one(group) for group in groups.values()]
 
 
 def _one(group: list[Symptom]) -> Symptom:
     paths = tuple(dict.fromkeys(path for symptom in group for path in symptom.paths))
-    return replace(group[0], paths=paths, fix=group[0].fix.replace(PATHS, repr(list(paths))))
+    remedy = group[0].remedy
+    return replace(group[0], paths=paths, remedy=remedy.on(paths) if remedy else None)
 
 
 # --- flags -------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
                 yield Symptom((norm.path,), "instance_statistics", "warning", _MEANT, _INSTANCES)
         else:
             detail = "called with training=True, which trainable=False keeps from having effect"
-            yield Symptom((norm.path,), "baked_training", "note", detail, "")
+            yield Symptom((norm.path,), "baked_training", "note", detail)
     if False in norm.baked and norm.trainable:
         if model.overrules:
             detail = (
@@ -80,7 +82,7 @@ def _baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             yield Symptom((norm.path,), "baked_inference", "warning", detail, FREEZE)
         else:
             detail = "called with training=False, so fit leaves its statistics as they are"
-            yield Symptom((norm.path,), "baked_inference", "note", detail, "")
+            yield Symptom((norm.path,), "baked_inference", "note", detail)
 
 
 #: Generators such as pix2pix's normalize by the one image that they are given, on purpose.
@@ -88,13 +90,11 @@ _MEANT = (
     "the model makes images and normalizes by the batch at hand; if it was trained on one at a "
     "time and that is meant, GroupNormalization of one group a channel does the same to each image"
 )
-_INSTANCES = "model = bnfix.to_group_norm(model, groups=-1)"
+_INSTANCES = Remedy(Verb.TO_GROUP_NORM)
 
 
-def _strip(model: ModelFacts) -> str:
-    if not model.baked_elsewhere:
-        return "model = bnfix.strip_training(model)"
-    return f"model = bnfix.strip_training(model, layers={list(model.baked_calls)!r})"
+def _strip(model: ModelFacts) -> Remedy:
+    return Remedy(Verb.STRIP_TRAINING, model.baked_calls if model.baked_elsewhere else None)
 
 
 def _stale(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
@@ -102,7 +102,7 @@ def _stale(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         return
     if norm.trainable:
         detail = "trainable was set to True after compile; fit still goes by False"
-        fix = "model.compile_from_config(model.get_compile_config())"
+        fix = Remedy(Verb.COMPILE)
     else:
         detail = "trainable was set to False after compile; fit still trains it, statistics too"
         fix = FREEZE
@@ -112,7 +112,7 @@ def _stale(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
 def _synchronized(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
     if norm.synchronized:
         detail = "pools its statistics over replicas in training; inference is not affected"
-        yield Symptom((norm.path,), "synchronized", "note", detail, "")
+        yield Symptom((norm.path,), "synchronized", "note", detail)
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ def _not_finite(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
     statistics = {"moving_mean": norm.mean, "moving_variance": norm.variance}
     affine = {"gamma": norm.gamma, "beta": norm.beta}
     if bad := _spoilt(affine):
-        fix = f"{NO_CALL}{bad} cannot be had from data; take the weights of an earlier epoch"
-        yield Symptom((norm.path,), "nonfinite", "fault", _counted(bad, affine), fix)
+        advice = f"{bad} cannot be had from data; take the weights of an earlier epoch"
+        yield Symptom((norm.path,), "nonfinite", "fault", _counted(bad, affine), advice=advice)
     elif bad := _spoilt(statistics):
         detail = _counted(bad, statistics)
         yield Symptom((norm.path,), "nonfinite", "fault", detail, RECALIBRATE_SOME)
@@ -170,11 +170,11 @@ def _collapsed(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             "batch had a single value per channel, of which the variance is 0 and the normalized "
             "value is beta, whatever the input"
         )
-        fix = (
-            f"{NO_CALL}the layers before {norm.path} have had no gradient; train again with larger "
+        advice = (
+            f"the layers before {norm.path} have had no gradient; train again with larger "
             "batches, or with LayerNormalization"
         )
-        yield Symptom((norm.path,), "batch_of_one", "fault", detail, fix)
+        yield Symptom((norm.path,), "batch_of_one", "fault", detail, advice=advice)
 
 
 _NOTHING = 1e-12
@@ -189,11 +189,17 @@ def _gain(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         f"largest gain is {norm.gain:.3g}"
     )
     if norm.gain > _LARGEST_GAIN:
-        fix = f'model.get_layer("{norm.path}").epsilon = 1e-3'
-        fix = fix if "/" not in norm.path else f"{NO_CALL}raise the epsilon of {norm.path}"
-        yield Symptom((norm.path,), "huge_gain", "warning", detail, fix)
+        nested = "/" in norm.path
+        yield Symptom(
+            (norm.path,),
+            "huge_gain",
+            "warning",
+            detail,
+            None if nested else Remedy(Verb.RAISE_EPSILON, (norm.path,)),
+            f"raise the epsilon of {norm.path}" if nested else "",
+        )
     else:
-        yield Symptom((norm.path,), "tiny_variance", "note", detail, "")
+        yield Symptom((norm.path,), "tiny_variance", "note", detail)
 
 
 _TINY = 1e-6
@@ -227,8 +233,8 @@ def _axis(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
         f"normalizes axis {norm.axis}, but the channels of {norm.producer} lie along axis "
         f"{norm.producer_axis}"
     )
-    fix = f"{NO_CALL}build it with axis={norm.producer_axis} and train again"
-    yield Symptom((norm.path,), "wrong_axis", "warning", detail, fix)
+    advice = f"build it with axis={norm.producer_axis} and train again"
+    yield Symptom((norm.path,), "wrong_axis", "warning", detail, advice=advice)
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -243,11 +249,11 @@ def _never_updated(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             "start from. That is right where training ran in inference mode too, and wrong "
             "otherwise; labels decide"
         )
-        fix = "print(bnfix.diagnose(model, (x, y)))  # the loss tells whether recalibrate helps"
+        fix = Remedy(Verb.ASK_LABELS)
         yield Symptom((norm.path,), "never_updated", "warning", detail, fix)
     else:
         detail = "mean, variance, gamma and beta are as initialized: it has never been trained"
-        yield Symptom((norm.path,), "untrained", "note", detail, "")
+        yield Symptom((norm.path,), "untrained", "note", detail)
 
 
 def _slow(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:

@@ -5,6 +5,7 @@ It is written beside the place, flushed to the disk, and moved there in one step
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -34,19 +35,40 @@ def replacing(path: Path) -> Generator[Path]:
             _flush(draft)
             _keep_mode(target, draft)
             os.replace(draft, target)
-            _flush(target.parent)
         except OSError as error:
             raise _not_written(path, error) from error
+        _flush_folder(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows flushes nothing that is open for reading only
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
     finally:
         os.close(descriptor)
+
+
+#: What file systems answer that have no way to flush; the file is as safe there as files can be.
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the move last through a loss of power, where that can be had.
+
+    The file is in its place already, so nothing may fail any more: Windows opens no folders, and
+    network and FUSE file systems answer with errors of many kinds.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _keep_mode(target: Path, draft: Path) -> None:

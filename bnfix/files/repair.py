@@ -8,28 +8,31 @@ place and moved there when it is whole.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bnfix.adapters.choose import adapter_of
-from bnfix.errors import BnfixWarning, FileError, OptionError, VerificationError
+from bnfix.data.batches import batches, first_rows
+from bnfix.errors import FileError, OptionError, VerificationError, gist
 from bnfix.files.container import Format, format_of, opened
 from bnfix.files.edit import Wishes, plan_edits
 from bnfix.files.inspect import inspect
 from bnfix.files.load import load
 from bnfix.files.place import replacing
+from bnfix.files.proof import losses, new_findings, reopened, told
 from bnfix.files.report import FileRepair
 from bnfix.files.rewrite import rewrite
 from bnfix.files.save import write
 from bnfix.files.survey import survey
 from bnfix.operations.repair import repair
+from bnfix.operations.repair_report import RepairReport
 from bnfix.report import Outcome
 from bnfix.restoring import all_or_nothing
+
+#: Rows on which the model from the new file is checked.
+_CHECKED_ROWS = 8
 
 _FORMAT_OF_SUFFIX = {".h5": Format.H5, ".hdf5": Format.H5, ".keras": Format.KERAS}
 
@@ -56,9 +59,10 @@ def repair_file(
     """Repair the model in the file `src` and write it to `dst`.
 
     With `ds` the model is opened by `load`, repaired by `repair`, written in the format of `src`,
-    and read back: weights that differ are not let through. Without, the file is edited and the
-    model not opened, so that no class of its author is needed: `strip_training`, `freeze` and
-    `replace_non_finite` say what is done, and all else in the file stays bit for bit.
+    and opened again and checked: a file that does not hold the repair is not let through. Without,
+    the file is edited and the model not opened, so that no class of its author is needed:
+    `strip_training`, `freeze` and `replace_non_finite` say what is done, and all else in the file
+    stays bit for bit.
 
     A crash at any moment leaves the file that was at `dst`, or the new one.
 
@@ -99,11 +103,11 @@ def repair_file(
             outcomes, repaired = _edited(source, form, wishes, draft), None
         else:
             model = load(source, custom_objects, allow_unsafe=allow_unsafe)
+            data = list(batches(ds, batch_size=batch_size, steps=steps))
+            rows = first_rows(data, _CHECKED_ROWS)
             changed, repaired = repair(
                 model,
-                ds,
-                batch_size=batch_size,
-                steps=steps,
+                ((batch.x, batch.y, batch.weight) for batch in data),
                 fold=fold,
                 min_count=min_count,
                 verbose=verbose,
@@ -114,7 +118,7 @@ def repair_file(
             suffix = target.suffix if form is Format.SAVED_MODEL else form.suffix
             named = draft.with_name(f"model{suffix}")
             write(changed, named)
-            _read_back(changed, named, custom_objects, allow_unsafe, source)
+            _prove(changed, named, custom_objects or {}, target, repaired, rows)
             named.rename(draft)
             outcomes = ()
         after = inspect(draft)
@@ -174,21 +178,31 @@ def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Ou
     return tuple(edits.outcomes)
 
 
-def _read_back(
-    model: Any, file: Path, objects: Mapping[str, Any] | None, allow_unsafe: bool, source: Path
+def _prove(
+    model: Any,
+    file: Path,
+    objects: Mapping[str, Any],
+    target: Path,
+    repaired: RepairReport,
+    rows: Any,
 ) -> None:
-    """Make sure that `file` gives the weights of `model`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BnfixWarning)  # told when the source was opened
-        again = load(file, objects, allow_unsafe=allow_unsafe)
-    ours, theirs = (
-        [adapter_of(one).to_numpy(weight) for weight in one.weights] for one in (model, again)
-    )
-    same = len(ours) == len(theirs) and all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(ours, theirs, strict=True)
-    )
-    if not same:
+    """Make sure that `file` gives the repaired `model` again, and nothing else.
+
+    Raises:
+        VerificationError: It does not.
+    """
+    try:
+        again = reopened(model, file, objects)
+    except Exception as error:  # whatever a Keras raises on a file
+        raise FileError(
+            f"{target}: the repaired model cannot be opened from its file: {gist(error)}. It was "
+            "withheld. Load, repair and save it in another format."
+        ) from error
+    lost = losses(model, again)
+    if not lost:
+        lost = new_findings(again, rows, repaired.after)
+    if lost:
         raise VerificationError(
-            f"the repaired model of {source} does not come back from its file as it was written. "
-            "It was withheld. Load, repair and save it in another format."
+            f"{target} would not hold the repaired model: {told(lost)}. It was withheld.",
+            path=lost[0].path,
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bnfix.adapters import opening, state
-from bnfix.adapters.choose import adapter_of
-from bnfix.errors import FileError, gist
+from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.place import replacing
+from bnfix.files.proof import losses, may_lose, reopened, told
 from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -21,7 +21,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path` in the format of its extension; the old file or the new is there.
 
     The file is written beside its place and moved there when it is whole, so that neither an error
-    nor a crash leaves half a file.
+    nor a crash leaves half a file. Where a file may not hold all of the model, because layers are
+    made by other layers, it is opened again and compared; a `BnfixWarning` says what does not come
+    back.
 
     Args:
         model: Keras 3 or tf_keras model.
@@ -32,9 +34,19 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         FileError: The extension is another, the place cannot be written to, or the model cannot be
             saved in this format.
     """
-    adapter_of(model)
     with replacing(place_for(path)) as draft:
         write(model, draft)
+        problem = _problem(model, draft) if may_lose(model) else ""
+    if problem:
+        warnings.warn(f"{path} was written, but {problem}.", BnfixWarning, stacklevel=3)
+
+
+def _problem(model: Any, draft: Path) -> str:
+    """What is wrong with the model that comes out of `draft`; empty if nothing is."""
+    try:
+        return told(losses(model, reopened(model, draft, {})))
+    except Exception as error:  # whatever a Keras raises on a file
+        return f"{model.name} cannot be opened from it to be compared: {gist(error)}"
 
 
 def place_for(path: str | os.PathLike[str]) -> Path:

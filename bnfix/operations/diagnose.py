@@ -165,7 +165,7 @@ def _stays(adapter: Adapter, model: Any) -> tuple[list[Symptom], tuple[str, ...]
     except Exception as error:  # these are notes: a bug in them must not hide faults
         return [], (f"what fold would leave could not be found out: {gist(error)}",)
     stay = [
-        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail, "")
+        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail)
         for outcome in report.declined
     ]
     return stay, ()

@@ -5,67 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from bnfix.adapters import state
+from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.checks.check import CheckReport, check
 from bnfix.data.batches import Batch, batches, first_rows
+from bnfix.diagnosis.remedy import Remedy, Verb
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
 from bnfix.errors import DataError
 from bnfix.operations.diagnose import examine
-from bnfix.operations.exchange import exchange_back
 from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.freeze import freeze
+from bnfix.operations.repair_report import RepairReport, listed
 from bnfix.operations.strip_training import strip_training
 from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
-from bnfix.report import Rendered, Report
 from bnfix.restoring import all_or_nothing
 
 #: Rows on which the model is checked; more would only cost time.
 _CHECKED_ROWS = 8
-
-
-@dataclass(frozen=True)
-class RepairReport(Rendered):
-    """The story of a repair; true if the model is batch-invariant at its end.
-
-    Attributes:
-        steps: What was done and why, a sentence each, in order.
-        before: The check of the model as given.
-        after: The check of the model returned.
-        recalibration: What was re-estimated, or None.
-        fold: What was folded, or None if that was not asked for.
-        diagnosis: What was found wrong; the steps follow it.
-        left: Symptoms that no call mends or that need a decision, a sentence each.
-    """
-
-    steps: tuple[str, ...]
-    before: CheckReport
-    after: CheckReport
-    recalibration: RecalibrationReport | None = None
-    fold: Report | None = None
-    diagnosis: DiagnosisReport | None = None
-    left: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return self.after.ok
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __str__(self) -> str:
-        steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
-        left = [f"  left as it is: {sentence}" for sentence in self.left]
-        verdict = "repaired" if self.ok else "NOT repaired"
-        parts = [f"repair: {verdict}", *steps, *left, "before", _indented(self.before), "after"]
-        return "\n".join([*parts, _indented(self.after)])
 
 
 @all_or_nothing(state.everything)
@@ -110,30 +71,27 @@ def repair(
     data = list(batches(ds, batch_size=batch_size, steps=steps))
     if not data:
         raise DataError("the calibration data is empty: at least one batch is required.")
-    rows = first_rows(data, _CHECKED_ROWS)
-    before = check(model, rows)
+    before = check(model, first_rows(data, _CHECKED_ROWS))
     diagnosis = examine(adapter, model, data)
-    mending = _Mending(model, data, min_count, verbose)
+    mending = _Mending(model, data, before, min_count, verbose)
     for symptom in diagnosis.symptoms:
         mending.mend(symptom)
-    mending.freeze_what_follows_the_batch(before, rows)
+    mending.freeze_what_follows_the_batch()
     mending.recalibrate()
-    if not mending.story:
-        mending.story.append(f"there is nothing to repair: {_found(diagnosis)}")
+    mending.freeze_what_follows_the_batch()  # statistics that were NaN have hidden it until now
     folded = None
     if fold:
         mending.model, folded = fold_model(mending.model, return_report=True)
-        mending.story.append(f"folded {len(folded.changed)} of {len(folded.outcomes)}")
-    untouched = mending.model is model and len(mending.story) == 1 and not mending.statistics
-    after = before if untouched and not fold else check(mending.model, rows)
+        mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded))
+    found = examine(adapter, mending.model, data) if mending.changed else diagnosis
     report = RepairReport(
-        tuple(mending.story),
+        tuple(mending.story) or (f"there is nothing to repair: {_found(diagnosis)}",),
         before,
-        after,
+        mending.check(),
         mending.statistics,
         folded,
         diagnosis,
-        tuple(_left(diagnosis, mending.done)),
+        found,
     )
     return (mending.model, report) if return_report else mending.model
 
@@ -141,53 +99,83 @@ def repair(
 class _Mending:
     """Carries out what a diagnosis suggests, in the order in which it makes sense."""
 
-    def __init__(self, model: Any, data: list[Batch], min_count: int, verbose: int | str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        data: list[Batch],
+        before: CheckReport,
+        min_count: int,
+        verbose: int | str,
+    ) -> None:
         self.model, self.data = model, data
+        self._checked: CheckReport | None = before  # None where something was changed since
         self.min_count, self.verbose = min_count, verbose
         self.story: list[str] = []
-        self.done: list[Symptom] = []
+        self.changed = False
         self.statistics: RecalibrationReport | None = None
         self._off: dict[str, None] | None = {}  # paths to recalibrate; None for all
+        self._why: Symptom | None = None  # the first for which statistics are re-estimated
+
+    def did(self, sentence: str, changed: bool = True) -> None:
+        self.story.append(sentence)
+        if changed:
+            self.changed, self._checked = True, None
+
+    def check(self) -> CheckReport:
+        """The check of the model as it is now."""
+        if self._checked is None:
+            self._checked = check(self.model, first_rows(self.data, _CHECKED_ROWS))
+        return self._checked
 
     def mend(self, symptom: Symptom) -> None:
         """Do what mends `symptom`; statistics wait until everything else is done."""
-        code = symptom.code or ""
-        if symptom.cause == "baked_training" and code:
-            self._strip(symptom)
-        elif symptom.cause in ("stale_compile", "baked_inference") and "freeze" in code:
-            self.model = freeze(self.model, layers=symptom.paths)
-            self.story.append(f"froze {_listed(symptom)}: {symptom.detail}")
-        elif symptom.cause == "exchanged":
-            self.story += [f"{exchange_back(self.model, symptom)}: {symptom.detail}"]
-        elif "bnfix.recalibrate" in code:
-            every = "layers=" not in code or self._off is None
-            self._off = None if every else {**(self._off or {}), **dict.fromkeys(symptom.paths)}
-        else:
-            return
-        self.done.append(symptom)
+        deeds = {
+            Verb.STRIP_TRAINING: self._strip,
+            Verb.FREEZE: self._freeze,
+            Verb.EXCHANGE: self._exchange,
+            Verb.RECALIBRATE: self._note_statistics,
+        }
+        remedy = symptom.remedy
+        if remedy is not None and remedy.verb in deeds:
+            deeds[remedy.verb](symptom, remedy)
 
-    def _strip(self, symptom: Symptom) -> None:
-        calls = symptom.fix.partition("layers=")[2]
+    def _strip(self, symptom: Symptom, remedy: Remedy) -> None:
         self.model, report = strip_training(
             self.model, layers=_over_batch_norms(self.model), return_report=True
         )
         first = report.changed[0].path
-        self.story.append(
+        self.did(
             f"stripped training=True from {len(report.changed)} calls, the first at {first}: they "
-            "normalized by the batch at hand" + (", others stay" if calls else "")
+            "normalized by the batch at hand" + (", others stay" if remedy.paths else "")
         )
         # What predict and call have left in them is of no batch in particular.
         self._off = None
 
-    def freeze_what_follows_the_batch(self, before: CheckReport, rows: Any) -> None:
+    def _freeze(self, symptom: Symptom, remedy: Remedy) -> None:
+        self.model = freeze(self.model, layers=remedy.paths)
+        self.did(f"froze {listed(symptom)}: {symptom.detail}")
+
+    def _exchange(self, symptom: Symptom, remedy: Remedy) -> None:
+        """In place, weights that stand in each other's."""
+        layers = dict(adapter_of(self.model).batch_norms(self.model))
+        for path in remedy.paths or ():
+            for ours, theirs in remedy.exchanged:
+                weights.exchange(layers[path], ours, theirs)
+        what = ", ".join(" with ".join(pair) for pair in remedy.exchanged)
+        self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {symptom.detail}")
+
+    def _note_statistics(self, symptom: Symptom, remedy: Remedy) -> None:
+        every = remedy.paths is None or self._off is None
+        self._off = None if every else {**(self._off or {}), **dict.fromkeys(remedy.paths or ())}
+        self._why = self._why or symptom
+
+    def freeze_what_follows_the_batch(self) -> None:
         """Where the graph shows no baked call, something inside a layer of the user's own does."""
-        if before.ok:
-            return
-        report = before if not self.story else check(self.model, rows)
-        paths = [f.path for f in report.findings if f.cause == "batch_statistics" and f.path]
+        found = self.check().findings
+        paths = [f.path for f in found if f.cause == "batch_statistics" and f.path]
         if paths:
             self.model = freeze(self.model, layers=paths)
-            self.story.append(
+            self.did(
                 f"froze {len(paths)} BatchNormalizations, the first {paths[0]}: they normalize by "
                 "the batch in calls that cannot be rewritten"
             )
@@ -195,7 +183,6 @@ class _Mending:
     def recalibrate(self) -> None:
         if self._off is not None and not self._off:
             return
-        why = [s for s in self.done if "bnfix.recalibrate" in (s.code or "")]
         self.model, report = recalibrate(
             self.model,
             ((batch.x, batch.y, batch.weight) for batch in self.data),
@@ -207,11 +194,12 @@ class _Mending:
             return_report=True,
         )
         self.statistics = report
-        reason = f": {why[0].cause}, {why[0].detail}" if why else ""
+        reason = f": {self._why.cause}, {self._why.detail}" if self._why else ""
         outcome = "" if report.kept else f"; put the old statistics back: {report.verdict}"
-        self.story.append(
+        self.did(
             f"recalibrated {len(report.layers)} BatchNormalizations on {report.batches} "
-            f"batches{reason}{outcome}"
+            f"batches{reason}{outcome}",
+            report.kept,
         )
 
 
@@ -219,22 +207,7 @@ def _over_batch_norms(model: Any) -> list[str]:
     return baked_over_batch_norm(read(adapter_of(model), model, "repair"))
 
 
-def _listed(symptom: Symptom) -> str:
-    more = f" and {len(symptom.paths) - 1} more" if len(symptom.paths) > 1 else ""
-    return f"{symptom.path}{more}"
-
-
 def _found(diagnosis: DiagnosisReport) -> str:
     if not diagnosis.batch_norms:
         return "the model has no BatchNormalization"
     return "no call mends what was found" if not diagnosis.ok else "no fault was found"
-
-
-def _left(diagnosis: DiagnosisReport, done: list[Symptom]) -> Iterator[str]:
-    for symptom in diagnosis.symptoms:
-        if symptom.severity != "note" and symptom not in done:
-            yield f"{symptom.cause} in {_listed(symptom)}: {symptom.detail}; {symptom.fix}"
-
-
-def _indented(report: Any) -> str:
-    return "\n".join(f"  {line}" for line in str(report).splitlines())

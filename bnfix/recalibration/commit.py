@@ -9,6 +9,7 @@ from typing import Any
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.numerics.moments import Floats
+from bnfix.restoring import put_back
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def committed(
     KeyboardInterrupt, every statistic is put back as it was.
     """
     variables = [variable for layer, _, _ in updates for variable in weights.statistics(layer)]
-    before = [adapter.copy_value(variable) for variable in variables]
+    undo = adapter.noted_values(variables)
     kept = False
 
     def keep() -> None:
@@ -34,5 +35,4 @@ def committed(
         yield keep
     finally:
         if not kept:
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
+            put_back([undo])

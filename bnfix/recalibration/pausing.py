@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bnfix.errors import DataError
+from bnfix.restoring import put_back
 
 
 class NoProgress(Exception):
@@ -115,8 +116,8 @@ def paused(
             _start(pausable, number, len(made))
         yield made
     finally:
-        for pausable in made:  # all first: one may wait for a lock that another holds
-            pausable.release()
+        # All first: one may wait for a lock that another holds.
+        put_back(pausable.release for pausable in made)
         until = time.monotonic() + patience
         for pausable in made:
             pausable.join(until)

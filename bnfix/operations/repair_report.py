@@ -1,0 +1,113 @@
+"""What a repair did, and what came of it: judged by what is found afterwards, as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bnfix.checks.check import CheckReport
+from bnfix.diagnosis.report import DiagnosisReport, Symptom
+from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.report import Rendered, Report
+
+
+class RepairOutcome(StrEnum):
+    """What came of a repair."""
+
+    NOTHING_TO_DO = "nothing to do"
+    REPAIRED = "repaired"
+    PARTLY = "partly repaired"
+    NOT = "NOT repaired"
+
+
+@dataclass(frozen=True)
+class RepairReport(Rendered):
+    """The story of a repair; true if nothing is left that needs mending.
+
+    Attributes:
+        steps: What was done and why, a sentence each, in order.
+        before: The check of the model as given.
+        after: The check of the model returned.
+        recalibration: What was re-estimated, or None.
+        fold: What was folded, or None if that was not asked for.
+        diagnosis: What was found wrong; the steps follow it.
+        found: What is found wrong with the model returned.
+    """
+
+    steps: tuple[str, ...]
+    before: CheckReport
+    after: CheckReport
+    recalibration: RecalibrationReport | None
+    fold: Report | None
+    diagnosis: DiagnosisReport
+    found: DiagnosisReport
+
+    @property
+    def outcome(self) -> RepairOutcome:
+        """By what was wrong before and is afterwards."""
+        before, after = _wrong(self.before, self.diagnosis), _wrong(self.after, self.found)
+        if not after:
+            return RepairOutcome.REPAIRED if before else RepairOutcome.NOTHING_TO_DO
+        return RepairOutcome.PARTLY if before - after else RepairOutcome.NOT
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What is wrong with the model returned, a sentence each."""
+        return tuple(_left(self.after, self.found))
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome in (RepairOutcome.NOTHING_TO_DO, RepairOutcome.REPAIRED)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
+        left = [f"  left: {sentence}" for sentence in self.left]
+        parts = [self._verdict(), *steps, *left, "before", _indented(self.before), "after"]
+        return "\n".join([*parts, _indented(self.after)])
+
+    def to_dict(self) -> dict[str, Any]:
+        told = {"outcome": str(self.outcome), "left": list(self.left)}
+        return {**super().to_dict(), **told}
+
+    def _verdict(self) -> str:
+        causes = dict.fromkeys(cause for cause, _ in sorted(_wrong(self.after, self.found)))
+        left = f": {', '.join(causes)} left" if self.outcome is RepairOutcome.PARTLY else ""
+        return f"repair: {self.outcome}{left}"
+
+
+def needs_mending(diagnosis: DiagnosisReport) -> list[Symptom]:
+    """All but notes."""
+    return [symptom for symptom in diagnosis.symptoms if symptom.severity != "note"]
+
+
+def listed(symptom: Symptom) -> str:
+    more = f" and {len(symptom.paths) - 1} more" if len(symptom.paths) > 1 else ""
+    return f"{symptom.path}{more}"
+
+
+def _wrong(check: CheckReport, diagnosis: DiagnosisReport) -> set[tuple[str, str]]:
+    """Cause and path of everything that is wrong."""
+    seen = {(f.cause, f.path or "") for f in check.findings if f.cause != "rounding"}
+    return seen | {
+        (symptom.cause, path)
+        for symptom in needs_mending(diagnosis)
+        for path in symptom.paths or ("",)
+    }
+
+
+def _left(check: CheckReport, diagnosis: DiagnosisReport) -> Iterator[str]:
+    for symptom in needs_mending(diagnosis):
+        yield f"{symptom.cause} in {listed(symptom)}: {symptom.detail}; {symptom.fix}"
+    for finding in check.findings:
+        if finding.cause != "rounding":
+            where = finding.path or "the model"
+            yield f"{finding.cause} in {where}: {finding.detail}; {finding.fix}"
+
+
+def _indented(report: Any) -> str:
+    return "\n".join(f"  {line}" for line in str(report).splitlines())
