@@ -62,8 +62,8 @@ def fold(
     if edit:
         rebuilt = rebuild(reading, edit)
         agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
+        folded = len(adapter.batch_norms(model)) - len(adapter.batch_norms(rebuilt.model))
         model = rebuilt.model
-        folded = len(report.changed)
         if folded:
             adapter.when_trained(model, lambda: _warn(model.name, folded))
         notes = (*report.notes, *rebuilt.lost, str(agreement))

@@ -76,7 +76,7 @@ def plan(source: Source, *, lower: bool = False, merge: bool = False) -> tuple[E
     notes = () if norms else ("the model has no BatchNormalization in its graph",)
     dropped, told = merged(source, done) if merge else ({}, ())
     edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
-    return edit, Report("fold", tuple(outcomes.values()), (*notes, *told))
+    return edit, Report("fold", (*outcomes.values(), *told), notes)
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:
