@@ -93,7 +93,7 @@ MERGED = {
 def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     shape, make = MERGED[name]
     merged, report = merges(summed(K, make(K.layers), shape=shape))
-    assert any(note.startswith("merged ") for note in report.notes)
+    assert any(outcome.detail.startswith("merged into ") for outcome in report.changed)
     assert not [one for one in merged.layers if type(one).__name__ == "Add"]
     file, x = str(tmp_path / "merged.keras"), zoo.inputs_for(merged, rows=2)
     merged.save(file)
@@ -102,7 +102,8 @@ def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
 
 def test_branches_without_norms_and_operators_merge_as_well(K):
     make = MERGED["repvgg"][1]
-    merges(summed(K, make(K.layers), norms=False))
+    _, report = merges(summed(K, make(K.layers), norms=False))
+    assert len(report.changed) == 2
     merges(summed(K, make(K.layers)[:2], add=lambda a, b: a + b))
 
 

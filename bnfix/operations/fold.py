@@ -65,7 +65,8 @@ def fold(
     except MiscompiledError:  # by code that nothing is known of, so that it has to be kept apart
         made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=True)
     if made is not None:
-        model, folded = made, len(report.changed)
+        folded = len(adapter.batch_norms(model)) - len(adapter.batch_norms(made))
+        model = made
         if folded:
             adapter.when_trained(made, lambda: _warn(made.name, folded))
     return (model, report) if return_report else model

@@ -83,7 +83,7 @@ def plan(
     notes = () if norms or hidden else ("the model has no BatchNormalization",)
     dropped, told = merged(source, done) if merge else ({}, ())
     edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
-    return edit, Report("fold", (*outcomes.values(), *hidden), (*notes, *told))
+    return edit, Report("fold", (*outcomes.values(), *hidden, *told), notes)
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:

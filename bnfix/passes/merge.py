@@ -21,9 +21,10 @@ from bnfix.numerics.window import identity
 from bnfix.passes.absorbing import Folded, free_linear
 from bnfix.passes.branches import is_whole, maker, origin
 from bnfix.passes.objection import Objection
+from bnfix.report import Outcome
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Branch:
     """An addend that is linear in what `read` holds.
 
@@ -40,25 +41,33 @@ class _Branch:
     linear: Linear | None = None
 
 
-def merged(source: Source, done: Folded) -> tuple[dict[NodeKey, frozenset[int]], tuple[str, ...]]:
-    """The addends that each sum loses, and a note for each; `done` takes up the layers."""
+def merged(
+    source: Source, done: Folded
+) -> tuple[dict[NodeKey, frozenset[int]], tuple[Outcome, ...]]:
+    """The addends that each sum loses, and what became of each; `done` takes up the layers."""
     dropped: dict[NodeKey, frozenset[int]] = {}
-    notes: list[str] = []
+    outcomes: list[Outcome] = []
     for join in source.graph.of_kind("Add"):
         if len(source.graph.sharing(join)) > 1 or not is_whole(join):
             continue
         branches = _branches(source, join, done)
         linear = [branch for branch in branches if branch.linear is not None]
-        gone: list[_Branch] = []
+        gone: dict[_Branch, _Branch] = {}
         for host in sorted(linear, key=_taps, reverse=True):
             if host not in gone:
                 beside = [one for one in branches if one is not host and one not in gone]
-                gone += [one for one in beside if _take(done, host, one)]
+                gone.update({one: host for one in beside if _take(done, host, one)})
         if gone:
             dropped[join.node] = frozenset(branch.position for branch in gone)
-            names = ", ".join("the identity" if b.call is None else b.call.path for b in gone)
-            notes.append(f"merged {names} into what {join.path} adds beside it")
-    return dropped, tuple(notes)
+            outcomes += [_outcome(join, one, host) for one, host in gone.items()]
+    return dropped, tuple(outcomes)
+
+
+def _outcome(join: Call, gone: _Branch, host: _Branch) -> Outcome:
+    into = "" if host.call is None else host.call.path
+    if gone.call is None:
+        return Outcome(join.path, True, f"the identity that it added was merged into {into}")
+    return Outcome(gone.call.path, True, f"merged into {into}")
 
 
 def _branches(source: Source, join: Call, done: Folded) -> list[_Branch]:
