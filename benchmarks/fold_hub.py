@@ -118,7 +118,7 @@ def _cspnet() -> Any:
         stackwise_depth=[1, 2],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
-        block_type="dark_block",
+        block_type="dark",
         image_shape=_IMAGE,
     )
 

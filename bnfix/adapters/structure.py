@@ -121,6 +121,14 @@ class Structure(ABC):
             return list(layer.layers)
         return list(layer._flatten_layers(include_self=False, recursive=False))
 
+    def metrics(self, layer: Any) -> list[Any]:
+        """What `layer` counts training by, which tf_keras takes for weights of a model."""
+        held = [value for value in vars(layer).values() if self._is_metric(value)]
+        return [*held, *(one for one in getattr(layer, "metrics", ()) if self._is_metric(one))]
+
+    def _is_metric(self, value: Any) -> bool:
+        return isinstance(value, self.keras.metrics.Metric)
+
     def tree(self, layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every layer below `layer`, once, with the path at which it is met first."""
         yield from self._tree(layer, prefix, set())

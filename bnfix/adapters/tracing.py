@@ -171,6 +171,7 @@ def _check_outputs(adapter: Adapter, outputs: Any) -> None:
 
 def _check(adapter: Adapter, layer: Any) -> None:
     inside = {id(v) for child in adapter.children(layer) for v in adapter.weights(child)}
+    inside |= {id(v) for metric in adapter.metrics(layer) for v in metric.variables}
     own = [weight for weight in adapter.weights(layer) if id(weight) not in inside]
     if own:
         names = ", ".join(str(weight.name).partition(":")[0] for weight in own)
