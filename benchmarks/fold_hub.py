@@ -118,7 +118,8 @@ def _cspnet() -> Any:
         stackwise_depth=[1, 2],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
-        block_type="dark",
+        block_type="dark_block",
+        stage_type="csp",
         image_shape=_IMAGE,
     )
 

@@ -191,6 +191,7 @@ def _left_alone(adapter: Adapter, layer: Any) -> Generator[None]:
     try:
         with adapter.calls_forgotten(parts), _attributes_kept(parts):
             vars(layer)["add_loss"] = _refuse_losses
+            _told_apart(adapter, parts[1:])
             yield
     finally:
         for state, value in zip(states, before, strict=True):
@@ -211,6 +212,19 @@ def _attributes_kept(layers: Iterable[Any]) -> Generator[None]:
         for layer, attributes in before:
             vars(layer).clear()
             vars(layer).update(attributes)
+
+
+def _told_apart(adapter: Adapter, layers: Iterable[Any]) -> None:
+    """Give each of `layers` a name of its own, without which Keras makes no model of them."""
+    taken: set[str] = set()
+    for layer in layers:
+        name, number = layer.name, 0
+        while name in taken:
+            number += 1
+            name = f"{layer.name}_{number}"
+        taken.add(name)
+        if name != layer.name:
+            adapter.rename(layer, name)
 
 
 def _refuse_losses(*_: Any, **__: Any) -> None:
