@@ -119,6 +119,7 @@ def _cspnet() -> Any:
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
         block_type="dark_block",
+        stage_type="cs3",
         image_shape=_IMAGE,
     )
 

@@ -21,7 +21,7 @@ def images(rows=4, size=8):
     return np.random.default_rng(0).normal(size=(rows, size, size, 3)).astype("float32")
 
 
-def made_of(K, layers, call, base=None, x=None):
+def made_of(K, layers, call, base=None, x=None, **options):
     """A model or layer with `layers`, whose `call(self, x, training)` is given."""
 
     class Made(base or K.Model):
@@ -35,7 +35,7 @@ def made_of(K, layers, call, base=None, x=None):
         def get_config(self):
             return super().get_config()
 
-    made = Made()
+    made = Made(**options)
     if x is not None:
         made(x)
         zoo.randomise_batch_norms(made, 0)
@@ -176,6 +176,49 @@ def test_a_composite_layer_stays_closed_where_nothing_in_it_changes(K):
     assert isinstance(folded.layers[-1], type(layer))
     assert any(outcome.path == f"{layer.name}/bn" for outcome in report.declined)
     ref.assert_close(ref.inferred(folded, images()), ref.inferred(model, images()), 1e-5)
+
+
+def test_layers_of_one_name_are_told_apart_and_keep_theirs(K):
+    def block(L):
+        return [L.Dense(4, name="dense"), L.BatchNormalization(name="bn")]
+
+    def one(self, x, training):
+        dense, bn = self.parts
+        return bn(dense(x), training=training)
+
+    def blocks(L):
+        return [made_of(K, block, one, base=L.Layer, name="block") for _ in range(2)]
+
+    def both(self, x, training):
+        for part in self.parts:
+            x = part(x, training=training)
+        return x
+
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    model = made_of(K, blocks, both, x=x)
+    opened, folded = bnfix.open_up(model), bnfix.fold(model, strict=True)
+    assert [part.name for part in model.parts] == ["block", "block"]
+    assert [layer.name for layer in opened.layers[1:]] == ["block", "block_1"]
+    for made in (opened, folded):
+        ref.assert_close(ref.inferred(made, x), ref.inferred(model, x), 1e-5)
+
+
+def test_training_given_to_a_layer_that_takes_none_is_no_matter(K):
+    def call(self, x, training):
+        dense, bn, flat = self.parts
+        return flat(bn(dense(x), training=training), training=training)
+
+    def parts(L):
+        class Loose(L.Layer):
+            def call(self, x, **_):
+                return x * 2.0
+
+        return [L.Dense(4), L.BatchNormalization(), Loose()]
+
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    model = made_of(K, parts, call, x=x)
+    folded = bnfix.fold(model, strict=True)
+    ref.assert_close(ref.inferred(folded, x), ref.inferred(model, x), 1e-5)
 
 
 # --- closed ---------------------------------------------------------------------------------------

@@ -124,7 +124,8 @@ class Keras3(Adapter):
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
 
     def recorded_training(self, layer: Any) -> bool | None:
-        default = inspect.signature(layer.call).parameters["training"].default
+        parameter = inspect.signature(layer.call).parameters.get("training")
+        default = None if parameter is None else parameter.default
         return default if isinstance(default, bool) else None
 
     def flatten(self, structure: Any) -> list[Any]:

@@ -243,7 +243,9 @@ class _Rebuilding:
         if node.layer not in self.made:
             old = self.reading.layers[node.layer]
             if node.layer in self.definitions:
-                self._model(self.definitions[node.layer])
+                made = self._model(self.definitions[node.layer])
+                if node.name != made.name:
+                    self.adapter.rename(made, node.name)
             elif node.layer in self.edit.replace:
                 self.made[node.layer] = self._replacement(node, old)
             elif self.adapter.is_operation(old):

@@ -135,6 +135,14 @@ class Structure(ABC):
         held = ({id(one), *(id(inside) for _, inside in self.tree(one))} for one in layers)
         return Counter(identity for ids in held for identity in ids)
 
+    def metrics(self, layer: Any) -> list[Any]:
+        """What `layer` counts training by, which tf_keras takes for weights of a model."""
+        held = [value for value in vars(layer).values() if self._is_metric(value)]
+        return [*held, *(one for one in getattr(layer, "metrics", ()) if self._is_metric(one))]
+
+    def _is_metric(self, value: Any) -> bool:
+        return isinstance(value, self.keras.metrics.Metric)
+
     def tree(self, layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every layer below `layer`, once, with the path at which it is met first."""
         yield from self._tree(layer, prefix, set())

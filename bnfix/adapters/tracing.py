@@ -171,6 +171,7 @@ def _check_outputs(adapter: Adapter, outputs: Any) -> None:
 
 def _check(adapter: Adapter, layer: Any) -> None:
     inside = {id(v) for child in adapter.children(layer) for v in adapter.weights(child)}
+    inside |= {id(v) for metric in adapter.metrics(layer) for v in metric.variables}
     own = [weight for weight in adapter.weights(layer) if id(weight) not in inside]
     if own:
         names = ", ".join(str(weight.name).partition(":")[0] for weight in own)
@@ -190,6 +191,7 @@ def _left_alone(adapter: Adapter, layer: Any) -> Generator[None]:
     try:
         with adapter.calls_forgotten(parts), _attributes_kept(parts):
             vars(layer)["add_loss"] = _refuse_losses
+            _told_apart(adapter, parts[1:])
             yield
     finally:
         for state, value in zip(states, before, strict=True):
@@ -210,6 +212,19 @@ def _attributes_kept(layers: Iterable[Any]) -> Generator[None]:
         for layer, attributes in before:
             vars(layer).clear()
             vars(layer).update(attributes)
+
+
+def _told_apart(adapter: Adapter, layers: Iterable[Any]) -> None:
+    """Give each of `layers` a name of its own, without which Keras makes no model of them."""
+    taken: set[str] = set()
+    for layer in layers:
+        name, number = layer.name, 0
+        while name in taken:
+            number += 1
+            name = f"{layer.name}_{number}"
+        taken.add(name)
+        if name != layer.name:
+            adapter.rename(layer, name)
 
 
 def _refuse_losses(*_: Any, **__: Any) -> None:
