@@ -87,14 +87,18 @@ def _run(reading: Reading, inputs: Any) -> list[Any]:
 def _agreement(
     adapter: Adapter, before: list[Any], new: Any, inputs: Any, depth: int, dtype: str
 ) -> Agreement:
-    after = adapter.infer(new, inputs)
+    tolerance = rounding(dtype, depth, 1.0)
+    try:
+        after = adapter.infer(new, inputs)
+    except adapter.run_errors:
+        return Agreement(np.inf, tolerance, dtype)  # what does not run agrees with nothing
     worst = 0.0
     for ours, theirs in zip(after, before, strict=True):
         scale = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
         gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
         same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         worst = max(worst, float(np.max(np.where(same, 0.0, gap), initial=0.0)) / scale)
-    return Agreement(worst if np.isfinite(worst) else np.inf, rounding(dtype, depth, 1.0), dtype)
+    return Agreement(worst if np.isfinite(worst) else np.inf, tolerance, dtype)
 
 
 def _shadow(reading: Reading, edit: Edit, inputs: Any, depth: int) -> Agreement | None:
