@@ -75,8 +75,8 @@ class Opening:
         adapter = self.adapter
         if self.mode == "never" or not adapter.is_layer(layer) or adapter.is_batch_norm(layer):
             return False
-        if adapter.is_own(layer):
-            return False
+        if adapter.is_own(layer):  # a few of Keras's own have no configuration, made by some calls
+            return not adapter.children(layer) and not _has_config(layer)
         wanted = self.mode == "all" or bool(adapter.batch_norms(layer))
         return wanted or not self.can_be_copied(layer)
 
@@ -98,3 +98,11 @@ class Opening:
         """The tensors of a call, each once, as `trace` puts them in order."""
         tensors = [leaf for leaf in leaves((args, kwargs)) if self.adapter.is_symbolic(leaf)]
         return tuple({id(tensor): tensor for tensor in tensors}.values())
+
+
+def _has_config(layer: Any) -> bool:
+    try:
+        layer.get_config()
+    except NotImplementedError:
+        return False
+    return True
