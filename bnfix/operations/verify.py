@@ -17,7 +17,7 @@ import numpy as np
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
-from bnfix.errors import VerificationError, gist
+from bnfix.errors import UnsupportedModelError, VerificationError, gist
 from bnfix.graph import miscompiled
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
@@ -49,16 +49,31 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
 
 
 def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
-    """Compare the model read with the graph of all that was opened in it; what to tell of it.
+    """Compare the model read with the calls that were found in its code; what to tell of it.
 
     Raises:
         VerificationError: They do not agree, or could not be run.
     """
     if not reading.opened:
         return ()
-    everything = rebuild(reading, Edit(), closing=False)
-    agreement = verify(reading, Edit(), everything.model, x, operation=operation)
-    return (f"opened as it is: {agreement}",)
+    trial, dtype = Trial.of(reading, x, frozenset()), _dtype(reading)
+    found = reference.call_by_call(reading, trial.inputs, frozenset())
+    tolerance = floor(dtype) if is_half(dtype) else rounding(dtype, len(reading.graph), 1.0)
+    agreement = Agreement(max(gaps(found, trial.wanted), default=0.0), tolerance, dtype)
+    if agreement:
+        return (f"opened as it is: {agreement}",)
+    again = reference.uncompiled(reading, trial.inputs)
+    if max(gaps(again, trial.wanted), default=0.0) > 0:
+        return ("opened, and not compared with its code, which is random",)
+    raise VerificationError(
+        f"{operation} opened the code of {reading.model.name}, but what was found in it computes "
+        f"something else: {agreement}. It was withheld. Please report this model; open='never' "
+        "leaves its code closed.",
+    )
+
+
+def _dtype(reading: Reading) -> str:
+    return reading.adapter.coarsest_dtype(reading.model)
 
 
 def verify_compiled(adapter: Adapter, changed: Any, x: Any, *, operation: str) -> Agreement:
@@ -127,7 +142,7 @@ class _Comparison:
         self.reading, self.edit, self.operation = reading, edit, operation
         self.trial = trial
         self.depth = len(reading.graph)
-        self.dtype = reading.adapter.coarsest_dtype(reading.model)
+        self.dtype = _dtype(reading)
         self.answers = trial.answers(changed)
         self._before = before
 
@@ -227,6 +242,12 @@ class _Comparison:
         points, unproven = tuple(self.answers), self.trial.unproven
         return Agreement(difference, tolerance, dtype, points, unproven, remarks)
 
+    def _overrules(self) -> bool:
+        """Whether a `training=True` in code that was opened means less in a graph."""
+        left = reference.baked(self.reading) - self.edit.untrain
+        opened = bool(self.reading.opened and left)
+        return opened and self.reading.adapter.predict_overrules_training
+
     # --- what is withheld ------------------------------------------------------------------------
 
     def _refuse(self, agreement: Agreement) -> NoReturn:
@@ -244,6 +265,12 @@ class _Comparison:
             else f"is off by {self._gap(name, self.trial.wanted):.2g} of the scale of its outputs "
             f"(tolerance {tolerance:.2g})"
         )
+        if self._overrules():
+            raise UnsupportedModelError(
+                f"{self.operation} would have to open code of {self.reading.model.name} in which "
+                f"training=True is written: as a graph, {self.reading.adapter.name} overrules that "
+                "in predict, so that the answers would be others. Run bnfix.strip_training first."
+            )
         right = not isinstance(called, Exception) and self._gap("call", self.trial.wanted) <= (
             tolerance
         )
