@@ -351,7 +351,8 @@ class _Rebuilding:
         if not self.adapter.is_layer(old) or self.reading.key(old) in self.kept:
             return
         if self.reading.key(old) in self.edit.replace:
-            new.trainable = old.trainable and new.trainable
+            if new is not None:  # else every call of it was bypassed
+                new.trainable = old.trainable and new.trainable
             return
         if new is not None:
             new.trainable = old.trainable

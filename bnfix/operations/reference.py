@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading, flat_inputs
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import UnsupportedModelError
@@ -21,8 +23,17 @@ Outputs = list[Any]
 
 def uncompiled(reading: Reading, inputs: Any) -> Outputs:
     """Flat outputs of the model read in inference mode, uncompiled; it stays as it is."""
-    with reading.adapter.untouched(reading.model), reading.adapter.uncompiled():
-        return reading.adapter.infer(reading.model, inputs)
+    adapter, model = reading.adapter, reading.model
+    with adapter.untouched(model):
+        return _uncompiled(adapter, lambda: adapter.infer(model, inputs))
+
+
+def _uncompiled(adapter: Adapter, run: Callable[[], Outputs]) -> Outputs:
+    try:
+        with adapter.uncompiled():
+            return run()
+    except Exception:  # layers that TensorFlow 2.2 wrote run in a graph of their own only
+        return run()
 
 
 def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -> Outputs:
@@ -34,11 +45,11 @@ def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -
     adapter, graph = reading.adapter, unfold(_without_training(reading.definitions, untrained))
     model = reading.functional
     fed = flat_inputs(adapter, model, inputs)
-    tensors: dict[Value, Any] = {
-        value: adapter.to_tensor(array, adapter.tensor_spec(tensor))
-        for value, array, tensor in zip(graph.inputs, fed, model.inputs, strict=True)
-    }
-    with adapter.untouched(reading.model), adapter.uncompiled():
+    specs = [adapter.tensor_spec(tensor) for tensor in model.inputs]
+    taken = [adapter.to_tensor(array, spec) for array, spec in zip(fed, specs, strict=True)]
+
+    def run() -> Outputs:
+        tensors: dict[Value, Any] = dict(zip(graph.inputs, taken, strict=True))
         for call in graph:
             if call.kind == "InputLayer":
                 if call.inputs:
@@ -51,7 +62,10 @@ def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -
                 kwargs["training"] = bool(call.training)
             made = adapter.flatten(reading.layers[call.layer](*args, **kwargs))
             tensors.update(zip(call.outputs, made, strict=True))
-    return [adapter.to_numpy(tensors[value]) for value in graph.outputs]
+        return [adapter.to_numpy(tensors[value]) for value in graph.outputs]
+
+    with adapter.untouched(reading.model):
+        return _uncompiled(adapter, run)
 
 
 def _without_training(definitions: Definitions, nodes: frozenset[NodeKey]) -> Definitions:
