@@ -305,3 +305,59 @@ def test_code_that_does_more_than_compute_stays_closed_and_undone(K, what):
     assert [outcome.path for outcome in report.declined] == ["busy/bn"]
     assert "stays closed" in report.declined[0].detail
     ref.assert_same_weights(model, weights)
+
+
+# --- shown able to fail ---------------------------------------------------------------------------
+
+
+def spoiled(rebuild):
+    """Rebuilding that loses what one layer has learned."""
+
+    def rebuild_and_spoil(*args, **options):
+        made = rebuild(*args, **options)
+        made.model.weights[0].assign(0 * made.model.weights[0])
+        return made
+
+    return rebuild_and_spoil
+
+
+def test_a_graph_that_computes_something_else_than_the_code_is_withheld(K, monkeypatch):
+    from bnfix.operations import open_up as operation
+
+    model = made_of(K, two_convs, in_a_row, x=images())
+    before = ref.weights_of(model)
+    monkeypatch.setattr(operation, "rebuild", spoiled(operation.rebuild))
+    with pytest.raises(bnfix.VerificationError, match="open_up gave a model that does not"):
+        bnfix.open_up(model)
+    ref.assert_same_weights(model, before)
+
+
+def test_calls_that_are_not_those_of_the_code_are_withheld(K, monkeypatch):
+    """What was found in the code is run by itself, before anything is built of it."""
+    from bnfix.operations import reference
+
+    def baked(self, x, training):
+        conv1, bn1, conv2, bn2 = self.parts
+        return bn2(conv2(abs(bn1(conv1(x), training=True))), training=training)
+
+    model = made_of(K, two_convs, baked, x=images())
+    bnfix.strip_training(model)
+    right = reference.call_by_call
+    monkeypatch.setattr(
+        reference, "call_by_call", lambda *args: [2 * output for output in right(*args)]
+    )
+    with pytest.raises(bnfix.VerificationError, match="found in it computes something else"):
+        bnfix.strip_training(model)
+
+
+def test_a_training_flag_that_a_graph_would_overrule_is_said(K):
+    def baked(self, x, training):
+        conv1, bn1, conv2, bn2 = self.parts
+        return bn2(conv2(abs(bn1(conv1(x), training=True))), training=training)
+
+    model = made_of(K, two_convs, baked, x=images())
+    if K.__name__ == "tf_keras":  # where it means the same in a graph
+        assert adapter_of(model).has_graph(bnfix.open_up(model))
+        return
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"Run bnfix\.strip_training first"):
+        bnfix.open_up(model)
