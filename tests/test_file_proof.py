@@ -16,8 +16,11 @@ def x(rows=48):
     return np.random.default_rng(0).normal(size=(rows, 6)).astype("float32")
 
 
-def classes(K, *, trainable=True, training=True):
-    """A layer and a model with a BatchNormalization inside that is called with `training=`."""
+def classes(K, *, trainable=True, training=True, closed=False):
+    """A layer and a model with a BatchNormalization inside that is called with `training=`.
+
+    With a weight of their own, if `closed`, so that they cannot be opened.
+    """
 
     class Block(K.layers.Layer):
         def __init__(self, **options):
@@ -26,19 +29,25 @@ def classes(K, *, trainable=True, training=True):
 
         def build(self, shape):
             self.norm.build(shape)
+            if closed:
+                self.own = self.add_weight(name="own", shape=(1,), initializer="ones")
             self.built = True
 
         def call(self, x):
-            return self.norm(x, training=training)
+            made = self.norm(x, training=training)
+            return made * self.own if closed else made
 
     class Whole(K.Model):
         def __init__(self, **options):
             super().__init__(**options)
             self.dense = K.layers.Dense(4)
             self.norm = K.layers.BatchNormalization(trainable=trainable)
+            if closed:
+                self.own = self.add_weight(name="own", shape=(1,), initializer="ones")
 
         def call(self, x):
-            return self.norm(self.dense(x), training=training)
+            made = self.norm(self.dense(x), training=training)
+            return made * self.own if closed else made
 
         def get_config(self):
             return {"name": self.name}
@@ -75,7 +84,7 @@ COMBINATIONS = [("layer", ".keras"), ("layer", ".h5"), ("model", ".keras")]
 
 @pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
 def test_a_repair_that_does_not_survive_in_the_file_is_refused(K, kind, suffix, tmp_path):
-    model, objects = made(K, kind)
+    model, objects = made(K, kind, closed=True)
     source = written(model, tmp_path / f"model{suffix}")
     target = tmp_path / f"new{suffix}"
     target.write_bytes(b"what was here")
@@ -85,6 +94,16 @@ def test_a_repair_that_does_not_survive_in_the_file_is_refused(K, kind, suffix, 
     assert str(refusal.value).endswith(NOTHING_CHANGED)
     assert target.read_bytes() == b"what was here"
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
+def test_a_repair_of_code_that_opens_survives_and_needs_the_classes_no_more(
+    K, kind, suffix, tmp_path
+):
+    model, objects = made(K, kind)
+    source, target = written(model, tmp_path / f"model{suffix}"), tmp_path / f"new{suffix}"
+    bnfix.repair_file(source, target, ds=x(), custom_objects=objects, verbose=0)
+    assert bnfix.check(bnfix.load(target), x()).ok
 
 
 @pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
@@ -132,10 +151,11 @@ class Block(K.layers.Layer):
 
     def build(self, shape):
         self.norm.build(shape)
+        self.own = self.add_weight(name="own", shape=(1,), initializer="ones")
         self.built = True
 
     def call(self, x):
-        return self.norm(x, training=True)
+        return self.norm(x, training=True) * self.own
 """
     name = f"blocks_of_{K.__name__}"
     (tmp_path / f"{name}.py").write_text(code)
