@@ -86,7 +86,8 @@ def _values(specs: Sequence[TensorSpec], length: int) -> int:
 
 def _expected(graph: Graph, value: Value, layer_of: Callable[[Call], Any]) -> Iterator[Domain]:
     for reader in graph.consumers(value):
-        if reader.kind in _EXPECTS:
+        # A function that stands for a layer has none to ask.
+        if reader.kind in _EXPECTS and reader.options is None:
             found = _EXPECTS[reader.kind](layer_of(reader))
             if found is not None:
                 yield found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import read
+from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection
+from bnfix.operations.agreement import Agreement
+from bnfix.operations.reference import baked
 from bnfix.operations.verify import opened_as, verify
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
@@ -60,8 +64,17 @@ def strip_training(
     if edit:
         proof = opened_as(reading, x, operation="strip_training")
         rebuilt = rebuild(reading, edit)
-        agreement = verify(reading, edit, rebuilt.model, x, operation="strip_training")
+        agreement = _verified(reading, edit, rebuilt.model, x)
         model = rebuilt.model
         notes = (*report.notes, *rebuilt.lost, *proof, *agreement.notes)
         report = Report(report.operation, report.outcomes, notes)
     return (model, report) if return_report else model
+
+
+def _verified(reading: Reading, edit: Edit, made: Any, x: Any) -> Agreement:
+    """Where other calls keep a `training=`, which may be random, a model without any is proven."""
+    every = baked(reading)
+    if every <= edit.untrain:
+        return verify(reading, edit, made, x, operation="strip_training")
+    calm = replace(edit, untrain=every)
+    return verify(reading, calm, rebuild(reading, calm).model, x, operation="strip_training")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,19 +83,26 @@ class Trial:
             for name, call in adapter.entry_points(model).items():
                 with adapter.untouched(model):
                     try:
-                        given = map_arrays(adapter.fed, self.inputs)
-                        made = adapter.flatten(call(given))
-                        found[name] = [adapter.to_numpy(tensor) for tensor in made]
+                        found[name] = self._answer(call)
                     except Exception as failure:  # whatever the code of a model raises
                         found[name] = failure
         return found
 
     def is_random(self, name: str) -> bool:
         """Whether the model given answers differently each time through that entry point."""
-        first, again = (self.answers(self.reading.model)[name] for _ in range(2))
-        if isinstance(first, Exception) or isinstance(again, Exception):
-            return False
+        adapter, model = self.reading.adapter, self.reading.model
+        with adapter.functions_kept(model), adapter.untouched(model):
+            call = adapter.entry_points(model)[name]
+            try:  # the second call goes on from the seeds that the first has left
+                first, again = (self._answer(call) for _ in range(2))
+            except Exception:  # whatever the code of a model raises
+                return False
         return max(gaps(first, again), default=0.0) > 0
+
+    def _answer(self, call: Callable[[Any], Any]) -> Outputs:
+        adapter = self.reading.adapter
+        made = adapter.flatten(call(map_arrays(adapter.fed, self.inputs)))
+        return [adapter.to_numpy(tensor) for tensor in made]
 
 
 def gaps(ours: Outputs, theirs: Outputs) -> list[float]:

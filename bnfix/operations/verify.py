@@ -207,11 +207,25 @@ class _Comparison:
                 remarks.append(f"{name} raises, as it did before: {gist(answer)}")
             elif self._gap(name, before) <= tolerance:
                 remarks += self._said_of_source(name, before, tolerance)
+            elif name != "predict" and self._trains(tolerance):
+                remarks.append(
+                    f"{name} does not run in inference mode in the model given, for a "
+                    "training=True in it, so it tells nothing; predict does"
+                )
             elif self.trial.is_random(name):
                 remarks.append(f"{name} is random in the model given, so it tells nothing")
             else:
                 self._refuse_entry_point(name, tolerance)
         return tuple(remarks)
+
+    def _trains(self, tolerance: float) -> bool:
+        """Whether `call` of the model given, uncompiled as it is, is not what predict computes."""
+        called, predicted = self.before["call"], self.before["predict"]
+        if isinstance(called, Exception) or isinstance(predicted, Exception):
+            return False
+        wanted = self.trial.wanted
+        apart = [max(gaps(each, wanted), default=0.0) for each in (called, predicted)]
+        return apart[0] > tolerance >= apart[1]
 
     def _said_of_source(self, name: str, before: Outputs, tolerance: float) -> list[str]:
         """That its compiled code, `before`, is no better than that of the new model."""
