@@ -183,7 +183,10 @@ def test_bad_data_is_refused_and_the_model_left_as_it_was(K, data, message):
 
 
 def opaque(K):
-    """A BatchNormalization in a layer of the user's own, that follows the batch."""
+    """A BatchNormalization that follows the batch, in a layer that has a weight of its own.
+
+    So its code stays closed.
+    """
 
     class Inner(K.layers.Layer):
         def __init__(self, **options):
@@ -192,10 +195,11 @@ def opaque(K):
 
         def build(self, shape):
             self.norm.build(shape)
+            self.own = self.add_weight(name="own", shape=(1,), initializer="ones")
             self.built = True
 
         def call(self, x):
-            return self.norm(x, training=True)
+            return self.norm(x, training=True) * self.own
 
     K.utils.set_random_seed(0)
     return K.Sequential([K.Input((6,)), K.layers.Dense(4), Inner(), K.layers.Dense(3)])

@@ -40,6 +40,8 @@ def inner_class(K):
 
         def build(self, shape):
             self.hidden.build(shape)
+            # Beside the layers in it, so that its code stays closed and has to be frozen.
+            self.own = self.add_weight(name="own", shape=(1,), initializer="ones")
             self.built = True
 
         def call(self, x):
@@ -47,7 +49,7 @@ def inner_class(K):
                 Inner.left -= 1
                 if Inner.left < 0:
                     raise RuntimeError("the layer fails")
-            return self.hidden(x, training=True)
+            return self.hidden(x, training=True) * self.own
 
     return Inner
 
