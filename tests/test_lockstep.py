@@ -332,7 +332,6 @@ def test_only_the_chosen_layers_are_measured_and_others_run_as_they_are(K):
 def refused(model, x, error, message, **options):
     with pytest.raises(error, match=message) as caught:
         measured(model, x, **options)
-    assert "othing was changed" in str(caught.value)
     return caught.value
 
 

@@ -217,6 +217,7 @@ def refusals(K, folder):
         "fold": lambda: bnfix.fold(model.layers[0]),
         "freeze": lambda: bnfix.freeze(model, layers="nowhere"),
         "graph_of": lambda: bnfix.graph_of(None),
+        "open_up": lambda: bnfix.open_up(None),
         "inspect": lambda: bnfix.inspect(missing),
         "load": lambda: bnfix.load(missing),
         "recalibrate": lambda: bnfix.recalibrate(model, x),

@@ -121,7 +121,7 @@ def test_what_cannot_be_kept_one_is_named(K):
     model = tied(K, told=False)
     before = ref.weights_of(model)
     with pytest.raises(bnfix.UnsupportedModelError, match=r"embedding\S* and tied\S* .*share weig"):
-        bnfix.fold(model)
+        bnfix.fold(model, open="never")
     ref.assert_same_weights(model, before)
 
 
@@ -164,7 +164,7 @@ def test_a_layer_that_tells_nothing_is_kept_and_the_rest_is_folded(K, weights):
     layer = model.get_layer("foreign")
     if weights:
         layer.inner.trainable = False
-    folded, report = bnfix.fold(model, strict=True, return_report=True)
+    folded, report = bnfix.fold(model, strict=True, open="never", return_report=True)
     assert not zoo.batch_norms(folded)
     assert nodes(model) == calls
     assert len(layer._inbound_nodes) == 1
@@ -175,15 +175,15 @@ def test_a_layer_that_tells_nothing_is_kept_and_the_rest_is_folded(K, weights):
     assert kept is not layer
     shares = any("shares its weights with the model given" in note for note in report.notes)
     assert shares == any(a is b for a, b in zip(kept.weights, layer.weights, strict=True))
-    changed = bnfix.to_group_norm(model, groups=1, where="last")
+    changed = bnfix.to_group_norm(model, groups=1, where="last", open="never")
     assert len(zoo.batch_norms(changed)) == 1
 
 
 def test_a_linear_layer_that_tells_nothing_is_not_changed(K):
     """Its class is not Keras's own, so it takes up nothing and is kept."""
     model = around(K, foreign(K))
-    assert bnfix.graph_of(model).of_kind("Custom")
-    _, report = bnfix.fold(model, return_report=True)
+    assert bnfix.graph_of(model, open="never").of_kind("Custom")
+    _, report = bnfix.fold(model, open="never", return_report=True)
     assert not any("foreign" in outcome.detail for outcome in report.changed)
 
 
