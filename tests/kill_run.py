@@ -26,7 +26,7 @@ def in_place(source, target):
     with open(source, "rb") as old, open(target, "wb", buffering=0) as new:
         while piece := old.read(512):
             new.write(piece)
-            time.sleep(0.001)  # so that kills fall into it however busy the machine is
+            time.sleep(1e-5)  # so that kills fall into it however busy the machine is
 
 
 def repaired(file: Path) -> None:
