@@ -517,8 +517,9 @@ def test_a_model_without_a_graph_or_without_a_norm(K):
 
     model = Plain()
     model(images(2))
-    with pytest.raises(bnfix.UnsupportedModelError, match="to_group_norm needs a Functional"):
-        bnfix.to_group_norm(model)
+    with pytest.raises(bnfix.UnsupportedModelError, match="'never' needs a Functional"):
+        bnfix.to_group_norm(model, open="never")
+    assert bnfix.to_group_norm(model) is model
     inputs = K.Input((4,))
     bare = K.Model(inputs, K.layers.Dense(2)(inputs))
     same, report = bnfix.to_group_norm(bare, return_report=True)
