@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import flat_inputs
+from bnfix.adapters.defining import flat_inputs
 from bnfix.data.batches import Batch
 from bnfix.data.fit import check_fits
 from bnfix.data.structure import leaves, map_arrays
