@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 import bnfix
+from bnfix.adapters import kerases
 from bnfix.checks.report import CheckReport
 from bnfix.errors import BnfixError
 from bnfix.recalibration.statistics import RecalibrationReport
@@ -70,12 +71,14 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
     Args:
         epochs: Of training; the more, the smaller the fault.
         seed: Of the weights, and of the order of images.
-        keras: "keras" (Keras 3) or "tf_keras".
+        keras: "keras" or "tf_keras".
 
     Raises:
-        BnfixError: scikit-learn or matplotlib is not installed.
+        BnfixError: scikit-learn, matplotlib or the Keras is not installed.
     """
     check_extra()
+    if problem := kerases.problem_with(keras):
+        raise BnfixError(f"the demo cannot run on {keras}. {problem}.")
     x, y = digits(seed)
     training, test = slice(None, _TRAINING_IMAGES), slice(_TRAINING_IMAGES, None)
     K = importlib.import_module(keras)

@@ -14,11 +14,6 @@ import numpy as np
 from bnfix.restoring import put_back_after
 
 
-def import_tensorflow() -> None:
-    """Import it at a time of the caller's choice: it takes seconds, and is not silent."""
-    import tensorflow  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
-
 def compiled(backend: str, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
     """`fn` of one structure of tensors, compiled where `backend` compiles.
 

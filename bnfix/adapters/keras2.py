@@ -1,4 +1,4 @@
-"""tf_keras, the Keras 2 that lives on beside Keras 3; it runs on TensorFlow alone.
+"""Keras 2: tf_keras, and `keras` itself beside TensorFlow 2.13 to 2.15; on TensorFlow alone.
 
 The recorded graph has no public interface; what is read of it stands in `nodes`, `has_graph` and
 `_is_tf_op` and nowhere else.
@@ -7,6 +7,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bnfix.adapters import backends, operators
+from bnfix.adapters import backends, kerases, operators
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -79,16 +80,23 @@ _NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 
 
 class Keras2(Adapter):
-    name = "tf_keras"
     predict_overrules_training = False
+
+    @property
+    def name(self) -> str:
+        return kerases.title(self.keras.__name__)
 
     # --- what a model is made of -------------------------------------------------------------
 
     def has_graph(self, model: Any) -> bool:
         if not getattr(model, "_is_graph_network", False):
             return False
-        calls = {_functional().call, self.keras.Sequential.call}
+        calls = {self._functional().call, self.keras.Sequential.call}
         return type(model).call in calls and bool(model.inputs)
+
+    def _functional(self) -> Any:
+        """The class of models defined by a graph; `Model` only stands for it when called."""
+        return importlib.import_module(f"{self.keras.__name__}.src.engine.functional").Functional
 
     def nodes(self, model: Any) -> Iterator[RawNode]:
         for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -318,10 +326,3 @@ def _left_out(keras: Any, layer: Any) -> dict[str, Any]:
     if getattr(layer, "synchronized", False) and isinstance(layer, keras.layers.BatchNormalization):
         found["synchronized"] = True
     return found
-
-
-def _functional() -> Any:
-    """tf_keras's class of models defined by a graph; `Model` only stands for it when called."""
-    from tf_keras.src.engine.functional import Functional
-
-    return Functional

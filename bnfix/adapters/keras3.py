@@ -65,8 +65,11 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 
 
 class Keras3(Adapter):
-    name = "Keras 3"
     predict_overrules_training = True
+
+    @property
+    def name(self) -> str:
+        return "Keras 3"
 
     # --- what a model is made of -------------------------------------------------------------
 
@@ -204,7 +207,9 @@ class Keras3(Adapter):
         return str(self.keras.backend.backend())
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model, verbose=False)
+        # Since Keras 3.6 it says what it has written, and not on stdout alone.
+        takes = inspect.signature(model.export).parameters
+        return backends.exported(model, **({"verbose": False} if "verbose" in takes else {}))
 
     # --- layers ------------------------------------------------------------------------------
 
