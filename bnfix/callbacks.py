@@ -14,7 +14,7 @@ from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
-from bnfix.errors import BnfixError, DataError
+from bnfix.errors import BnfixError, DataError, UnsupportedModelError
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.recalibration.recalibrate import recalibrate
@@ -142,6 +142,10 @@ class FreezeBN(_Callback):
     Args:
         at_epoch: From 0; 0 freezes before the first step.
         layers: As for `freeze`: paths or a function of a path; all by default.
+
+    Raises:
+        UnsupportedModelError: Keras 3 runs on JAX, whose optimizers train the weights that they
+            were built for.
     """
 
     @all_or_nothing()
@@ -153,6 +157,12 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
+        if adapter_of(self.model).backend == "jax" and self.at_epoch > 0:
+            raise UnsupportedModelError(
+                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit "
+                f"for {self.at_epoch} epochs, then bnfix.freeze(model), model.compile(...) and fit "
+                "for the rest."
+            )
         if self.model.built:  # a path that does not exist is told now, not many epochs later
             self._trained()
 

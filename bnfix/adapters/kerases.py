@@ -18,7 +18,7 @@ from bnfix.errors import gist
 #: The packages, of which each holds one Keras.
 ROOTS = ("keras", "tf_keras")
 #: The oldest of each generation; pyproject.toml says the same of Keras 3.
-_FLOORS = {2: (2, 13), 3: (3, 5)}
+FLOORS = {2: (2, 13), 3: (3, 5)}
 _TENSORFLOW_OF_KERAS_3 = (2, 16)
 
 
@@ -84,7 +84,7 @@ def problem_with(root: str) -> str | None:
 
 def outdated(root: str) -> str | None:
     """One sentence on why the installed package `root` is too old; None if it is not."""
-    found, floor = version(root), _FLOORS[generation(root)]
+    found, floor = version(root), FLOORS[generation(root)]
     if _numbers(found) >= floor:
         return None
     oldest = ".".join(map(str, floor))
@@ -110,8 +110,8 @@ def _install(wanted: int) -> str:
     if wanted == 2:
         # Each tf-keras belongs to one TensorFlow and would bring it along.
         beside = f'"tf-keras~={there[0]}.{there[1]}.0"' if len(there) > 1 else "tf-keras"
-        return f"pip install {beside}"
-    oldest = ".".join(map(str, _FLOORS[3]))
+        return f"pip install -U {beside}"
+    oldest = ".".join(map(str, FLOORS[3]))
     newer = ' "tensorflow>=2.16"' if there and there < _TENSORFLOW_OF_KERAS_3 else ""
     return f'pip install -U "keras>={oldest}"{newer}'
 
