@@ -61,7 +61,7 @@ def import_quietly() -> None:
     # What it says while it is imported does not obey the level; what it says later does.
     silent = os.environ.setdefault(_LEVEL, "3") == "3"
     with _deaf() if silent else contextlib.nullcontext():
-        backends.import_tensorflow()
+        backends.preload("tensorflow")
 
 
 @contextmanager
