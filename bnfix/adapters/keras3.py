@@ -125,9 +125,7 @@ class Keras3(Adapter):
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
 
     def recorded_training(self, layer: Any) -> bool | None:
-        parameter = inspect.signature(layer.call).parameters.get("training")
-        default = None if parameter is None else parameter.default
-        return default if isinstance(default, bool) else None
+        return self.default_training(layer)
 
     def flatten(self, structure: Any) -> list[Any]:
         return self.keras.tree.flatten(structure)

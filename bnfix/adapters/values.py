@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import Backend
-from bnfix.adapters.structure import Structure
+from bnfix.adapters.structure import RawNode, Structure
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
@@ -264,21 +264,29 @@ class Values(Structure):
     def runs_one_way(self, model: Any) -> bool:
         """Whether no code in `model` can tell how it is called: all of it is Keras's own.
 
-        `predict` calls a model with `training=False` and compiled calls with none, which is the
-        same then, but for layers whose default is another.
+        `predict` calls a model with `training=False` and compiled calls with none. That is the same
+        unless a layer's default is another, or a call in the graph has a `training=` of its own.
         """
-        own = (model.predict_step, self.keras.Model.predict_step)
-        layers = self.callables(model)
+        step = getattr(model.predict_step, "__func__", None)
+        parts = [model, *(layer for _, layer in self.tree(model))]
+        models = [part for part in parts if self.is_model(part)]
         return (
-            self.has_graph(model)
-            and getattr(own[0], "__func__", None) is own[1]
+            step is self.keras.Model.predict_step
             and not getattr(model, "run_eagerly", False)
             and getattr(model, "jit_compile", None) is not True
-            and all(
-                self.is_own(layer)
-                and not isinstance(layer, self.keras.layers.Lambda)
-                and self.recorded_training(layer) is None
-                for layer in layers
-                if not self.is_operation(layer)
-            )
+            and all(self.has_graph(part) for part in models)
+            and all(self._is_plain(part) for part in parts if part not in models)
+            and all(_calm(node) for part in models for node in self.nodes(part))
         )
+
+    def _is_plain(self, layer: Any) -> bool:
+        return (
+            self.is_own(layer)
+            and not isinstance(layer, self.keras.layers.Lambda)
+            and self.default_training(layer) is not True
+        )
+
+
+def _calm(node: RawNode) -> bool:
+    training = node.kwargs.get("training")
+    return training is None or training is False
