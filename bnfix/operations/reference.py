@@ -16,7 +16,7 @@ from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey
 from bnfix.graph.edit import Edit, Plain, Replacement
 from bnfix.graph.graph import Value, unfold
-from bnfix.graph.structure import map_leaves
+from bnfix.tree import map_leaves
 
 Outputs = list[Any]
 

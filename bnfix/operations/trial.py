@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.reading import Reading
-from bnfix.data.structure import map_arrays
 from bnfix.errors import VerificationError, gist
 from bnfix.graph.definition import NodeKey
 from bnfix.operations import reference
 from bnfix.operations.reference import Outputs
 from bnfix.operations.samples import domains, samples
+from bnfix.tree import map_leaves
 
 #: Two, so that an output that does not depend on the input shows.
 _ROWS = 2
@@ -101,7 +101,7 @@ class Trial:
 
     def _answer(self, call: Callable[[Any], Any]) -> Outputs:
         adapter = self.reading.adapter
-        made = adapter.flatten(call(map_arrays(adapter.fed, self.inputs)))
+        made = adapter.flatten(call(map_leaves(adapter.fed, self.inputs)))
         return [adapter.to_numpy(tensor) for tensor in made]
 
 
