@@ -40,7 +40,7 @@ class Values(Structure):
         def undo() -> None:
             for variable, value in before:
                 # To look is faster than to assign, and most variables stay as they are.
-                if self.copy_value(variable).tobytes() != value.tobytes():
+                if not _same_bits(self.copy_value(variable), value):
                     variable.assign(value)
 
         return undo
@@ -290,3 +290,11 @@ class Values(Structure):
 def _calm(node: RawNode) -> bool:
     training = node.kwargs.get("training")
     return training is None or training is False
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Whether two arrays of a variable are equal, NaN and the sign of zero included."""
+    if one.shape != other.shape or one.dtype.hasobject:
+        return one.tobytes() == other.tobytes()
+    ours, theirs = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
+    return bool(np.array_equal(ours, theirs))
