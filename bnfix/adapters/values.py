@@ -182,6 +182,11 @@ class Values(Structure):
             dtype = self.keras.backend.floatx()
         return self.to_tensor(values, TensorSpec(values.shape, dtype))
 
+    def as_predicted(self, array: Any) -> Any:
+        """`array` as `predict` hands it to a model: floats are rounded to Keras's float type."""
+        values = np.asarray(array)
+        return self.to_numpy(self.fed(values)) if values.dtype.kind == "f" else values
+
     @abstractmethod
     def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
         """Count, mean and population variance per channel of what `mask` lets through.

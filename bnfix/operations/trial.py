@@ -55,7 +55,8 @@ class Trial:
         """
         best: Trial | None = None
         error: Exception | None = None
-        for inputs in [x] if x is not None else _made(reading, rows):
+        for given in [x] if x is not None else _made(reading, rows):
+            inputs = map_leaves(reading.adapter.as_predicted, given)
             try:
                 wanted = _wanted(reading, inputs, untrained)
             except reading.adapter.run_errors as failure:
