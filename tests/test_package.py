@@ -49,7 +49,7 @@ ROOMS = {
     "files": {"errors", "report", "restoring", "data", "adapters", "operations", "checks"},
 }  # fmt: skip
 #: The outermost modules may use anything.
-OUTER = {"__init__", "__main__", "callbacks", "cli", "demo", "plots"}
+OUTER = {"__init__", "__main__", "callbacks", "cli", "demo"}
 #: Where an array library may be named at all; of these, keras2 is loaded for tf_keras models only.
 TENSORFLOW = re.compile(r"bnfix\.(adapters\.(backends\..*|keras2|opening)|data\..*)$")
 TENSORFLOW_AT_THE_TOP = {"bnfix.adapters.keras2"}
