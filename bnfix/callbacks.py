@@ -157,7 +157,7 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
-        if adapter_of(self.model).backend == "jax" and self.at_epoch > 0:
+        if adapter_of(self.model).backend.name == "jax" and self.at_epoch > 0:
             raise UnsupportedModelError(
                 "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit "
                 f"for {self.at_epoch} epochs, then bnfix.freeze(model), model.compile(...) and fit "

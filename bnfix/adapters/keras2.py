@@ -9,14 +9,15 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bnfix.adapters import backends, kerases, operators
+from bnfix.adapters import kerases, operators
+from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -167,10 +168,6 @@ class Keras2(Adapter):
         unique = {id(variable): variable for variable in [*own, *held]}
         return [variable for variable in unique.values() if hasattr(variable, "assign")]
 
-    @property
-    def run_errors(self) -> tuple[type[Exception], ...]:
-        return (ValueError, TypeError, RuntimeError, *backends.errors("tensorflow"))
-
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(tf.convert_to_tensor(tensor))
         return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
@@ -209,14 +206,8 @@ class Keras2(Adapter):
         count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
         return count, mean, variance
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        return backends.uncompiled("tensorflow")
-
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         return nullcontext  # floatx and policy are those of all threads
-
-    def is_traced(self, value: Any) -> bool:
-        return backends.is_traced("tensorflow", value)
 
     def without_trial_step(self, layer: Any) -> dict[str, Any]:
         if isinstance(layer, self.keras.layers.TimeDistributed):
@@ -224,19 +215,12 @@ class Keras2(Adapter):
             return {"_always_use_reshape": True}
         return super().without_trial_step(layer)
 
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {
-            "predict": backends.predict(model),
-            "call": model,
-        }
-        return {**points, **backends.traced("tensorflow", model)}
-
     @property
-    def backend(self) -> str:
-        return "tensorflow"
+    def backend(self) -> Backend:
+        return backend_of("tensorflow")
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model)
+        return self.backend.exported(model)
 
     # --- layers ------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import flat_inputs
 from bnfix.data.batches import Batch
 from bnfix.data.fit import check_fits
-from bnfix.data.structure import leaves, map_arrays
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
+from bnfix.tree import leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:
     """The batch as tensors in the structure in which `model` is called."""
     inputs = list(getattr(model, "inputs", None) or [])
     if not inputs:
-        return map_arrays(adapter.fed, one.batch.x)
+        return map_leaves(adapter.fed, one.batch.x)
     specs = (adapter.tensor_spec(tensor) for tensor in inputs)
     tensors = [
         None if leaf is None else adapter.to_tensor(leaf, spec)
@@ -65,7 +65,7 @@ def _fitting(adapter: Adapter, model: Any, batch: Batch, specs: list[TensorSpec]
     if specs:
         flat, names = flat_inputs(adapter, model, batch.x), adapter.input_names(model)
     else:  # a subclassed model may take any shape, but values must be finite
-        flat = [leaf for leaf in leaves(batch.x) if leaf is not None]
+        flat = list(leaves(batch.x))
         names = [str(position) for position in range(len(flat))]
         specs = [_spec_of(np.asarray(leaf)) for leaf in flat]
     return Loaded(batch, flat, check_fits(flat, names, specs, index=batch.index))

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.data.structure import is_named, leaves, map_arrays
 from bnfix.errors import DataError
+from bnfix.tree import is_named, leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def first_rows(stream: Iterable[Batch], rows: int) -> Any:
     taken: list[Any] = []
     missing = rows
     for batch in stream:
-        taken.append(map_arrays(partial(_cut, 0, missing), batch.x))
-        missing -= max((len(leaf) for leaf in leaves(taken[-1]) if leaf is not None), default=0)
+        taken.append(map_leaves(partial(_cut, 0, missing), batch.x))
+        missing -= max((len(leaf) for leaf in leaves(taken[-1])), default=0)
         if missing <= 0:
             break
     if not taken:
         return None
-    return map_arrays(lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *taken)
+    return map_leaves(lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *taken)
 
 
 def _numbered(items: Iterable[Any]) -> Iterator[Batch]:
@@ -124,13 +124,13 @@ def _is_arrays(ds: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    """Arrays and tensors of any library; None stands for absent targets."""
-    return value is None or (hasattr(value, "shape") and hasattr(value, "__getitem__"))
+    """Arrays and tensors of any library."""
+    return hasattr(value, "shape") and hasattr(value, "__getitem__")
 
 
 def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
     _parts(ds, "the data")
-    shapes = [tuple(leaf.shape) for leaf in leaves(ds) if leaf is not None]
+    shapes = [tuple(leaf.shape) for leaf in leaves(ds)]
     if not shapes or any(not shape for shape in shapes):
         raise DataError(f"the data has an array without rows: shapes are {shapes}.")
     lengths = sorted({shape[0] for shape in shapes})
@@ -141,7 +141,7 @@ def _from_arrays(ds: Any, batch_size: int) -> Iterator[Any]:
             f"a tuple, several inputs of one model are a list."
         )
     return (
-        map_arrays(partial(_cut, start, start + batch_size), ds)
+        map_leaves(partial(_cut, start, start + batch_size), ds)
         for start in range(0, lengths[0], batch_size)
     )
 

@@ -21,10 +21,10 @@ from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches, first_rows
-from bnfix.data.structure import leaves, map_arrays
 from bnfix.errors import DataError, ModelError, UnsupportedModelError, gist
 from bnfix.operations.samples import samples
 from bnfix.restoring import all_or_nothing
+from bnfix.tree import leaves, map_leaves
 
 #: Rows tried at each position; two kernels may round one row alike by chance, but not as many.
 _ROWS_TRIED = 8
@@ -77,7 +77,7 @@ class BatchInvariant:
         """`x` in pieces of at most as many rows as there are positions."""
         size = len(self.positions)
         for batch in batches(x, batch_size=size, steps=steps):
-            held = map_arrays(np.asarray, batch.x)
+            held = map_leaves(np.asarray, batch.x)
             for start in range(0, _length(held), size):
                 yield _rows(held, range(start, min(start + size, _length(held))))
 
@@ -200,13 +200,13 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
 
 def _run(adapter: Adapter, model: Any, x: Any) -> tuple[Any, list[Any]]:
     """The outputs for one batch, in the model's structure and flat."""
-    outputs = model.predict_on_batch(map_arrays(adapter.fed, x))
+    outputs = model.predict_on_batch(map_leaves(adapter.fed, x))
     return outputs, [np.asarray(leaf) for leaf in adapter.flatten(outputs)]
 
 
 def _rows(structure: Any, order: Any) -> Any:
-    return map_arrays(lambda array: array[list(order)], structure)
+    return map_leaves(lambda array: array[list(order)], structure)
 
 
 def _length(structure: Any) -> int:
-    return next((len(leaf) for leaf in leaves(structure) if leaf is not None), 0)
+    return next((len(leaf) for leaf in leaves(structure)), 0)

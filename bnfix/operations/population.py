@@ -12,7 +12,6 @@ import numpy as np
 
 from bnfix.adapters.base import Adapter
 from bnfix.data.batches import Batch
-from bnfix.data.structure import leaves, map_arrays
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts
 from bnfix.numerics.moments import ChannelMoments
@@ -20,6 +19,7 @@ from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import LayerStatistics
+from bnfix.tree import leaves, map_leaves
 
 
 def statistics_of(adapter: Adapter, model: Any, data: list[Batch], verbose: int | str) -> Any:
@@ -77,7 +77,7 @@ def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
 
 
 def _rows(batch: Batch) -> int:
-    return next(len(leaf) for leaf in leaves(batch.x) if leaf is not None)
+    return next(len(leaf) for leaf in leaves(batch.x))
 
 
 def _between(
@@ -96,7 +96,7 @@ def _between(
             )
 
         with arrivals(adapter, norms, arrive):
-            adapter.infer(model, map_arrays(adapter.fed, batch.x))
+            adapter.infer(model, map_leaves(adapter.fed, batch.x))
     return {
         path: _share([moments for (of, _), moments in pooled.items() if of == path])
         for path in dict.fromkeys(of for of, _ in pooled)
