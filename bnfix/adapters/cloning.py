@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.errors import UnsupportedModelError, gist
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.tree import leaves, map_leaves
 
 #: Parts of a Lambda that its configuration can only hold as byte code.
 _LAMBDA_PARTS = {

@@ -13,7 +13,7 @@ from bnfix.adapters.structure import RawNode
 from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.tree import leaves, map_leaves
 
 
 class Defining:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import backends, operators
+from bnfix.adapters import operators
+from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -65,8 +66,11 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 
 
 class Keras3(Adapter):
-    name = "Keras 3"
     predict_overrules_training = True
+
+    @property
+    def name(self) -> str:
+        return "Keras 3"
 
     # --- what a model is made of -------------------------------------------------------------
 
@@ -153,9 +157,7 @@ class Keras3(Adapter):
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
 
     def recorded_training(self, layer: Any) -> bool | None:
-        parameter = inspect.signature(layer.call).parameters.get("training")
-        default = None if parameter is None else parameter.default
-        return default if isinstance(default, bool) else None
+        return self.default_training(layer)
 
     def flatten(self, structure: Any) -> list[Any]:
         return self.keras.tree.flatten(structure)
@@ -164,10 +166,6 @@ class Keras3(Adapter):
         return self.keras.tree.pack_sequence_as(structure, flat)
 
     # --- values ------------------------------------------------------------------------------
-
-    @property
-    def run_errors(self) -> tuple[type[Exception], ...]:
-        return (ValueError, TypeError, RuntimeError, *backends.errors(self.keras.backend.backend()))
 
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
@@ -205,35 +203,24 @@ class Keras3(Adapter):
         apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
         return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        return backends.uncompiled(self.keras.backend.backend())
-
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         # Layers made within a call take the policy from the thread; floatx is that of all threads.
         policy = self.keras.config.dtype_policy()
 
         def enter() -> AbstractContextManager[None]:
             self.keras.config.set_dtype_policy(policy)
-            return backends.inference_thread(self.keras.backend.backend())
+            return self.backend.inference_thread()
 
         return enter
 
-    def is_traced(self, value: Any) -> bool:
-        return backends.is_traced(self.keras.backend.backend(), value)
-
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {
-            "predict": backends.predict(model),
-            "call": model,
-        }
-        return {**points, **backends.traced(self.keras.backend.backend(), model)}
-
     @property
-    def backend(self) -> str:
-        return str(self.keras.backend.backend())
+    def backend(self) -> Backend:
+        return backend_of(self.keras.backend.backend())
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model, verbose=False)
+        # Since Keras 3.6 it says what it has written, and not on stdout alone.
+        takes = inspect.signature(model.export).parameters
+        return self.backend.exported(model, **({"verbose": False} if "verbose" in takes else {}))
 
     # --- layers ------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from bnfix.adapters.opened import Opening
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
-from bnfix.graph.structure import map_leaves
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
+from bnfix.tree import map_leaves
 
 
 class Reading:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bnfix.adapters.base import Adapter
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.tree import leaves, map_leaves
 
 
 def is_stepwise(adapter: Adapter, layer: Any) -> bool:

@@ -186,6 +186,12 @@ class Structure(ABC):
         called = [node.layer for part in graphs for node in self.nodes(part)]
         return list({id(layer): layer for layer in [*layers, *called]}.values())
 
+    def default_training(self, layer: Any) -> bool | None:
+        """The `training` that `layer` takes for granted where nobody gives it."""
+        parameter = inspect.signature(layer.call).parameters.get("training")
+        default = None if parameter is None else parameter.default
+        return default if isinstance(default, bool) else None
+
     def accepts_training(self, layer: Any) -> bool:
         if self.is_operation(layer):
             return False

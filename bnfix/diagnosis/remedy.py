@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from bnfix.report import Rendered
+from bnfix.report import Rendered, Word
 
 
-class Verb(StrEnum):
+class Verb(Word):
     """What there is to do."""
 
     STRIP_TRAINING = "strip_training"

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
-from bnfix.adapters import opening
+from bnfix.adapters import kerases, opening
 from bnfix.errors import FileError, UnsafeFileError, gist
 from bnfix.files.container import Format, Stored
 from bnfix.files.text import Json, items_of
 from bnfix.files.trust import Concern, Danger, Missing, concerns
 
 _log = logging.getLogger("bnfix")
-
-_TITLES = {"keras": "Keras 3", "tf_keras": "tf_keras"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Plan:
     major: int | None = None
 
     def log(self, root: str) -> None:
-        _log.info("%s opened by %s %s", self.title, root, opening.version(root))
+        _log.info("%s opened by %s %s", self.title, root, kerases.version(root))
 
     def without_compilation(self, why: str) -> str:
         return (
@@ -59,7 +57,8 @@ class Plan:
 
     def objects_for(self, root: str) -> dict[str, Any]:
         """Custom objects, and functions that Keras 3 names in .h5 files without finding them."""
-        found = opening.functions(root, self.functions) if root == "keras" else {}
+        keras3 = kerases.generation(root) == 3
+        found = opening.functions(root, self.functions) if keras3 else {}
         plain = {name: one for name, one in found.items() if isinstance(one, FunctionType)}
         return {**plain, **self.objects}
 
@@ -72,7 +71,7 @@ class Plan:
 
     def explanation(self, failures: Mapping[str, Exception]) -> str:
         """Why none of the Kerases tried opens the file, and what helps."""
-        tried = "; ".join(f"{_TITLES[root]} says {gist(e)}" for root, e in failures.items())
+        tried = "; ".join(f"{kerases.title(root)} says {gist(e)}" for root, e in failures.items())
         return f"{self.title} cannot be opened. {self._hint()}{tried}."
 
     def _hint(self) -> str:
@@ -85,7 +84,7 @@ class Plan:
         unknown = sorted(self.classes.difference(*known))
         if not unknown:
             return ""
-        if functions := [name for name in unknown if opening.is_function(name)]:
+        if functions := _operations(self.roots, unknown):
             return (
                 f"It uses functions of keras.ops ({', '.join(functions)}), which Keras 3 writes "
                 "into this format but does not find again: save the model as .keras. "
@@ -108,7 +107,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
             "what is in it."
         )
     model, training = _parts(stored)
-    roots = _roots(stored, custom_objects)
+    roots = _roots(title, stored, custom_objects)
     given = {**opening.registered(), **custom_objects}
     if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
         given |= opening.registered(roots)  # Kerases register some of their own as well
@@ -175,14 +174,23 @@ def _by_their_keys(parts: list[Any], custom_objects: Mapping[str, Any]) -> dict[
     return {m.key: custom_objects[m.name] for m in found if m.name in custom_objects}
 
 
-def _roots(stored: Stored, custom_objects: Mapping[str, Any]) -> tuple[str, ...]:
+def _roots(title: str, stored: Stored, custom_objects: Mapping[str, Any]) -> tuple[str, ...]:
     """A `.keras` file is for the Keras that wrote it; an `.h5` file may suit both."""
-    own = "keras" if (stored.major or 2) >= 3 else "tf_keras"
-    if stored.format is Format.KERAS:
-        return (own,)
+    generation = 3 if (stored.major or 2) >= 3 else 2
+    own = kerases.root_of(generation)
     homes = {opening.home_of(value) for value in custom_objects.values()} - {None}
-    first = homes.pop() if len(homes) == 1 else own
-    return tuple(dict.fromkeys((str(first), own, "tf_keras", "keras")))
+    ported = stored.format is not Format.KERAS and len(homes) == 1
+    first = homes.pop() if ported else own
+    if first == own and (problem := kerases.lack(generation)):
+        raise FileError(f"{title} needs Keras {generation} to be opened. {problem}.")
+    if stored.format is Format.KERAS:
+        return (str(own),)
+    others = (own, kerases.root_of(2), kerases.root_of(3))
+    return tuple(dict.fromkeys(root for root in (first, *others) if root))
+
+
+def _operations(roots: tuple[str, ...], names: list[str]) -> list[str]:
+    return [name for name in names if any(opening.is_function(root, name) for root in roots)]
 
 
 def _classes(model: Json) -> Iterator[str]:

@@ -18,9 +18,9 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
-from bnfix.data.structure import map_arrays
 from bnfix.errors import DataError, OptionError, StatisticsError
 from bnfix.report import Rendered
+from bnfix.tree import map_leaves
 
 MODES = ("auto", "raise", False)
 
@@ -74,6 +74,10 @@ class Guard:
     ) -> None:
         if mode not in MODES:
             raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
+        if metric is not None and not callable(metric):
+            raise OptionError(
+                f"metric is {metric!r}; it may be a function of the labels and the predictions."
+            )
         self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
         self.limit = limit
         self.kept: list[Loaded] = []
@@ -133,9 +137,9 @@ class Guard:
         batch = one.batch
         predictions = self._predicted(as_inputs(self.adapter, self.model, one))
         if self.metric is not None:
-            shown = map_arrays(self.adapter.to_numpy, predictions)
+            shown = map_leaves(self.adapter.to_numpy, predictions)
             return float(np.mean(np.asarray(self.metric(batch.y, shown), np.float64)))
-        y, weight = (map_arrays(self.adapter.fed, part) for part in (batch.y, batch.weight))
+        y, weight = (map_leaves(self.adapter.fed, part) for part in (batch.y, batch.weight))
         loss = self.model.compute_loss(x=batch.x, y=y, y_pred=predictions, sample_weight=weight)
         return float("nan") if loss is None else float(self.adapter.to_numpy(loss))
 
