@@ -23,6 +23,8 @@ class Adapter(Values):
     name: str
     #: Whether `predict`, which passes training=False, overrules a `training=True` in a call.
     predict_overrules_training: bool
+    #: Whether a layer in training mode by default puts those that run after it there, too.
+    default_training_spreads: bool
 
     # --- layers ------------------------------------------------------------------------------
 

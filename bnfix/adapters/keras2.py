@@ -81,6 +81,7 @@ _NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 class Keras2(Adapter):
     name = "tf_keras"
     predict_overrules_training = False
+    default_training_spreads = False
 
     # --- what a model is made of -------------------------------------------------------------
 

@@ -67,6 +67,7 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 class Keras3(Adapter):
     name = "Keras 3"
     predict_overrules_training = True
+    default_training_spreads = True
 
     # --- what a model is made of -------------------------------------------------------------
 
@@ -123,10 +124,11 @@ class Keras3(Adapter):
         seeds = self.keras.random.SeedGenerator
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
 
+    def predict_passes_training(self, model: Any) -> bool:
+        return self.accepts_training(model)
+
     def recorded_training(self, layer: Any) -> bool | None:
-        parameter = inspect.signature(layer.call).parameters.get("training")
-        default = None if parameter is None else parameter.default
-        return default if isinstance(default, bool) else None
+        return self.default_training(layer)
 
     def flatten(self, structure: Any) -> list[Any]:
         return self.keras.tree.flatten(structure)

@@ -158,6 +158,16 @@ class Structure(ABC):
         """Path and layer of every BatchNormalization at any depth."""
         return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
 
+    def default_training(self, layer: Any) -> bool | None:
+        """The `training` with which the `call` of `layer` works where nobody gives it."""
+        parameter = inspect.signature(layer.call).parameters.get("training")
+        default = None if parameter is None else parameter.default
+        return default if isinstance(default, bool) else None
+
+    def predict_passes_training(self, model: Any) -> bool:
+        """Whether `predict` calls `model` with training=False, not without a word."""
+        return True
+
     def recorded_training(self, layer: Any) -> bool | None:
         """The `training` that this Keras notes down for a call in which nobody gave it."""
         return None
