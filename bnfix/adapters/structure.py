@@ -99,6 +99,18 @@ class Structure(ABC):
     def pack(self, structure: Any, flat: list[Any]) -> Any:
         """The inverse of `flatten`, shaped like `structure`."""
 
+    def batch_size(self, model: Any) -> int | None:
+        """The one number of rows that `model` takes, as one with recurrent states does; or None.
+
+        A size of 1 is declared by many a model that takes more.
+        """
+        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
+        declared = next((shape[0] for shape in shapes if shape and shape[0]), None)
+        binds = any(getattr(layer, "stateful", False) for _, layer in self.tree(model))
+        if declared is None or (declared == 1 and not binds):
+            return None
+        return int(declared) if binds or not self.is_sequential(model) else None
+
     def is_sequential(self, model: Any) -> bool:
         return isinstance(model, self.keras.Sequential)
 

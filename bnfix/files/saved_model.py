@@ -54,6 +54,8 @@ def inspect_saved_model(path: Path) -> FileReport:
     norms = [layer for layer in layers if layer.is_batch_norm]
     try:
         held = opening.checkpoint(str(path / _CHECKPOINT), [layer.tracked for layer in norms])
+    except ImportError as error:
+        raise _without_tensorflow(path, error) from error
     except Exception as error:  # whatever TensorFlow raises on a checkpoint
         raise FileError(
             f"{path.name}: its variables cannot be read: {gist(error)}. A whole SavedModel is "
@@ -74,7 +76,8 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
             f"{path.name} is a SavedModel without the configuration of its model: a program that "
             "can only be run. Build the model by the code that made it and call "
             f"model.load_weights({str(path / _CHECKPOINT)!r}); or, if you trust its author as you "
-            "trust a program's, pass allow_unsafe=True."
+            "trust a program's, pass allow_unsafe=True.",
+            advises=("allow_unsafe",),
         )
     plan = plan_for(stored, objects, allow_unsafe=False)
     try:
@@ -82,7 +85,7 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
         opening.restore(model, str(path / _CHECKPOINT))
     except Exception as error:  # whatever tf_keras raises on a configuration
         plan = replace(plan, roots=("tf_keras",))
-        raise FileError(plan.explanation({"tf_keras": error})) from error
+        raise plan.refusal({"tf_keras": error}) from error
     why = plan.uncompiled
     if stored.training and why is None:
         try:
@@ -103,6 +106,13 @@ def _opened_as_program(path: Path, objects: Mapping[str, Any]) -> Any:
         raise FileError(f"{path.name} cannot be opened: tf_keras says {gist(error)}.") from error
 
 
+def _without_tensorflow(path: Path, error: ImportError) -> FileError:
+    return FileError(
+        f"{path.name} is a SavedModel, which only TensorFlow reads, and it cannot be imported here "
+        f"({gist(error)}). The file may be whole: install tensorflow and tf-keras, and try again."
+    )
+
+
 def _root_metadata(path: Path) -> Json | None:
     """What tf_keras noted down about the model itself; None if it has written nothing there."""
     name = "keras_metadata.pb" if (path / "keras_metadata.pb").is_file() else "saved_model.pb"
@@ -114,6 +124,8 @@ def _root_metadata(path: Path) -> Json | None:
         )
     try:
         text = opening.saved_metadata(file.read_bytes(), name)
+    except ImportError as error:
+        raise _without_tensorflow(path, error) from error
     except Exception as error:  # protobuf's own error classes are no public names
         raise FileError(
             f"{path.name}: its {name} cannot be read: {gist(error)}. A whole SavedModel is "

@@ -10,6 +10,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.data.batches import Batch, batches
+from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
@@ -58,7 +59,10 @@ def diagnose(
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
     """
     adapter = adapter_of(model)
-    data = None if ds is None else list(batches(ds, batch_size=batch_size, steps=steps))
+    data = None
+    if ds is not None:
+        read = batches(ds, batch_size=batch_size, steps=steps)
+        data = list(in_batches_of(adapter.batch_size(model), read))
     return examine(adapter, model, data, verbose=verbose)
 
 
@@ -99,18 +103,24 @@ def _evidence(
     if data is None or not facts.norms:
         return None, ()
     try:
-        statistics = statistics_of(adapter, model, data, 0)
+        measured = statistics_of(adapter, model, data, 0)
     except DataError:
         raise
     except BnfixError as refusal:
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    unused = (
-        f"the labels were not used: {model.name} is not compiled, so it has no loss. "
-        "Compile it to have losses compared",
-    )
+    evidence = evidence_of(adapter, model, facts, measured.layers, data)
     has_labels = all(batch.y is not None for batch in data)
-    notes = unused if has_labels and not adapter.is_compiled(model) else ()
-    return evidence_of(adapter, model, facts, statistics, data), notes
+    why = None
+    if has_labels and not adapter.is_compiled(model):
+        why = "is not compiled, so it has no loss"
+    elif evidence.unused is not None:
+        why = f"gives no loss ({evidence.unused})"
+    if why is None:
+        return evidence, measured.notes
+    note = (
+        f"the labels were not used: {model.name} {why}. Compile it with one to have both compared"
+    )
+    return evidence, (*measured.notes, note)
 
 
 def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:

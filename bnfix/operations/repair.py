@@ -14,6 +14,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, batches, first_rows
+from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
 from bnfix.errors import DataError, UnsupportedModelError, VerificationError
 from bnfix.operations.diagnose import examine
@@ -72,7 +73,8 @@ def repair(
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
     """
     adapter = adapter_of(model)
-    data = list(batches(ds, batch_size=batch_size, steps=steps))
+    read = batches(ds, batch_size=batch_size, steps=steps)
+    data = list(in_batches_of(adapter.batch_size(model), read))
     if not data:
         raise DataError("the calibration data is empty: at least one batch is required.")
     before = check(model, first_rows(data, _CHECKED_ROWS))
