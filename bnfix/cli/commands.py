@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -96,7 +96,7 @@ def run(argv: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except BnfixError as error:
-        click.echo("\n".join([f"bnfix: {error}", *_options_for(str(error))]), err=True)
+        click.echo("\n".join([f"bnfix: {error}", *_options_for(error.advises)]), err=True)
         return REFUSED
     except Exception:
         traceback.print_exc()
@@ -108,18 +108,19 @@ def _answer(argv: Sequence[str] | None) -> int:
     return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
 
 
-#: What messages, which speak of functions, advise; and the options that stand for it here.
-_ADVICE = {
-    "custom_objects": "--custom FILE.py",
-    "allow_unsafe": "--allow-unsafe",
-    "min_count": "--min-count",
-    "guard=False": "--no-guard",
-    "memory_limit": "--memory-limit",
-    "streaming": "--method streaming",
+#: Arguments that errors, which speak of functions, advise; and the options that stand for them.
+_OPTIONS = {
+    "custom_objects": ("custom_objects", "--custom FILE.py"),
+    "allow_unsafe": ("allow_unsafe", "--allow-unsafe"),
+    "min_count": ("min_count", "--min-count"),
+    "guard": ("guard=False", "--no-guard"),
+    "memory_limit": ("memory_limit", "--memory-limit"),
+    "method": ("method", "--method streaming"),
 }
 
 
-def _options_for(message: str) -> Iterator[str]:
-    for advice, option in _ADVICE.items():
-        if advice in message:
+def _options_for(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument in _OPTIONS:
+            advice, option = _OPTIONS[argument]
             yield f"bnfix: on the command line {advice} is {option}"
