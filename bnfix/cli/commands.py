@@ -11,7 +11,15 @@ import click
 import bnfix
 from bnfix.adapters import kerases
 from bnfix.cli import INTERRUPTED
-from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training, to_group_norm
+from bnfix.cli.changing import (
+    fold,
+    freeze,
+    recalibrate,
+    repair,
+    strip_augmentation,
+    strip_training,
+    to_group_norm,
+)
 from bnfix.cli.examining import check, diagnose, inspect
 from bnfix.cli.quiet import only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
@@ -74,8 +82,8 @@ def group(context: click.Context) -> int:
 
 
 for _command in (
-    inspect, check, diagnose, repair, recalibrate, strip_training, freeze, fold, to_group_norm,
-    demo,
+    inspect, check, diagnose, repair, recalibrate, strip_training, strip_augmentation, freeze, fold,
+    to_group_norm, demo,
 ):  # fmt: skip
     group.add_command(_command)
 
