@@ -14,9 +14,10 @@ from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
-from bnfix.errors import BnfixError, DataError, UnsupportedModelError
+from bnfix.errors import DataError, UnsupportedModelError
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
+from bnfix.options import whole
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.restoring import all_or_nothing
@@ -93,7 +94,7 @@ class RecalibrateBN(_Callback):
     @all_or_nothing()
     def __init__(self, ds: Any, every: int = 1, **options: Any) -> None:
         super().__init__()
-        _check_whole("RecalibrateBN", "every", every, at_least=1)
+        whole("every", every, at_least=1)
         self.ds = ds
         self.every = every
         self.options: dict[str, Any] = {"verbose": 0, **options, "return_report": True}
@@ -151,7 +152,7 @@ class FreezeBN(_Callback):
     @all_or_nothing()
     def __init__(self, at_epoch: int, *, layers: Selection = None) -> None:
         super().__init__()
-        _check_whole("FreezeBN", "at_epoch", at_epoch, at_least=0)
+        whole("at_epoch", at_epoch, at_least=0)
         self.at_epoch = at_epoch
         self.layers = layers
 
@@ -176,13 +177,6 @@ class FreezeBN(_Callback):
         norms = dict(adapter_of(self.model).batch_norms(self.model))
         chosen = select(self.layers, norms, what="BatchNormalization")
         return [path for path in chosen if norms[path].trainable]
-
-
-def _check_whole(who: str, name: str, value: Any, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise BnfixError(
-            f"{who}: {name} must be a whole number of at least {at_least}; got {value!r}."
-        )
 
 
 def _check_readable(ds: Any, options: dict[str, Any]) -> None:

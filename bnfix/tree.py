@@ -10,30 +10,42 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
-def map_leaves(fn: Callable[..., Any], structure: Any, *others: Any) -> Any:
-    """`structure` with `fn` applied to its leaves; `others`, which are like it, go along."""
+def map_leaves(
+    fn: Callable[..., Any],
+    structure: Any,
+    *others: Any,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> Any:
+    """`structure` with `fn` applied to its leaves; `others`, which are like it, go along.
+
+    What `is_leaf` says so of is a leaf, too.
+    """
     if structure is None:
         return None
+    if is_leaf is not None and is_leaf(structure):
+        return fn(structure, *others)
     if isinstance(structure, Mapping):
         return {
-            key: map_leaves(fn, part, *(other[key] for other in others))
+            key: map_leaves(fn, part, *(other[key] for other in others), is_leaf=is_leaf)
             for key, part in structure.items()
         }
     if isinstance(structure, (list, tuple)):
-        parts = [map_leaves(fn, *row) for row in zip(structure, *others, strict=True)]
+        rows = zip(structure, *others, strict=True)
+        parts = [map_leaves(fn, *row, is_leaf=is_leaf) for row in rows]
         if isinstance(structure, list):
             return parts
         kind: Any = type(structure)
         return kind._make(parts) if is_named(structure) else tuple(parts)
     if isinstance(structure, slice):
-        return slice(*map_leaves(fn, *(_parts(each) for each in (structure, *others))))
+        parts = (_parts(each) for each in (structure, *others))
+        return slice(*map_leaves(fn, *parts, is_leaf=is_leaf))
     return fn(structure, *others)
 
 
-def leaves(structure: Any) -> Iterator[Any]:
+def leaves(structure: Any, *, is_leaf: Callable[[Any], bool] | None = None) -> Iterator[Any]:
     """The leaves of `structure` in the order in which they are written."""
     found: list[Any] = []
-    map_leaves(found.append, structure)
+    map_leaves(found.append, structure, is_leaf=is_leaf)
     return iter(found)
 
 

@@ -222,8 +222,13 @@ def test_outside_of_fit_it_does_nothing(K):
         ((iter([1]),), {}, bnfix.DataError, "can be read only once"),
         (((n for n in ()),), {}, bnfix.DataError, "generator can be read only once"),
         ((None,), {}, bnfix.DataError, "no data was given"),
-        ((np.zeros((4, 2)),), {"every": 0}, bnfix.BnfixError, "every must be .* at least 1; got 0"),
-        ((np.zeros((4, 2)),), {"steps": 0}, bnfix.DataError, "steps must be a whole number"),
+        (
+            (np.zeros((4, 2)),),
+            {"every": 0},
+            bnfix.OptionError,
+            "every must be .* 1; got 0",
+        ),
+        ((np.zeros((4, 2)),), {"steps": 0}, bnfix.OptionError, "steps must be a whole number"),
         ((np.zeros((4, 2)),), {"batchsize": 2}, TypeError, "batchsize"),
     ],
 )

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import flat_inputs
-from bnfix.data.batches import Batch
-from bnfix.data.fit import check_fits
+from bnfix.data.batches import Batch, batches, first_rows, is_whole
+from bnfix.data.fit import check_fits, spec_of
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
 from bnfix.tree import leaves, map_leaves
@@ -45,7 +43,24 @@ def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Lo
         empty = False
         yield _fitting(adapter, model, batch, specs)
     if empty:
-        raise DataError("the calibration data is empty: at least one batch is required.")
+        raise DataError("the data is empty: at least one row is required.")
+
+
+def given(adapter: Adapter, model: Any, x: Any) -> Any:
+    """Inputs on which models are compared, from `x` of any kind that `fit` takes; None stays.
+
+    Arrays of any structure are inputs here, without labels; at most the first 256 rows are used.
+
+    Raises:
+        DataError: `x` has no row, or does not fit the model.
+    """
+    if x is None:
+        return None
+    read = batches((x,) if is_whole(x) else x, batch_size=_GIVEN, steps=_GIVEN)
+    return first_rows((one.batch for one in loaded(adapter, model, read)), _GIVEN)
+
+
+_GIVEN = 256
 
 
 def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:
@@ -67,10 +82,5 @@ def _fitting(adapter: Adapter, model: Any, batch: Batch, specs: list[TensorSpec]
     else:  # a subclassed model may take any shape, but values must be finite
         flat = list(leaves(batch.x))
         names = [str(position) for position in range(len(flat))]
-        specs = [_spec_of(np.asarray(leaf)) for leaf in flat]
+        specs = [spec_of(leaf) for leaf in flat]
     return Loaded(batch, flat, check_fits(flat, names, specs, index=batch.index))
-
-
-def _spec_of(array: np.ndarray[Any, Any]) -> TensorSpec:
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return TensorSpec((None, *array.shape[1:]), dtype)

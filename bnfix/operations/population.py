@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.data.batches import Batch
+from bnfix.data.batches import Batch, length
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts
 from bnfix.numerics.moments import ChannelMoments
@@ -19,7 +19,7 @@ from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import LayerStatistics
-from bnfix.tree import leaves, map_leaves
+from bnfix.tree import map_leaves
 
 
 def statistics_of(adapter: Adapter, model: Any, data: list[Batch], verbose: int | str) -> Any:
@@ -61,7 +61,7 @@ def evidence_of(
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
     }
-    rows = sum(_rows(batch) for batch in data)
+    rows = sum(length(batch.x) for batch in data)
     return Evidence(layers, rows, Losses(stored, of_data) if has_loss else None)
 
 
@@ -70,14 +70,10 @@ def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
     total, number = 0.0, 0
     with adapter.functions_kept(model), adapter.untouched(model):
         for batch in data:
-            rows = _rows(batch)
+            rows = length(batch.x)
             total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
             number += rows
     return total / number
-
-
-def _rows(batch: Batch) -> int:
-    return next(len(leaf) for leaf in leaves(batch.x))
 
 
 def _between(

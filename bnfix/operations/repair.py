@@ -20,6 +20,7 @@ from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.freeze import freeze
 from bnfix.operations.repair_report import RepairReport, listed
 from bnfix.operations.strip_training import strip_training
+from bnfix.options import whole
 from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
@@ -68,9 +69,10 @@ def repair(
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
     """
     adapter = adapter_of(model)
+    whole("min_count", min_count, at_least=1)
     data = list(batches(ds, batch_size=batch_size, steps=steps))
     if not data:
-        raise DataError("the calibration data is empty: at least one batch is required.")
+        raise DataError("the data is empty: at least one row is required.")
     before = check(model, first_rows(data, _CHECKED_ROWS))
     diagnosis = examine(adapter, model, data)
     mending = _Mending(model, data, before, min_count, verbose)

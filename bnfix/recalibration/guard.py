@@ -74,6 +74,10 @@ class Guard:
     ) -> None:
         if mode not in MODES:
             raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
+        if metric is not None and not callable(metric):
+            raise OptionError(
+                f"metric is {metric!r}; it may be a function of the labels and the predictions."
+            )
         self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
         self.limit = limit
         self.kept: list[Loaded] = []

@@ -12,6 +12,7 @@ from bnfix.data.batches import batches
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.options import size, whole
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric, Verdict
@@ -32,7 +33,7 @@ def recalibrate(
     include_frozen: bool = True,
     min_count: int = 32,
     ddof: int = 0,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     guard: str | bool = "auto",
     metric: Metric | None = None,
     verbose: int | str = "auto",
@@ -63,8 +64,9 @@ def recalibrate(
         min_count: Fewest values per channel, summed over batches and space. With 32 the mean is
             known to 0.18 sigma and the variance to 25 %.
         ddof: 0 stores the population variance, 1 the unbiased one that fused tf_keras layers store.
-        memory_limit: Bytes that tensors on their way through the network may take; the others go
-            to files in a temporary folder. All are held in memory by default.
+        memory_limit: Bytes that tensors on their way through the network may take, a number or
+            text such as "1 GiB"; the others go to files in a temporary folder. All are held in
+            memory by default.
         guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
             loss on `ds`, and refuses to replace statistics that were never updated where it cannot
             compare; "raise" raises; False keeps the new ones whatever they do.
@@ -88,10 +90,13 @@ def recalibrate(
         In every case, KeyboardInterrupt included, nothing is changed.
     """
     adapter = adapter_of(model)
-    settings = _settings(method, ddof, memory_limit, verbose)
-    judge = Guard(adapter, model, guard, metric, limit=_share(memory_limit, method))
+    min_count = whole("min_count", min_count, at_least=1)
+    settings = _settings(method, ddof, size("memory_limit", memory_limit), verbose)
+    judge = Guard(adapter, model, guard, metric, limit=_share(settings))
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
-    stream = loaded(adapter, model, batches(ds, batch_size=batch_size, steps=steps))
+    held = settings.method == "exact" and settings.memory_limit is None
+    read = batches(ds, batch_size=batch_size, steps=steps, held=held)
+    stream = loaded(adapter, model, read)
     found = estimate(adapter, model, norms, judge.watch(stream, norms), settings)
     _check_counts(found.moments, min_count)
     rows = tuple(_row(path, norms[path], m, ddof) for path, m in found.moments.items())
@@ -123,18 +128,14 @@ def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | s
         raise OptionError(f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}.")
     if ddof not in (0, 1):
         raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
-    if memory_limit is not None and memory_limit <= 0:
-        raise OptionError(
-            f"memory_limit is {memory_limit!r}; it is a number of bytes, 2**30 for 1 GiB."
-        )
     return Settings(method, ddof, memory_limit, verbose)
 
 
-def _share(memory_limit: int | None, method: str) -> int | None:
+def _share(settings: Settings) -> int | None:
     """Bytes of inputs that the guard may keep."""
-    if memory_limit is not None:
-        return memory_limit // _GUARDS_PART
-    return _SAMPLE if method == "streaming" else None
+    if settings.memory_limit is not None:
+        return settings.memory_limit // _GUARDS_PART
+    return _SAMPLE if settings.method == "streaming" else None
 
 
 #: What part of a memory limit the guard may take for a sample of the inputs.
