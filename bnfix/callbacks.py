@@ -174,10 +174,10 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
-        if adapter_of(self.model).backend.name == "jax" and self.at_epoch > 0:
+        if adapter_of(self.model).backend.name == "jax":
             raise UnsupportedModelError(
-                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit "
-                f"for {self.at_epoch} epochs, then bnfix.freeze(model), model.compile(...) and fit "
+                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit up "
+                f"to epoch {self.at_epoch}, then bnfix.freeze(model), model.compile(...) and fit "
                 "for the rest."
             )
         if self.model.built:  # a path that does not exist is told now, not many epochs later

@@ -91,7 +91,8 @@ def functions(root: str, names: Iterable[str]) -> dict[str, Any]:
     for name in names:
         for get in (keras.metrics.get, keras.losses.get):
             with contextlib.suppress(ValueError, TypeError):
-                found[name] = get(name)
+                if (one := get(name)) is not None:
+                    found[name] = one
     return found
 
 

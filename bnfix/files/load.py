@@ -18,7 +18,7 @@ from typing import Any
 import numpy.typing as npt
 
 from bnfix.adapters import kerases, opening
-from bnfix.errors import BnfixWarning, FileError
+from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.backslashes import with_slashes
 from bnfix.files.container import WEIGHTS, Format, Stored, format_of, opened
 from bnfix.files.plan import Plan, plan_for
@@ -97,13 +97,16 @@ class _Opening:
     def _by(self, root: str) -> Any:
         """The model as `root` opens it, or None."""
         plan = self._plan
-        why = plan.uncompiled
+        if problem := kerases.problem_with(root):
+            self._failures[root] = ImportError(problem)
+            return None
+        why = plan.why_uncompiled(root)
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
                     return self._compiled(root, path)
                 except Exception as error:  # whatever a Keras raises on a file
-                    why = plan.why_uncompiled(root, error)
+                    why = gist(error)
             try:
                 model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
             except Exception as error:

@@ -64,10 +64,16 @@ class Plan:
         plain = {name: one for name, one in found.items() if isinstance(one, FunctionType)}
         return {**plain, **self.objects}
 
-    def why_uncompiled(self, root: str, error: Exception) -> str:
+    def why_uncompiled(self, root: str) -> str | None:
+        """Why `root` has to open the file without its compile state; None if it need not.
+
+        Told from the file, since not every Keras refuses a loss that it does not know.
+        """
+        if self.uncompiled is not None:
+            return self.uncompiled
         unknown = sorted(self.functions - opening.functions(root, self.functions).keys())
         if not unknown:
-            return gist(error)
+            return None
         names = ", ".join(f"{name!r}: {name}" for name in unknown)
         return f"{', '.join(unknown)} is not Keras's own, and custom_objects={{{names}}} is missing"
 
