@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
-from bnfix.errors import DataError, UnsupportedModelError
+from bnfix.errors import (
+    BnfixWarning,
+    DataError,
+    StatisticsError,
+    UnsupportedModelError,
+)
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.options import whole
@@ -122,9 +128,19 @@ class RecalibrateBN(_Callback):
             self._recalibrate()
 
     def _recalibrate(self) -> None:
-        if _fingerprint(self.model) != self._seen:
+        if _fingerprint(self.model) == self._seen:
+            return
+        try:
             _, self.report = recalibrate(self.model, self.ds, **self.options)
-            self._seen = _fingerprint(self.model)
+        except StatisticsError as refusal:
+            if self.options.get("guard") == "raise":
+                raise
+            warnings.warn(
+                f"RecalibrateBN left the statistics as they are, and training goes on: {refusal}",
+                BnfixWarning,
+                stacklevel=2,
+            )
+        self._seen = _fingerprint(self.model)
 
 
 class FreezeBN(_Callback):
@@ -158,10 +174,10 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
-        if adapter_of(self.model).backend.name == "jax" and self.at_epoch > 0:
+        if adapter_of(self.model).backend.name == "jax":
             raise UnsupportedModelError(
-                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit "
-                f"for {self.at_epoch} epochs, then bnfix.freeze(model), model.compile(...) and fit "
+                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit up "
+                f"to epoch {self.at_epoch}, then bnfix.freeze(model), model.compile(...) and fit "
                 "for the rest."
             )
         if self.model.built:  # a path that does not exist is told now, not many epochs later

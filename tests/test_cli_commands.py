@@ -15,7 +15,15 @@ from bnfix.cli.commands import group
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
-WRITING = ("repair", "recalibrate", "strip-training", "freeze", "fold", "to-group-norm")
+WRITING = (
+    "repair",
+    "recalibrate",
+    "strip-training",
+    "strip-augmentation",
+    "freeze",
+    "fold",
+    "to-group-norm",
+)
 EXAMINING = ("inspect", "check", "diagnose")
 
 

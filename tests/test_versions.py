@@ -67,6 +67,18 @@ def test_a_file_of_keras_3_without_keras_3_tells_what_to_install(installed, tmp_
         bnfix.load(tmp_path / "new.keras")
 
 
+def test_a_file_that_neither_keras_opens_tells_that_one_of_them_is_not_usable(
+    tmp_path, monkeypatch
+):
+    config = hostile.config(hostile.layer("NoSuchLayer", "odd", "bn"), last="odd")
+    hostile.plain_h5(tmp_path / "odd.h5", config)
+    monkeypatch.setattr(
+        kerases, "problem_with", lambda root: "its backend is missing" if root == "keras" else None
+    )
+    with pytest.raises(bnfix.FileError, match=r"uses NoSuchLayer.*its backend is missing"):
+        bnfix.load(tmp_path / "odd.h5")
+
+
 def test_a_file_is_looked_into_without_any_keras(installed, tmp_path):
     hostile.plain_h5(tmp_path / "old.h5")
     installed()
@@ -106,6 +118,16 @@ def test_the_demo_without_its_keras_tells_what_to_install(installed):
     installed(keras="3.8.0")
     with pytest.raises(bnfix.BnfixError, match="pip install -U tf-keras"):
         demo.run(keras="tf_keras")
+
+
+@pytest.mark.parametrize(
+    ("python", "there", "refused"),
+    [((3, 12), "2.18.0", True), ((3, 12), "2.19.0", False), ((3, 11), "2.16.0", False)],
+)
+def test_a_keras_that_cannot_be_seeded_is_told(installed, monkeypatch, python, there, refused):
+    monkeypatch.setattr(kerases.sys, "version_info", python)
+    installed(tf_keras=there)
+    assert bool(kerases.problem_with_seeds("tf_keras")) is refused
 
 
 # --- which one it is ------------------------------------------------------------------------------

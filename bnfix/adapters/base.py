@@ -14,7 +14,7 @@ from typing import Any
 
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
-from bnfix.errors import OptionError, gist
+from bnfix.errors import Incomparable, OptionError, gist
 
 
 class Adapter(Values):
@@ -27,6 +27,8 @@ class Adapter(Values):
 
     #: Whether `predict`, which passes training=False, overrules a `training=True` in a call.
     predict_overrules_training: bool
+    #: Whether a layer in training mode by default puts those that run after it there, too.
+    default_training_spreads: bool
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -180,10 +182,17 @@ class Adapter(Values):
         model.make_train_function = make_train_function
 
     def loss(self, model: Any, x: Any, y: Any, weight: Any) -> float:
-        """The compiled loss of `model` in inference mode on one batch."""
-        model.reset_metrics()
-        found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
-        return float(found["loss"])
+        """The compiled loss of `model` in inference mode on one batch.
+
+        Raises:
+            Incomparable: It has none, whatever it raises then.
+        """
+        try:
+            model.reset_metrics()
+            found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
+            return float(found["loss"])
+        except Exception as error:
+            raise Incomparable(gist(error)) from error
 
     @abstractmethod
     def stale_flags(self, model: Any) -> frozenset[int]:

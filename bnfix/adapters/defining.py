@@ -68,9 +68,10 @@ class Defining:
     def _node(self, raw: RawNode, slots: dict[int, Slot]) -> Node:
         layer, adapter = raw.layer, self.adapter
         args, kwargs = raw.args, dict(raw.kwargs)
-        training, masks = None, frozenset[str]()
+        training, by_default, masks = None, False, frozenset[str]()
         if not adapter.is_operation(layer):
             args, kwargs = _named(layer, raw)
+            by_default = _trains_by_default(layer, kwargs, adapter)
             training = _take_training(layer, kwargs, adapter)
             masks = frozenset(name for name in kwargs if _is_mask(name))
         arguments = map_leaves(
@@ -97,6 +98,8 @@ class Defining:
             outputs=outputs,
             binding=binding,
             accepts_training=adapter.accepts_training(layer),
+            trains_by_default=by_default,
+            kept_calm=training is False and adapter.default_training(layer) is True,
             masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
             masks=masks if opened is None else frozenset(),
             options=None if operator is None else operator.options,
@@ -222,3 +225,13 @@ def _take_training(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool
             return None
         return None if training is None else bool(training)
     return None
+
+
+def _trains_by_default(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool:
+    """Whether nobody has given `training`, and the layer goes by its own default, which is True."""
+    if adapter.default_training(layer) is not True:
+        return False
+    recorded, given = adapter.recorded_training(layer), kwargs.get("training")
+    if given is None:  # which was given, where Keras would have noted down the default
+        return recorded is None or "training" not in kwargs
+    return isinstance(given, PassedOn) or given is recorded

@@ -82,6 +82,7 @@ _NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 
 class Keras2(Adapter):
     predict_overrules_training = False
+    default_training_spreads = False
 
     @property
     def name(self) -> str:

@@ -67,6 +67,7 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 
 class Keras3(Adapter):
     predict_overrules_training = True
+    default_training_spreads = True
 
     @property
     def name(self) -> str:
@@ -155,6 +156,9 @@ class Keras3(Adapter):
     def draws_lots(self, layer: Any) -> bool:
         seeds = self.keras.random.SeedGenerator
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
+
+    def predict_passes_training(self, model: Any) -> bool:
+        return self.accepts_training(model)
 
     def recorded_training(self, layer: Any) -> bool | None:
         return self.default_training(layer)

@@ -94,6 +94,14 @@ def outdated(root: str) -> str | None:
     )
 
 
+def problem_with_seeds(root: str) -> str | None:
+    """One sentence on why models of `root` cannot be made after seeding it; None if they can."""
+    found = version(root)
+    if generation(root) == 3 or _numbers(found) >= (2, 19) or sys.version_info < (3, 12):
+        return None
+    return f"{root} {found} cannot be seeded on Python 3.12 or newer, {root} 2.19 can"
+
+
 def versions() -> dict[str, str]:
     """What is installed, by the name of its package, with the backend that Keras 3 runs on."""
     found = {name: version(name) for name in (*ROOTS, "tensorflow")}

@@ -91,8 +91,17 @@ def functions(root: str, names: Iterable[str]) -> dict[str, Any]:
     for name in names:
         for get in (keras.metrics.get, keras.losses.get):
             with contextlib.suppress(ValueError, TypeError):
-                found[name] = get(name)
+                if (one := get(name)) is not None:
+                    found[name] = one
     return found
+
+
+def functions_among(root: str, names: Iterable[str]) -> frozenset[str]:
+    """Those of `names` under which the Keras called `root` has a function of its own."""
+    keras = importlib.import_module(root)
+    areas = ("activations", "initializers", "regularizers", "constraints", "losses", "metrics")
+    spaces = [getattr(keras, area, None) for area in (*areas, "ops")]
+    return frozenset(name for name in names if any(hasattr(space, name) for space in spaces))
 
 
 #: Names that stand for one metric or another, as the loss asks for.

@@ -104,8 +104,13 @@ class _Rebuilding:
     def _model(self, definition: Definition) -> Any:
         old = self.reading.layers[definition.key]
         sequential = self.adapter.is_sequential(old)
-        build = self._sequential if sequential else self._functional
+        written = any(
+            (definition.key, at) in self.edit.infer for at in range(len(definition.nodes))
+        )
+        build = self._sequential if sequential and not written else self._functional
         new, said = build(definition, old)
+        if sequential and written:
+            said = f"{old.name} is now a Functional model: a Sequential cannot say training=False"
         if said:
             self.lost.append(said)
         self.made[definition.key] = self.inside[id(old)] = new
@@ -138,10 +143,10 @@ class _Rebuilding:
         inputs = [tensors[slot] for slot in definition.inputs]
         returned = {slot: self._output(definition, slot, tensors) for slot in definition.outputs}
         outputs = [returned[slot] for slot in definition.outputs]
-        pack = self.adapter.pack
-        new, said = self.adapter.new_functional(
-            old, pack(old.input, inputs), pack(old.output, outputs)
-        )
+        pack, sequential = self.adapter.pack, self.adapter.is_sequential(old)
+        # A Sequential that nobody has called has no input of its own in Keras 3.
+        taken, given = (old.inputs[0], old.outputs[0]) if sequential else (old.input, old.output)
+        new, said = self.adapter.new_functional(old, pack(taken, inputs), pack(given, outputs))
         loose = {definition.nodes[position].layer for position in definition.loose()}
         made = {id(self.reading.layers[key]): self.made[key] for key in loose}
         in_order = [made[id(child)] for child in self.adapter.children(old) if id(child) in made]
@@ -181,8 +186,9 @@ class _Rebuilding:
         )
         if at in self.edit.bypass:
             return [self.adapter.flatten(args[0] if args else kwargs)[0]]
-        if node.training is not None and at not in self.edit.untrain:
-            kwargs = {**kwargs, "training": node.training}
+        training = False if at in self.edit.infer else node.training
+        if training is not None and at not in self.edit.untrain:
+            kwargs = {**kwargs, "training": training}
         layer = self._layer(node)
         if node.layer in self.edit.replace:
             given, options = self._replaced_arguments(layer, args, kwargs)

@@ -116,6 +116,18 @@ class Structure(ABC):
     def pack(self, structure: Any, flat: list[Any]) -> Any:
         """The inverse of `flatten`, shaped like `structure`."""
 
+    def batch_size(self, model: Any) -> int | None:
+        """The one number of rows that `model` takes, as one with recurrent states does; or None.
+
+        A size of 1 is declared by many a model that takes more.
+        """
+        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
+        declared = next((shape[0] for shape in shapes if shape and shape[0]), None)
+        binds = any(getattr(layer, "stateful", False) for _, layer in self.tree(model))
+        if declared is None or (declared == 1 and not binds):
+            return None
+        return int(declared) if binds or not self.is_sequential(model) else None
+
     def is_sequential(self, model: Any) -> bool:
         return isinstance(model, self.keras.Sequential)
 
@@ -175,6 +187,16 @@ class Structure(ABC):
         """Path and layer of every BatchNormalization at any depth."""
         return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
 
+    def default_training(self, layer: Any) -> bool | None:
+        """The `training` with which the `call` of `layer` works where nobody gives it."""
+        parameter = inspect.signature(layer.call).parameters.get("training")
+        default = None if parameter is None else parameter.default
+        return default if isinstance(default, bool) else None
+
+    def predict_passes_training(self, model: Any) -> bool:
+        """Whether `predict` calls `model` with training=False, not without a word."""
+        return True
+
     def recorded_training(self, layer: Any) -> bool | None:
         """The `training` that this Keras notes down for a call in which nobody gave it."""
         return None
@@ -185,12 +207,6 @@ class Structure(ABC):
         graphs = [part for part in [model, *layers] if self.is_model(part) and self.has_graph(part)]
         called = [node.layer for part in graphs for node in self.nodes(part)]
         return list({id(layer): layer for layer in [*layers, *called]}.values())
-
-    def default_training(self, layer: Any) -> bool | None:
-        """The `training` that `layer` takes for granted where nobody gives it."""
-        parameter = inspect.signature(layer.call).parameters.get("training")
-        default = None if parameter is None else parameter.default
-        return default if isinstance(default, bool) else None
 
     def accepts_training(self, layer: Any) -> bool:
         if self.is_operation(layer):

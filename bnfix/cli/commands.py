@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import platform
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
 import bnfix
 from bnfix.adapters import kerases
 from bnfix.cli import INTERRUPTED
-from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training, to_group_norm
+from bnfix.cli.changing import (
+    fold,
+    freeze,
+    recalibrate,
+    repair,
+    strip_augmentation,
+    strip_training,
+    to_group_norm,
+)
 from bnfix.cli.examining import check, diagnose, inspect
 from bnfix.cli.quiet import only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
@@ -74,8 +82,8 @@ def group(context: click.Context) -> int:
 
 
 for _command in (
-    inspect, check, diagnose, repair, recalibrate, strip_training, freeze, fold, to_group_norm,
-    demo,
+    inspect, check, diagnose, repair, recalibrate, strip_training, strip_augmentation, freeze, fold,
+    to_group_norm, demo,
 ):  # fmt: skip
     group.add_command(_command)
 
@@ -96,7 +104,7 @@ def run(argv: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except BnfixError as error:
-        click.echo("\n".join([f"bnfix: {error}", *_options_for(str(error))]), err=True)
+        click.echo("\n".join([f"bnfix: {error}", *_options_for(error.advises)]), err=True)
         return REFUSED
     except Exception:
         traceback.print_exc()
@@ -108,18 +116,19 @@ def _answer(argv: Sequence[str] | None) -> int:
     return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
 
 
-#: What messages, which speak of functions, advise; and the options that stand for it here.
-_ADVICE = {
-    "custom_objects": "--custom FILE.py",
-    "allow_unsafe": "--allow-unsafe",
-    "min_count": "--min-count",
-    "guard=False": "--no-guard",
-    "memory_limit": "--memory-limit",
-    "streaming": "--method streaming",
+#: Arguments that errors, which speak of functions, advise; and the options that stand for them.
+_OPTIONS = {
+    "custom_objects": ("custom_objects", "--custom FILE.py"),
+    "allow_unsafe": ("allow_unsafe", "--allow-unsafe"),
+    "min_count": ("min_count", "--min-count"),
+    "guard": ("guard=False", "--no-guard"),
+    "memory_limit": ("memory_limit", "--memory-limit"),
+    "method": ("method", "--method streaming"),
 }
 
 
-def _options_for(message: str) -> Iterator[str]:
-    for advice, option in _ADVICE.items():
-        if advice in message:
+def _options_for(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument in _OPTIONS:
+            advice, option = _OPTIONS[argument]
             yield f"bnfix: on the command line {advice} is {option}"

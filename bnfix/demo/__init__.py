@@ -37,7 +37,7 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
         BnfixError: scikit-learn, matplotlib or the Keras is not installed.
     """
     check_extra()
-    if problem := kerases.problem_with(keras):
+    if problem := kerases.problem_with(keras) or kerases.problem_with_seeds(keras):
         raise BnfixError(f"the demo cannot run on {keras}. {problem}.")
     x, y = digits(seed)
     training, test = slice(None, _TRAINING_IMAGES), slice(_TRAINING_IMAGES, None)

@@ -18,8 +18,9 @@ from typing import Any
 import numpy.typing as npt
 
 from bnfix.adapters import kerases, opening
-from bnfix.errors import BnfixWarning, FileError
-from bnfix.files.container import Format, Stored, format_of, opened
+from bnfix.errors import BnfixWarning, FileError, gist
+from bnfix.files.backslashes import with_slashes
+from bnfix.files.container import WEIGHTS, Format, Stored, format_of, opened
 from bnfix.files.plan import Plan, plan_for
 from bnfix.files.survey import survey
 from bnfix.restoring import all_or_nothing
@@ -69,7 +70,13 @@ def load(
                 "its weights in HDF5."
             )
         survey(stored.weights)
-    return _Opening(where, form, plan).result()
+        windows = form is Format.KERAS and stored.weights.has_backslashes
+    if not windows:
+        return _Opening(where, form, plan).result()
+    with tempfile.TemporaryDirectory(prefix="bnfix-") as folder:
+        copied = Path(folder) / f"model{form.suffix}"
+        with_slashes(where, copied, WEIGHTS)
+        return _Opening(copied, form, plan).result()
 
 
 class _Opening:
@@ -85,20 +92,21 @@ class _Opening:
             if model is not None:
                 self._plan.log(root)
                 return model
-        raise FileError(self._plan.explanation(self._failures)) from next(
-            iter(self._failures.values())
-        )
+        raise self._plan.refusal(self._failures) from next(iter(self._failures.values()))
 
     def _by(self, root: str) -> Any:
         """The model as `root` opens it, or None."""
         plan = self._plan
-        why = plan.uncompiled
+        if problem := kerases.problem_with(root):
+            self._failures[root] = ImportError(problem)
+            return None
+        why = plan.why_uncompiled(root)
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
                     return self._compiled(root, path)
                 except Exception as error:  # whatever a Keras raises on a file
-                    why = plan.why_uncompiled(root, error)
+                    why = gist(error)
             try:
                 model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
             except Exception as error:

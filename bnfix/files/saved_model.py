@@ -56,6 +56,8 @@ def inspect_saved_model(path: Path) -> FileReport:
     norms = [layer for layer in layers if layer.is_batch_norm]
     try:
         held = opening.checkpoint(str(path / _CHECKPOINT), [layer.tracked for layer in norms])
+    except ImportError as error:
+        raise _without_tensorflow(path, error) from error
     except Exception as error:  # whatever TensorFlow raises on a checkpoint
         raise FileError(
             f"{path.name}: its variables cannot be read: {gist(error)}. A whole SavedModel is "
@@ -76,7 +78,8 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
             f"{path.name} is a SavedModel without the configuration of its model: a program that "
             "can only be run. Build the model by the code that made it and call "
             f"model.load_weights({str(path / _CHECKPOINT)!r}); or, if you trust its author as you "
-            "trust a program's, pass allow_unsafe=True."
+            "trust a program's, pass allow_unsafe=True.",
+            advises=("allow_unsafe",),
         )
     plan = plan_for(stored, objects, allow_unsafe=False)
     try:
@@ -84,7 +87,7 @@ def load_saved_model(path: Path, objects: Mapping[str, Any], *, allow_unsafe: bo
         opening.restore(model, str(path / _CHECKPOINT))
     except Exception as error:  # whatever Keras 2 raises on a configuration
         plan = replace(plan, roots=(_root(),))
-        raise FileError(plan.explanation({_root(): error})) from error
+        raise plan.refusal({_root(): error}) from error
     why = plan.uncompiled
     if stored.training and why is None:
         try:
@@ -110,6 +113,13 @@ def _root() -> str:
     return str(kerases.root_of(2))
 
 
+def _without_tensorflow(path: Path, error: ImportError) -> FileError:
+    return FileError(
+        f"{path.name} is a SavedModel, which only TensorFlow reads, and it cannot be imported here "
+        f"({gist(error)}). The file may be whole: install tensorflow and tf-keras, and try again."
+    )
+
+
 def _root_metadata(path: Path) -> Json | None:
     """What Keras 2 noted down about the model itself; None if it has written nothing there."""
     name = "keras_metadata.pb" if (path / "keras_metadata.pb").is_file() else "saved_model.pb"
@@ -121,6 +131,8 @@ def _root_metadata(path: Path) -> Json | None:
         )
     try:
         text = opening.saved_metadata(_root(), file.read_bytes(), name)
+    except ImportError as error:
+        raise _without_tensorflow(path, error) from error
     except Exception as error:  # protobuf's own error classes are no public names
         raise FileError(
             f"{path.name}: its {name} cannot be read: {gist(error)}. A whole SavedModel is "

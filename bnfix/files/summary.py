@@ -25,15 +25,46 @@ def report_on(
         batch_norms=norms,
         unsafe=tuple(dangers),
         needs=tuple(missing),
-        notes=tuple(_notes(stored, norms)),
+        notes=tuple(_notes(stored, layers, norms)),
     )
 
 
-def _notes(stored: Stored, norms: tuple[NormRecord, ...]) -> Iterator[str]:
+def _in_training_by_default(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> list[str]:
+    """Layers whose own default is training=True, in front of BatchNormalizations of Keras 3.
+
+    Keras notes that down at their calls, but for those in a Sequential, which are known by name.
+    """
+    if stored.major != 3 or not norms:
+        return []
+    plain = [layer for layer in layers if layer.is_plain and not layer.is_batch_norm]
+    return [
+        layer.path
+        for layer in plain
+        if layer.kind in ("Resizing", "CenterCrop") or layer.kind.startswith("Random")
+        if False not in layer.calls
+    ]
+
+
+def _and_more(paths: list[str]) -> str:
+    return f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
+
+
+def _notes(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> Iterator[str]:
     if stored.model is None:
         yield (
             "it holds weights alone: build the model by the code that made it and call "
             "model.load_weights(path)"
+        )
+    if by_default := _in_training_by_default(stored, layers, norms):
+        yield (
+            f"{by_default[0]}{_and_more(by_default)} in training mode by default: model(x), "
+            "tf.function and the exported model normalize by the batch in every BatchNormalization "
+            "behind; predict is right, and so is model(x, training=False), or "
+            "bnfix.strip_augmentation(model)"
         )
     if stored.major == 1:
         yield "Keras 1 wrote it; no Keras of today opens its configuration"

@@ -82,9 +82,12 @@ def _without_training(definitions: Definitions, nodes: frozenset[NodeKey]) -> De
 
 
 def baked(reading: Reading) -> frozenset[NodeKey]:
-    """The calls into which a `training=` is written."""
-    written = reading.definitions.written()
-    return frozenset(key for key, _, node in written if node.training is not None)
+    """The calls into which a `training=` is written, but for one that only keeps a layer calm."""
+    return frozenset(
+        key
+        for key, _, node in reading.definitions.written()
+        if node.training is not None and not node.kept_calm
+    )
 
 
 @dataclass(frozen=True)
