@@ -15,9 +15,15 @@ from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
-from bnfix.errors import BnfixError, BnfixWarning, DataError, StatisticsError
+from bnfix.errors import (
+    BnfixWarning,
+    DataError,
+    StatisticsError,
+    UnsupportedModelError,
+)
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
+from bnfix.options import whole
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.restoring import all_or_nothing
@@ -94,7 +100,7 @@ class RecalibrateBN(_Callback):
     @all_or_nothing()
     def __init__(self, ds: Any, every: int = 1, **options: Any) -> None:
         super().__init__()
-        _check_whole("RecalibrateBN", "every", every, at_least=1)
+        whole("every", every, at_least=1)
         self.ds = ds
         self.every = every
         self.options: dict[str, Any] = {"verbose": 0, **options, "return_report": True}
@@ -153,17 +159,27 @@ class FreezeBN(_Callback):
     Args:
         at_epoch: From 0; 0 freezes before the first step.
         layers: As for `freeze`: paths or a function of a path; all by default.
+
+    Raises:
+        UnsupportedModelError: Keras 3 runs on JAX, whose optimizers train the weights that they
+            were built for.
     """
 
     @all_or_nothing()
     def __init__(self, at_epoch: int, *, layers: Selection = None) -> None:
         super().__init__()
-        _check_whole("FreezeBN", "at_epoch", at_epoch, at_least=0)
+        whole("at_epoch", at_epoch, at_least=0)
         self.at_epoch = at_epoch
         self.layers = layers
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
+        if adapter_of(self.model).backend.name == "jax":
+            raise UnsupportedModelError(
+                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit up "
+                f"to epoch {self.at_epoch}, then bnfix.freeze(model), model.compile(...) and fit "
+                "for the rest."
+            )
         if self.model.built:  # a path that does not exist is told now, not many epochs later
             self._trained()
 
@@ -177,13 +193,6 @@ class FreezeBN(_Callback):
         norms = dict(adapter_of(self.model).batch_norms(self.model))
         chosen = select(self.layers, norms, what="BatchNormalization")
         return [path for path in chosen if norms[path].trainable]
-
-
-def _check_whole(who: str, name: str, value: Any, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise BnfixError(
-            f"{who}: {name} must be a whole number of at least {at_least}; got {value!r}."
-        )
 
 
 def _check_readable(ds: Any, options: dict[str, Any]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
-from bnfix.report import Rendered
+from bnfix.report import Rendered, Word
 
 #: How a fix begins that is a sentence, not code.
 NO_CALL = "no call mends it: "
 
 
-class Verb(StrEnum):
+class Verb(Word):
     """What there is to do."""
 
     STRIP_TRAINING = "strip_training"

@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 import html
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+
+
+class Word(str, Enum):
+    """A word of a fixed few, equal to and printed as its text: Python 3.11's `StrEnum`."""
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 class Rendered:

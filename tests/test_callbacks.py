@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix import callbacks
 from bnfix.adapters.choose import adapter_of
 from bnfix.callbacks import FreezeBN, RecalibrateBN, _Callback
 
@@ -220,8 +222,13 @@ def test_outside_of_fit_it_does_nothing(K):
         ((iter([1]),), {}, bnfix.DataError, "can be read only once"),
         (((n for n in ()),), {}, bnfix.DataError, "generator can be read only once"),
         ((None,), {}, bnfix.DataError, "no data was given"),
-        ((np.zeros((4, 2)),), {"every": 0}, bnfix.BnfixError, "every must be .* at least 1; got 0"),
-        ((np.zeros((4, 2)),), {"steps": 0}, bnfix.DataError, "steps must be a whole number"),
+        (
+            (np.zeros((4, 2)),),
+            {"every": 0},
+            bnfix.OptionError,
+            "every must be .* 1; got 0",
+        ),
+        ((np.zeros((4, 2)),), {"steps": 0}, bnfix.OptionError, "steps must be a whole number"),
         ((np.zeros((4, 2)),), {"batchsize": 2}, TypeError, "batchsize"),
     ],
 )
@@ -312,3 +319,10 @@ def test_a_callback_of_ours_has_every_hook_that_keras_has(K):
     assert theirs <= set(dir(_Callback))
     asked = {name for name in dir(K.callbacks.Callback) if name.startswith("_implements")}
     assert asked <= set(dir(_Callback))
+
+
+def test_on_jax_a_running_fit_cannot_freeze_and_is_told_what_to_do_before_it_begins(monkeypatch):
+    backend = types.SimpleNamespace(name="jax")
+    monkeypatch.setattr(callbacks, "adapter_of", lambda _: types.SimpleNamespace(backend=backend))
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"fit up to epoch 3, then bnfix\.freeze"):
+        FreezeBN(3).on_train_begin()

@@ -13,9 +13,9 @@ import bnfix
 from bnfix.adapters import weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
-from bnfix.data.structure import map_arrays
 from bnfix.recalibration import lockstep
 from bnfix.recalibration.lockstep import LockstepEngine
+from bnfix.tree import map_leaves
 
 EXACT = 1e-4  # of a standard deviation, in float32
 IMAGE = (8, 8, 3)
@@ -42,7 +42,7 @@ def measured(model, x, *, batch_size=5, engine=LockstepEngine, norms=None, **opt
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
     advance = options.pop("advance", lambda: None)
     found = engine(adapter, model, norms, ddof=0, **{"patience": 30, **options})
-    fed = [map_arrays(adapter.fed, b.x) for b in batches(x, batch_size=batch_size)]
+    fed = [map_leaves(adapter.fed, b.x) for b in batches(x, batch_size=batch_size)]
     before, threads, calls = ref.weights_of(model), threading.enumerate(), own_calls(adapter, model)
     try:
         with adapter.preserved(model):
@@ -86,7 +86,7 @@ def model_of(K, call, x, **layers):
 
     K.utils.set_random_seed(0)
     model = Model()
-    model(map_arrays(lambda array: array[:2], x))
+    model(map_leaves(lambda array: array[:2], x))
     zoo.randomise_batch_norms(model, 0)
     return model
 

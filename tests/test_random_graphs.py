@@ -257,13 +257,14 @@ def inputs_for(model):
     return taken.astype("float32")
 
 
-def assert_folding_is_exact(model, seen=None):
+def assert_folding_is_exact(model, seen=None, *, compiled=True):
     x = inputs_for(model)
     wanted, calls = outputs(model, x), len(bnfix.graph_of(model))
     folded, report = bnfix.fold(model, return_report=True)
     close = closeness(model, x, wanted)
     ref.assert_close(outputs(folded, x), wanted, close)
-    ref.assert_close(predicted(folded, x), wanted, close)
+    if compiled:
+        ref.assert_close(predicted(folded, x), wanted, close)
     ref.assert_close(outputs(model, x), wanted, 0.0)
     assert len(bnfix.graph_of(model)) == calls
     assert all(outcome.detail for outcome in report.outcomes)
@@ -348,7 +349,7 @@ def test_random_graphs_catch_a_wrong_fold(name, monkeypatch):
     @settings(max_examples=EXAMPLES, phases=UNSHRUNK, report_multiple_bugs=False)
     @given(st.data())
     def law(data):
-        assert_folding_is_exact(random_model(data.draw))
+        assert_folding_is_exact(random_model(data.draw), compiled=False)
 
     with pytest.raises(AssertionError):
         law()

@@ -406,7 +406,7 @@ def test_too_few_values_are_refused_and_the_layer_named(K):
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"steps": 0}, {"batch_size": 2.5}])
 def test_sizes_that_make_no_sense_are_refused(options):
     model = small_resnet(zoo.keras_module("keras3"))
-    refused(model, images(), bnfix.DataError, next(iter(options)), **options)
+    refused(model, images(), bnfix.OptionError, next(iter(options)), **options)
 
 
 def test_an_overflow_inside_the_model_is_refused_and_the_layer_named(K):
@@ -465,6 +465,7 @@ def test_data_that_breaks_off_leaves_statistics_as_they_were(K):
 
     model = small_resnet(K)
     before = ref.weights_of(model)
-    with pytest.raises(Fails):
+    with pytest.raises(bnfix.DataError, match="batch 1 cannot be read: Fails: disk") as refusal:
         bnfix.recalibrate(model, breaks_off())
+    assert isinstance(refusal.value.__cause__, Fails)
     ref.assert_same_weights(model, before)

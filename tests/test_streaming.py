@@ -7,8 +7,8 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
-from bnfix.data.structure import map_arrays
 from bnfix.recalibration.streaming import StreamingEngine
+from bnfix.tree import map_leaves
 
 IMAGE = (8, 8, 3)
 
@@ -19,7 +19,7 @@ def streamed(model, x, batch_size, *, norms=None):
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
     engine = StreamingEngine(adapter, model, norms, ddof=0)
     rows = range(0, len(next(iter(ref.leaves(x)))), batch_size)
-    fed = (map_arrays(adapter.fed, ref.rows_of(x, slice(i, i + batch_size))) for i in rows)
+    fed = (map_leaves(adapter.fed, ref.rows_of(x, slice(i, i + batch_size))) for i in rows)
     before = ref.weights_of(model)
     try:
         with adapter.preserved(model):

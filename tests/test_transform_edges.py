@@ -8,9 +8,9 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix import tree
 from bnfix.adapters import rebuilding, weights
 from bnfix.adapters.base import Adapter
-from bnfix.data import structure
 from bnfix.graph.graph import _Unfolding
 from bnfix.passes import group_norm as group_pass
 
@@ -95,7 +95,7 @@ def test_named_inputs_taken_for_inputs_with_labels_would_be_seen(K, monkeypatch)
     monkeypatch.setattr(batches, "is_named", lambda item: False)
     with pytest.raises(bnfix.BnfixError):
         test_named_inputs_are_inputs_and_not_inputs_with_labels(K)
-    monkeypatch.setattr(structure, "is_named", lambda item: False)
+    monkeypatch.setattr(tree, "is_named", lambda item: False)
     with pytest.raises((bnfix.BnfixError, TypeError)):
         test_no_foreign_error_reaches_the_user(K, of_named_inputs)
 

@@ -20,7 +20,11 @@ from bnfix.errors import Incomparable, OptionError, gist
 class Adapter(Values):
     """One Keras, seen from the rest of bnfix."""
 
-    name: str
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a user calls this Keras."""
+
     #: Whether `predict`, which passes training=False, overrules a `training=True` in a call.
     predict_overrules_training: bool
     #: Whether a layer in training mode by default puts those that run after it there, too.

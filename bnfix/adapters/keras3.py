@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import backends, operators
+from bnfix.adapters import operators
+from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -65,9 +66,12 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 
 
 class Keras3(Adapter):
-    name = "Keras 3"
     predict_overrules_training = True
     default_training_spreads = True
+
+    @property
+    def name(self) -> str:
+        return "Keras 3"
 
     # --- what a model is made of -------------------------------------------------------------
 
@@ -138,10 +142,6 @@ class Keras3(Adapter):
 
     # --- values ------------------------------------------------------------------------------
 
-    @property
-    def run_errors(self) -> tuple[type[Exception], ...]:
-        return (ValueError, TypeError, RuntimeError, *backends.errors(self.keras.backend.backend()))
-
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
         return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
@@ -178,35 +178,24 @@ class Keras3(Adapter):
         apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
         return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        return backends.uncompiled(self.keras.backend.backend())
-
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         # Layers made within a call take the policy from the thread; floatx is that of all threads.
         policy = self.keras.config.dtype_policy()
 
         def enter() -> AbstractContextManager[None]:
             self.keras.config.set_dtype_policy(policy)
-            return backends.inference_thread(self.keras.backend.backend())
+            return self.backend.inference_thread()
 
         return enter
 
-    def is_traced(self, value: Any) -> bool:
-        return backends.is_traced(self.keras.backend.backend(), value)
-
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {
-            "predict": backends.predict(model),
-            "call": model,
-        }
-        return {**points, **backends.traced(self.keras.backend.backend(), model)}
-
     @property
-    def backend(self) -> str:
-        return str(self.keras.backend.backend())
+    def backend(self) -> Backend:
+        return backend_of(self.keras.backend.backend())
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model, verbose=False)
+        # Since Keras 3.6 it says what it has written, and not on stdout alone.
+        takes = inspect.signature(model.export).parameters
+        return self.backend.exported(model, **({"verbose": False} if "verbose" in takes else {}))
 
     # --- layers ------------------------------------------------------------------------------
 

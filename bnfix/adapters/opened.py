@@ -12,7 +12,7 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.tracing import Traced, Untraceable, trace, trace_model
 from bnfix.errors import OptionError, UnsupportedModelError
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.tree import leaves, map_leaves
 
 #: What may be asked for: to open nothing, what holds a BatchNormalization, or all that can be.
 MODES = ("never", "auto", "all")

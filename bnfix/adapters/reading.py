@@ -18,9 +18,9 @@ from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError, UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
-from bnfix.graph.structure import leaves, map_leaves
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
+from bnfix.tree import leaves, map_leaves
 
 
 class Reading:

@@ -21,7 +21,7 @@ from bnfix.errors import UnsupportedModelError
 from bnfix.graph.closing import closed
 from bnfix.graph.definition import Definition, LayerKey, Node, Slot
 from bnfix.graph.edit import Edit
-from bnfix.graph.structure import map_leaves
+from bnfix.tree import map_leaves
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from bnfix.adapters.base import Adapter
 from bnfix.errors import BnfixError, gist
 from bnfix.graph.definition import TensorSpec
-from bnfix.graph.structure import leaves, map_leaves
+from bnfix.tree import leaves, map_leaves
 
 
 class Untraceable(BnfixError):

@@ -25,8 +25,8 @@ from bnfix.breadth_first.schedule import Schedule, Stage
 from bnfix.breadth_first.sizing import AT_ONCE
 from bnfix.graph.definition import TensorSpec
 from bnfix.graph.graph import Call, Value
-from bnfix.graph.structure import map_leaves
 from bnfix.numerics.tolerance import width
+from bnfix.tree import map_leaves
 
 #: A tensor and the mask that travels with it; masks are lost at the border of compiled code.
 _Masked = tuple[Any, Any]

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import flat_inputs
-from bnfix.data.batches import Batch
-from bnfix.data.fit import check_fits
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.data.batches import Batch, batches, first_rows, is_whole
+from bnfix.data.fit import check_fits, spec_of
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
+from bnfix.tree import leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,31 @@ def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Lo
         empty = False
         yield _fitting(adapter, model, batch, specs)
     if empty:
-        raise DataError("the calibration data is empty: at least one batch is required.")
+        raise DataError("the data is empty: at least one row is required.")
+
+
+def given(adapter: Adapter, model: Any, x: Any) -> Any:
+    """Inputs on which models are compared, from `x` of any kind that `fit` takes; None stays.
+
+    Arrays of any structure are inputs here, without labels; at most the first 256 rows are used.
+
+    Raises:
+        DataError: `x` has no row, or does not fit the model.
+    """
+    if x is None:
+        return None
+    read = batches((x,) if is_whole(x) else x, batch_size=_GIVEN, steps=_GIVEN)
+    return first_rows((one.batch for one in loaded(adapter, model, read)), _GIVEN)
+
+
+_GIVEN = 256
 
 
 def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:
     """The batch as tensors in the structure in which `model` is called."""
     inputs = list(getattr(model, "inputs", None) or [])
     if not inputs:
-        return map_arrays(adapter.fed, one.batch.x)
+        return map_leaves(adapter.fed, one.batch.x)
     specs = (adapter.tensor_spec(tensor) for tensor in inputs)
     tensors = [
         None if leaf is None else adapter.to_tensor(leaf, spec)
@@ -65,12 +80,7 @@ def _fitting(adapter: Adapter, model: Any, batch: Batch, specs: list[TensorSpec]
     if specs:
         flat, names = flat_inputs(adapter, model, batch.x), adapter.input_names(model)
     else:  # a subclassed model may take any shape, but values must be finite
-        flat = [leaf for leaf in leaves(batch.x) if leaf is not None]
+        flat = list(leaves(batch.x))
         names = [str(position) for position in range(len(flat))]
-        specs = [_spec_of(np.asarray(leaf)) for leaf in flat]
+        specs = [spec_of(leaf) for leaf in flat]
     return Loaded(batch, flat, check_fits(flat, names, specs, index=batch.index))
-
-
-def _spec_of(array: np.ndarray[Any, Any]) -> TensorSpec:
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return TensorSpec((None, *array.shape[1:]), dtype)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Self
+from bnfix.report import Word
 
 
-class Cause(StrEnum):
+class Cause(Word):
     """What is wrong at inference, in the order in which it is told.
 
     What makes rows depend on each other comes first, by the order in which the layers run.
@@ -24,7 +23,7 @@ class Cause(StrEnum):
 
     def __new__(
         cls, name: str, rank: int, in_training: bool = False, is_fault: bool = True
-    ) -> Self:
+    ) -> Cause:
         cause = str.__new__(cls, name)
         cause._value_ = name
         cause.rank, cause.in_training, cause.is_fault = rank, in_training, is_fault

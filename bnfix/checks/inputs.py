@@ -11,10 +11,11 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import flat_inputs
 from bnfix.checks.probes import Probes
 from bnfix.data.batches import batches, first_rows
-from bnfix.data.fit import check_fits
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.data.fit import check_fits, spec_of
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
+from bnfix.options import whole
+from bnfix.tree import leaves, map_leaves
 
 
 def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
@@ -24,15 +25,14 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
 
     Raises:
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
+        OptionError: `rows` is not a whole number of at least 2.
     """
-    if rows < 2:
-        raise DataError(f"check compares rows of one batch: rows must be at least 2; got {rows}.")
+    rows = whole("rows", rows, at_least=2)
     specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
     number = _checked(adapter, model, taken, specs)
-    taken = map_arrays(np.asarray, taken)
     fixed = _binding(adapter, model, _cycled(min(number, rows), taken), declared)
     taken = _cycled(fixed or min(number, rows), taken)
     alone = None if fixed else _cycled(1, taken)
@@ -54,20 +54,15 @@ def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) 
             flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0
         )
     else:  # any shape and dtype may do, but values must be finite
-        held = [np.asarray(leaf) for leaf in leaves(taken) if leaf is not None]
+        held = list(leaves(taken))
         names = [str(position) for position in range(len(held))]
-        number = check_fits(held, names, [_spec_of(array) for array in held], index=0)
+        number = check_fits(held, names, [spec_of(array) for array in held], index=0)
     if number < 2:
         raise DataError(
             "check needs at least two rows to tell whether they influence each other; got "
             f"{number}."
         )
     return number
-
-
-def _spec_of(array: Any) -> TensorSpec:
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return TensorSpec((None, *array.shape[1:]), dtype)
 
 
 def _binding(adapter: Adapter, model: Any, taken: Any, declared: int | None) -> int | None:
@@ -82,14 +77,14 @@ def _binding(adapter: Adapter, model: Any, taken: Any, declared: int | None) -> 
         return declared
     try:
         with adapter.untouched(model):
-            adapter.infer(model, map_arrays(adapter.fed, taken))
+            adapter.infer(model, map_leaves(adapter.fed, taken))
     except adapter.run_errors:
         return declared
     return None
 
 
 def _cycled(rows: int, structure: Any) -> Any:
-    return map_arrays(partial(_repeated, rows), structure)
+    return map_leaves(partial(_repeated, rows), structure)
 
 
 def _repeated(rows: int, array: Any) -> Any:
@@ -102,7 +97,6 @@ def _notes(probes: Probes, fixed: int | None) -> list[str]:
     notes: list[str] = []
     if fixed:
         notes.append(f"the model takes batches of {fixed} only, so row 0 was not tried alone")
-    arrays = [leaf for leaf in leaves(probes.x) if leaf is not None]
-    if all(np.array_equal(array, _repeated(len(array), array[:1])) for array in arrays):
+    if all(np.array_equal(leaf, _repeated(len(leaf), leaf[:1])) for leaf in leaves(probes.x)):
         notes.append("all rows of x are equal, so a dependence between them cannot be seen")
     return notes

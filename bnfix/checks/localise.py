@@ -20,9 +20,9 @@ from bnfix.adapters.watching import Event, Rows, watched
 from bnfix.checks.gaps import gap
 from bnfix.checks.probes import Probes
 from bnfix.checks.report import Gap
-from bnfix.data.structure import map_arrays
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import rounding
+from bnfix.tree import map_leaves
 
 #: Times the tolerance; a layer that is handed rounding errors may amplify them, but not as much.
 _MUCH = 100.0
@@ -49,7 +49,7 @@ class Trace:
 
     def _run(self, x: Any, *, whole: bool = False) -> list[Event]:
         with watched(self.adapter, self.model, self.probes.rows, whole=whole) as events:
-            fed = map_arrays(self.adapter.fed, x)
+            fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             self.model(fed, **options)
         return events

@@ -20,9 +20,9 @@ from bnfix.checks.gaps import Arrays, gap, gaps
 from bnfix.checks.memory import Memory
 from bnfix.checks.probes import Probes
 from bnfix.checks.report import Gap, Measurement, worst
-from bnfix.data.structure import map_arrays
 from bnfix.errors import BnfixError, ModelError, gist
 from bnfix.numerics.tolerance import UNIT, rounding
+from bnfix.tree import map_leaves
 
 EntryPoints = Mapping[str, Callable[[Any], Any]]
 
@@ -205,7 +205,7 @@ class EntryPoint:
 
     def run(self, x: Any) -> Arrays:
         try:
-            outputs = self.call(map_arrays(self.adapter.fed, x))
+            outputs = self.call(map_leaves(self.adapter.fed, x))
             flat = self.adapter.flatten(outputs)
             self.labels = self.labels or self.adapter.output_labels(self.model, outputs)
             return [np.asarray(self.adapter.to_numpy(leaf)) for leaf in flat]

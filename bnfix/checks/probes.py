@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.data.structure import map_arrays
+from bnfix.tree import map_leaves
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Probes:
     @property
     def replaced(self) -> Any:
         """Row 0 with copies of itself as neighbours, the like of which no statistic survives."""
-        return map_arrays(lambda array: np.repeat(array[:1], self.rows, axis=0), self.x)
+        return map_leaves(lambda array: np.repeat(array[:1], self.rows, axis=0), self.x)
 
     @property
     def turned(self) -> Probes:
@@ -35,8 +35,8 @@ class Probes:
 
         What depends on a maximum over the batch does not show at the row that holds it.
         """
-        alone = None if self.alone is None else map_arrays(lambda array: array[-1:], self.x)
-        return Probes(map_arrays(lambda a: np.roll(a, 1, axis=0), self.x), self.rows, alone)
+        alone = None if self.alone is None else map_leaves(lambda array: array[-1:], self.x)
+        return Probes(map_leaves(lambda a: np.roll(a, 1, axis=0), self.x), self.rows, alone)
 
     @property
     def shorter(self) -> Probes:
@@ -47,4 +47,4 @@ class Probes:
         """The first `rows` rows; all where the model takes one batch size only."""
         if self.alone is None or rows >= self.rows:
             return self
-        return Probes(map_arrays(lambda array: array[:rows], self.x), rows, self.alone)
+        return Probes(map_leaves(lambda array: array[:rows], self.x), rows, self.alone)

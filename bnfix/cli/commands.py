@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
 import bnfix
+from bnfix.adapters import kerases
 from bnfix.cli import INTERRUPTED
 from bnfix.cli.changing import (
     fold,
@@ -19,7 +21,7 @@ from bnfix.cli.changing import (
     to_group_norm,
 )
 from bnfix.cli.examining import check, diagnose, inspect
-from bnfix.cli.quiet import only_our_warnings
+from bnfix.cli.quiet import only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError
 from bnfix.restoring import all_or_nothing
@@ -38,6 +40,17 @@ Exit status:
 """
 
 
+def _tell_versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """What a report of a bug has to say first; Keras is imported to learn its backend."""
+    if not asked:
+        return
+    with quiet_tensorflow():
+        found = kerases.versions()
+    told = {"bnfix": bnfix.__version__, **found, "python": platform.python_version()}
+    click.echo("\n".join(f"{name} {version}" for name, version in told.items()))
+    context.exit()
+
+
 class _AsListed(click.Group):
     """Commands in the order in which one comes to need them, not in that of the alphabet."""
 
@@ -53,7 +66,14 @@ class _AsListed(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(bnfix.__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_versions,
+    help="Show the versions of bnfix, Keras, its backend and TensorFlow, and exit.",
+)
 @click.pass_context
 def group(context: click.Context) -> int:
     if context.invoked_subcommand is None:
@@ -74,9 +94,11 @@ def run(argv: Sequence[str] | None) -> int:
         with only_our_warnings():
             return _answer(argv)
     except click.Abort as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
+        # What Click has caught; before 8.1.4 it does not call it the cause.
+        caught = error.__context__
+        if isinstance(caught, KeyboardInterrupt):
             return INTERRUPTED
-        traceback.print_exception(error.__cause__ or error)  # Click takes EOFError for Ctrl-D
+        traceback.print_exception(caught or error)  # Click takes EOFError for Ctrl-D
         return FAILED
     except click.ClickException as error:
         error.show()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,8 @@ from bnfix.cli.data import Data, factor, image_size
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
 from bnfix.data.images import INTERPOLATIONS, LABEL_MODES
+from bnfix.errors import OptionError
+from bnfix.options import size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -153,15 +154,10 @@ as_json = click.option(
 
 def bytes_of(text: str) -> int:
     """A number of bytes, from `500MB`, `2GiB` or `1e9`."""
-    found = re.fullmatch(r"([\d.e]+)\s*(?:([kMGT])(i?)B)?", text)
     try:
-        number = float(found[1]) if found else 0.0
-    except ValueError:
-        number = 0.0
-    if not found or not 1 <= number < float("inf"):
-        raise click.BadParameter(f"{text!r} is no size such as 500MB or 2GiB.")
-    step = 1024 if found[3] else 1000
-    return int(number * step ** (" kMGT".index(found[2]) if found[2] else 0))
+        return size("it", text) or 0
+    except OptionError as refusal:
+        raise click.BadParameter(str(refusal)) from None
 
 
 memory_limit = click.option(

@@ -56,6 +56,12 @@ def check_fits(
     return rows
 
 
+def spec_of(array: Any) -> TensorSpec:
+    """What `array`, a leaf of a batch, would be declared as by a model that takes it."""
+    is_text = isinstance(array, np.ndarray) and array.dtype.kind in "OSU"
+    return TensorSpec((None, *_shape(array)[1:]), "string" if is_text else _dtype(array))
+
+
 def _shape(array: Any) -> tuple[int, ...]:
     shape = getattr(array, "shape", None)
     return np.shape(array) if shape is None else tuple(shape)
@@ -84,18 +90,15 @@ def _shown(shape: tuple[int | None, ...]) -> str:
 
 def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
     wanted = f"the model takes {spec.dtype}"
-    is_text = (
-        dtype == "string" or dtype == "object" or dtype.startswith(("str", "bytes", "<U", "|S"))
-    )
-    if is_text != (spec.dtype == "string"):
+    values = np.asarray(getattr(array, "flat_values", array))  # of a ragged tensor
+    is_text = values.dtype.kind in "OSU"
+    is_number = values.dtype.kind in "biuf" or "float" in dtype
+    if is_text != (spec.dtype == "string") or not (is_text or is_number):
         raise DataError(f"{where}: got dtype {dtype}; {wanted}. Convert the data.")
-    if is_text:
-        return
-    if "complex" in dtype:
-        raise DataError(f"{where}: got dtype {dtype}; {wanted}. Split it.")
+    if values.dtype.kind == "O" and not all(isinstance(word, (str, bytes)) for word in values.flat):
+        raise DataError(f"{where}: not all of it is text; {wanted}. Convert the data.")
     if "float" not in dtype:
         return
-    values = np.asarray(array)
     if values.dtype.kind != "f":  # bfloat16 has no finiteness test of its own
         values = values.astype(np.float32)
     finite = np.isfinite(values)

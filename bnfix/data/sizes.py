@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.data.batches import Batch
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.data.batches import Batch, length
 from bnfix.errors import DataError
+from bnfix.tree import map_leaves
 
 
 def in_batches_of(size: int | None, stream: Iterable[Batch]) -> Iterator[Batch]:
@@ -27,30 +27,26 @@ def in_batches_of(size: int | None, stream: Iterable[Batch]) -> Iterator[Batch]:
     index = 0
     for batch in stream:
         held = batch if held is None else _joined(held, batch)
-        while _rows(held) >= size:
+        while length(held.x) >= size:
             yield _cut(held, slice(0, size), index)
             held = _cut(held, slice(size, None), index)
             index += 1
     if held is not None and not index:
         raise DataError(
-            f"the data has {_rows(held)} rows, and the model takes batches of {size} rows, neither "
+            f"the data has {length(held.x)} rows, and the model takes batches of {size}, neither "
             "more nor less. Pass more rows."
         )
 
 
-def _rows(batch: Batch) -> int:
-    return next((len(leaf) for leaf in leaves(batch.x) if leaf is not None), 0)
-
-
 def _joined(one: Batch, other: Batch) -> Batch:
-    if not _rows(one):
+    if not length(one.x):
         return other
 
     def both(a: Any, b: Any) -> Any:
         return np.concatenate([np.asarray(a), np.asarray(b)])
 
     def part(a: Any, b: Any) -> Any:
-        return None if a is None else map_arrays(both, a, b)
+        return None if a is None else map_leaves(both, a, b)
 
     return Batch(
         one.index, part(one.x, other.x), part(one.y, other.y), part(one.weight, other.weight)
@@ -59,6 +55,6 @@ def _joined(one: Batch, other: Batch) -> Batch:
 
 def _cut(batch: Batch, rows: slice, index: int) -> Batch:
     def part(value: Any) -> Any:
-        return None if value is None else map_arrays(lambda leaf: leaf[rows], value)
+        return None if value is None else map_leaves(lambda leaf: leaf[rows], value)
 
     return Batch(index, part(batch.x), part(batch.y), part(batch.weight))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Self
+from bnfix.report import Word
 
 
-class Cause(StrEnum):
+class Cause(Word):
     """What may be wrong with a BatchNormalization, in the order in which it is told.
 
     What stands in the way of everything else comes first; among equals the order is that of paths.
@@ -19,7 +18,7 @@ class Cause(StrEnum):
     spoils: bool
     decided_by: frozenset[str]
 
-    def __new__(cls, name: str, spoils: bool = True, decided_by: str = "") -> Self:
+    def __new__(cls, name: str, spoils: bool = True, decided_by: str = "") -> Cause:
         cause = str.__new__(cls, name)
         cause._value_ = name
         cause.spoils, cause.decided_by = spoils, frozenset(decided_by.split())

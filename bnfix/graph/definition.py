@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnfix.graph.structure import leaves
+from bnfix.tree import leaves
 
 #: Identifies a layer (or nested model, or operation) within one reading of a model.
 LayerKey = int

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Graph, Value
-from bnfix.graph.structure import map_leaves
+from bnfix.tree import map_leaves
 
 
 def paired(graph: Graph, replacements: Mapping[LayerKey, LayerKey]) -> Graph:

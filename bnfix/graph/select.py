@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bnfix.errors import BnfixError
+from bnfix.errors import BnfixError, OptionError
 
 Selection = str | Iterable[str] | Callable[[str], bool] | None
 
@@ -26,6 +26,8 @@ def select(selection: Selection, paths: Iterable[str], *, what: str) -> set[str]
         return set(known)
     if callable(selection):
         return {path for path in known if selection(path)}
+    if not hasattr(selection, "__iter__"):
+        raise OptionError(f"layers: {selection!r} is no path, no paths and no function of a path.")
     wanted = [selection] if isinstance(selection, str) else list(selection)
     found: set[str] = set()
     for prefix in wanted:

@@ -11,7 +11,7 @@ look at the batch size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,14 @@ import numpy as np
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.data.batches import batches, first_rows
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.breadth_first.failing import telling
+from bnfix.breadth_first.loading import loaded
+from bnfix.data.batches import batches, first_rows, length
 from bnfix.errors import DataError, ModelError, UnsupportedModelError, gist
 from bnfix.operations.samples import samples
+from bnfix.options import whole
 from bnfix.restoring import all_or_nothing
+from bnfix.tree import map_leaves
 
 #: Rows tried at each position; two kernels may round one row alike by chance, but not as many.
 _ROWS_TRIED = 8
@@ -64,27 +67,24 @@ class BatchInvariant:
         adapter = adapter_of(self.model)
         parts: list[list[Any]] = []
         structure: Any = None
-        for piece in self._pieces(x, steps):
+        for piece in self._pieces(adapter, x, steps):
             structure, flat = _run(adapter, self.model, self._placed(piece))
-            used = list(self.positions[: _length(piece)])
+            used = list(self.positions[: length(piece)])
             parts.append([leaf[used] for leaf in flat])
-        if not parts:
-            raise DataError("x is empty: at least one row is required.")
-        joined = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
-        return adapter.pack(structure, joined)
+        return adapter.pack(structure, [_joined(pieces) for pieces in zip(*parts, strict=True)])
 
-    def _pieces(self, x: Any, steps: int | None) -> Iterator[Any]:
+    def _pieces(self, adapter: Adapter, x: Any, steps: int | None) -> Iterator[Any]:
         """`x` in pieces of at most as many rows as there are positions."""
         size = len(self.positions)
-        for batch in batches(x, batch_size=size, steps=steps):
-            held = map_arrays(np.asarray, batch.x)
-            for start in range(0, _length(held), size):
-                yield _rows(held, range(start, min(start + size, _length(held))))
+        stream = batches(x, batch_size=size, steps=steps, held=False)
+        for one in loaded(adapter, self.model, stream):
+            for start in range(0, one.rows, size):
+                yield _rows(one.batch.x, range(start, min(start + size, one.rows)))
 
     def _placed(self, piece: Any) -> Any:
         """A batch with the rows of `piece` at the positions, copies of the first elsewhere."""
         order = [0] * self.batch_size
-        for row, position in zip(range(_length(piece)), self.positions, strict=False):
+        for row, position in zip(range(length(piece)), self.positions, strict=False):
             order[position] = row
         return _rows(piece, order)
 
@@ -109,12 +109,11 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
     Raises:
         UnsupportedModelError: `model` is not a Keras model, carries states from call to call,
             takes another batch size only, or has no inputs to make some for and `x` is not given.
-        DataError: `batch_size` is not a whole number of at least 1.
+        OptionError: `batch_size` is not a whole number of at least 1.
         ModelError: The model cannot be run.
     """
     adapter = adapter_of(model)
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
-        raise DataError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+    batch_size = whole("batch_size", batch_size, at_least=1)
     _refuse_states(adapter, model)
     fixed = _fixed_size(adapter, model)
     if fixed is not None and fixed != batch_size:
@@ -123,8 +122,8 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
             f"batch_size={fixed}."
         )
     with adapter.untouched(model):
-        positions = _positions(adapter, model, int(batch_size), x)
-    return BatchInvariant(model, int(batch_size), positions)
+        positions = _positions(adapter, model, batch_size, x)
+    return BatchInvariant(model, batch_size, positions)
 
 
 def _refuse_states(adapter: Adapter, model: Any) -> None:
@@ -170,9 +169,9 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
     """`number` rows on which the model runs."""
     if x is not None:
         taken = first_rows(batches(x, batch_size=number, steps=number), number)
-        if taken is None or not _length(taken):
+        if taken is None or not length(taken):
             raise DataError("x is empty: at least one row is required.")
-        return _rows(taken, [row % _length(taken) for row in range(number)])
+        return _rows(taken, [row % length(taken) for row in range(number)])
     specs = [adapter.tensor_spec(tensor) for tensor in getattr(model, "inputs", None) or []]
     if not specs:
         raise UnsupportedModelError(
@@ -185,7 +184,7 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
         inputs = adapter.pack(adapter.input_structure(model), flat)
         try:
             _run(adapter, model, _rows(inputs, range(batch_size)))
-        except adapter.run_errors as failure:
+        except ModelError as failure:
             error = failure
             continue
         return inputs
@@ -200,13 +199,21 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
 
 def _run(adapter: Adapter, model: Any, x: Any) -> tuple[Any, list[Any]]:
     """The outputs for one batch, in the model's structure and flat."""
-    outputs = model.predict_on_batch(map_arrays(adapter.fed, x))
+    with telling(model.name, "a batch"):
+        outputs = model.predict_on_batch(map_leaves(adapter.fed, x))
     return outputs, [np.asarray(leaf) for leaf in adapter.flatten(outputs)]
 
 
+def _joined(pieces: Sequence[Any]) -> Any:
+    """The rows of all `pieces`."""
+    shapes = sorted({piece.shape[1:] for piece in pieces})
+    if len(shapes) > 1:
+        raise DataError(
+            f"rows of different sizes were answered by rows of shapes {shapes}, which do not go "
+            "into one array. Pass one batch at a time."
+        )
+    return np.concatenate(pieces)
+
+
 def _rows(structure: Any, order: Any) -> Any:
-    return map_arrays(lambda array: array[list(order)], structure)
-
-
-def _length(structure: Any) -> int:
-    return next((len(leaf) for leaf in leaves(structure) if leaf is not None), 0)
+    return map_leaves(lambda array: array[list(order)], structure)

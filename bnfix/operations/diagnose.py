@@ -76,7 +76,7 @@ def examine(
             "an input shape. Call it once on a batch, or give it an Input."
         )
     if data is not None and not data:
-        raise DataError("the data is empty: at least one batch is required.")
+        raise DataError("the data is empty: at least one row is required.")
     facts = facts_of(adapter, model)
     evidence, notes = _evidence(adapter, model, facts, data)
     known = static_symptoms(facts)

@@ -9,6 +9,7 @@ from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.loading import given
 from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.operations.verify import MiscompiledError, verify
 from bnfix.passes import fold as fold_pass
@@ -59,6 +60,7 @@ def fold(
             `predict` or in compiled code. No model is returned.
     """
     adapter = adapter_of(model)
+    x = given(adapter, model, x)
     reading = read(adapter, model, "fold", x=x, open=open)
     try:
         made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=False)

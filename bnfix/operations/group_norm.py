@@ -22,6 +22,7 @@ from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit
 from bnfix.operations.meant import HIDDEN, Meant, meant
 from bnfix.operations.verify import verify_compiled, verify_on_single_rows
+from bnfix.options import size
 from bnfix.passes import group_norm as group_pass
 from bnfix.passes.group_norm import Site
 from bnfix.restoring import all_or_nothing
@@ -41,7 +42,7 @@ def to_group_norm(
     where: Selection = None,
     batch_size: int = 32,
     steps: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     open: str = "auto",
     verbose: int | str = "auto",
     return_report: bool = False,
@@ -90,7 +91,7 @@ def to_group_norm(
             one on single rows where it should not be. No model is returned.
         OptionError: `groups` is none of what it may be.
     """
-    groups = group_pass.checked(groups)
+    groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
     reading = read(adapter, model, "to_group_norm", open=open)
     norms = meant(reading, where)
@@ -99,10 +100,9 @@ def to_group_norm(
     fits: dict[LayerKey, Fit] = {}
     rows = 0
     if sites and ds is not None:
-        stream = loaded(
-            adapter, reading.functional, batches(ds, batch_size=batch_size, steps=steps)
-        )
-        fits, ran = fit(reading, sites, stream, memory_limit=memory_limit, verbose=verbose)
+        held = batches(ds, batch_size=batch_size, steps=steps, held=limit is None)
+        stream = loaded(adapter, reading.functional, held)
+        fits, ran = fit(reading, sites, stream, memory_limit=limit, verbose=verbose)
         rows = ran.rows
     layers = tuple(_row(norm, sites, objections, fits) for norm in norms)
     notes = () if norms else ("the model has no BatchNormalization",)

@@ -8,6 +8,7 @@ from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
 from bnfix.operations.verify import verify
 from bnfix.report import Outcome, Report
@@ -38,6 +39,7 @@ def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
         VerificationError: The new model computes something else. It is not returned.
     """
     adapter = adapter_of(model)
+    x = given(adapter, model, x)
     reading = read(adapter, model, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:

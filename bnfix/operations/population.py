@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.data.batches import Batch
-from bnfix.data.structure import leaves, map_arrays
+from bnfix.data.batches import Batch, length
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts
 from bnfix.errors import Incomparable
@@ -21,6 +20,7 @@ from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
+from bnfix.tree import map_leaves
 
 
 def statistics_of(
@@ -69,7 +69,7 @@ def evidence_of(
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
     }
-    rows = sum(_rows(batch) for batch in data)
+    rows = sum(length(batch.x) for batch in data)
     return Evidence(layers, rows, losses, unused)
 
 
@@ -78,14 +78,10 @@ def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
     total, number = 0.0, 0
     with adapter.functions_kept(model), adapter.untouched(model):
         for batch in data:
-            rows = _rows(batch)
+            rows = length(batch.x)
             total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
             number += rows
     return total / number
-
-
-def _rows(batch: Batch) -> int:
-    return next(len(leaf) for leaf in leaves(batch.x) if leaf is not None)
 
 
 def _between(
@@ -104,7 +100,7 @@ def _between(
             )
 
         with arrivals(adapter, norms, arrive):
-            adapter.infer(model, map_arrays(adapter.fed, batch.x))
+            adapter.infer(model, map_leaves(adapter.fed, batch.x))
     return {
         path: _share([moments for (of, _), moments in pooled.items() if of == path])
         for path in dict.fromkeys(of for of, _ in pooled)

@@ -16,7 +16,7 @@ from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey
 from bnfix.graph.edit import Edit, Plain, Replacement
 from bnfix.graph.graph import Value, unfold
-from bnfix.graph.structure import map_leaves
+from bnfix.tree import map_leaves
 
 Outputs = list[Any]
 
@@ -114,9 +114,10 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
     ours = {key: new for key, new in affine.items() if key not in edit.replace}
     changed = replace(edit, untrain=edit.untrain | calm, replace={**ours, **edit.replace})
     try:
-        old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
-        new = rebuild(reading, changed, dtype="float64").model
-        answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
+        with adapter.backend.float64():
+            old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
+            new = rebuild(reading, changed, dtype="float64").model
+            answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
     except (UnsupportedModelError, *adapter.run_errors):
         return None
     return Twins(*answers, adapter.coarsest_dtype(old))

@@ -23,6 +23,7 @@ from bnfix.operations.freeze import freeze
 from bnfix.operations.repair_report import RepairReport
 from bnfix.operations.strip_augmentation import strip_augmentation
 from bnfix.operations.strip_training import strip_training
+from bnfix.options import whole
 from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
@@ -73,10 +74,11 @@ def repair(
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
     """
     adapter = adapter_of(model)
+    whole("min_count", min_count, at_least=1)
     read = batches(ds, batch_size=batch_size, steps=steps)
     data = list(in_batches_of(adapter.batch_size(model), read))
     if not data:
-        raise DataError("the calibration data is empty: at least one batch is required.")
+        raise DataError("the data is empty: at least one row is required.")
     before = check(model, first_rows(data, _CHECKED_ROWS))
     diagnosis = examine(adapter, model, data)
     mending = _Mending(model, data, before, min_count, verbose)

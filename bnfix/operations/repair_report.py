@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from bnfix.checks.check import CheckReport
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
 from bnfix.recalibration.statistics import RecalibrationReport
-from bnfix.report import Rendered, Report
+from bnfix.report import Rendered, Report, Word
 
 
-class RepairOutcome(StrEnum):
+class RepairOutcome(Word):
     """What came of a repair."""
 
     NOTHING_TO_DO = "nothing to do"

@@ -9,6 +9,7 @@ from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection
 from bnfix.operations.agreement import Agreement
@@ -59,6 +60,7 @@ def strip_training(
         SelectionError: `layers` names a path with nothing baked. Nothing is changed then.
     """
     adapter = adapter_of(model)
+    x = given(adapter, model, x)
     reading = read(adapter, model, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:

@@ -7,6 +7,7 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
+from bnfix.breadth_first.loading import given
 from bnfix.graph.graph import Graph
 from bnfix.restoring import all_or_nothing
 
@@ -28,4 +29,5 @@ def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
     Raises:
         UnsupportedModelError: `model` is not built, or its code cannot be had as a graph.
     """
-    return read(adapter_of(model), model, "graph_of", x=x, open=open).graph
+    adapter = adapter_of(model)
+    return read(adapter, model, "graph_of", x=given(adapter, model, x), open=open).graph

@@ -17,9 +17,9 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
-from bnfix.data.structure import map_arrays
 from bnfix.errors import DataError, Incomparable, OptionError, StatisticsError, gist
 from bnfix.recalibration.verdict import Sample
+from bnfix.tree import map_leaves
 
 MODES = ("auto", "raise", False)
 
@@ -52,6 +52,10 @@ class Guard:
     ) -> None:
         if mode not in MODES:
             raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
+        if metric is not None and not callable(metric):
+            raise OptionError(
+                f"metric is {metric!r}; it may be a function of the labels and the predictions."
+            )
         self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
         self.limit = limit
         self.kept: list[Loaded] = []
@@ -133,7 +137,7 @@ class Guard:
             return [self._by_loss(one, predictions, slice(0, one.rows))]
 
     def _by_metric(self, metric: Metric, one: Loaded, predictions: Any) -> list[tuple[float, int]]:
-        shown = map_arrays(self.adapter.to_numpy, predictions)
+        shown = map_leaves(self.adapter.to_numpy, predictions)
         found = np.asarray(metric(one.batch.y, shown), np.float64)
         if found.shape[:1] == (one.rows,) and one.rows > 1:
             by_row = found.reshape(one.rows, -1).mean(axis=1)
@@ -142,10 +146,10 @@ class Guard:
 
     def _by_loss(self, one: Loaded, predictions: Any, group: slice) -> tuple[float, int]:
         def cut(part: Any) -> Any:
-            return map_arrays(lambda leaf: leaf[group], part)
+            return map_leaves(lambda leaf: leaf[group], part)
 
         batch = one.batch
-        y, weight = (map_arrays(self.adapter.fed, cut(part)) for part in (batch.y, batch.weight))
+        y, weight = (map_leaves(self.adapter.fed, cut(part)) for part in (batch.y, batch.weight))
         try:
             x, shown = cut(batch.x), cut(predictions)
             loss = self.model.compute_loss(x=x, y=y, y_pred=shown, sample_weight=weight)

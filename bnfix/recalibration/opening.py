@@ -12,12 +12,11 @@ import numpy as np
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading, flat_inputs, readable
 from bnfix.breadth_first.loading import Loaded, as_inputs
-from bnfix.data.structure import map_arrays
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
 from bnfix.graph.graph import Value
-from bnfix.graph.structure import map_leaves
 from bnfix.numerics.tolerance import rounding
+from bnfix.tree import map_leaves
 
 
 def opened(
@@ -78,8 +77,8 @@ def _agrees(reading: Reading, first: Loaded) -> bool:
     if any(call.training for call in reading.graph):
         return True
     adapter, model = reading.adapter, reading.model
-    x = map_arrays(lambda leaf: leaf[:_ROWS], first.batch.x)
-    flat = map_arrays(lambda leaf: leaf[:_ROWS], first.flat)
+    x = map_leaves(lambda leaf: leaf[:_ROWS], first.batch.x)
+    flat = map_leaves(lambda leaf: leaf[:_ROWS], first.flat)
     one = replace(first, batch=replace(first.batch, x=x), flat=flat)
     try:
         with adapter.preserved(model):

@@ -13,6 +13,7 @@ from bnfix.data.sizes import in_batches_of
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.options import size, whole
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
 from bnfix.recalibration.guard import Guard, Metric
@@ -35,7 +36,7 @@ def recalibrate(
     include_frozen: bool = True,
     min_count: int = 32,
     ddof: int = 0,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     guard: str | bool = "auto",
     metric: Metric | None = None,
     verbose: int | str = "auto",
@@ -67,8 +68,9 @@ def recalibrate(
         min_count: Fewest values per channel, summed over batches and space. With 32 the mean is
             known to 0.18 sigma and the variance to 25 %.
         ddof: 0 stores the population variance, 1 the unbiased one that fused tf_keras layers store.
-        memory_limit: Bytes that tensors on their way through the network may take; the others go
-            to files in a temporary folder. All are held in memory by default.
+        memory_limit: Bytes that tensors on their way through the network may take, a number or
+            text such as "1 GiB"; the others go to files in a temporary folder. All are held in
+            memory by default.
         guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
             loss on `ds` by more than chance, rows taken in pairs, and refuses to replace statistics
             that were never updated where it cannot compare; "raise" raises; False keeps the new
@@ -93,10 +95,12 @@ def recalibrate(
         In every case, KeyboardInterrupt included, nothing is changed.
     """
     adapter = adapter_of(model)
-    settings = _settings(method, ddof, memory_limit, verbose)
-    judge = Guard(adapter, model, guard, metric, limit=_share(memory_limit, method))
+    min_count = whole("min_count", min_count, at_least=1)
+    settings = _settings(method, ddof, size("memory_limit", memory_limit), verbose)
+    judge = Guard(adapter, model, guard, metric, limit=_share(settings))
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
-    read = batches(ds, batch_size=batch_size, steps=steps)
+    held = settings.method == "exact" and settings.memory_limit is None
+    read = batches(ds, batch_size=batch_size, steps=steps, held=held)
     stream = loaded(adapter, model, in_batches_of(adapter.batch_size(model), read))
     outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
     passing = judge.watch(outlying.over(stream), norms)
@@ -134,10 +138,6 @@ def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | s
         raise OptionError(f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}.")
     if ddof not in (0, 1):
         raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
-    if memory_limit is not None and memory_limit <= 0:
-        raise OptionError(
-            f"memory_limit is {memory_limit!r}; it is a number of bytes, 2**30 for 1 GiB."
-        )
     return Settings(method, ddof, memory_limit, verbose)
 
 
@@ -147,11 +147,11 @@ def _uncompared(model: Any, reason: str | None) -> tuple[str, ...]:
     return (f"losses were not compared, since {model.name} gives none ({reason}); metric= does",)
 
 
-def _share(memory_limit: int | None, method: str) -> int | None:
+def _share(settings: Settings) -> int | None:
     """Bytes of inputs that the guard may keep."""
-    if memory_limit is not None:
-        return memory_limit // _GUARDS_PART
-    return _SAMPLE if method == "streaming" else None
+    if settings.memory_limit is not None:
+        return settings.memory_limit // _GUARDS_PART
+    return _SAMPLE if settings.method == "streaming" else None
 
 
 #: What part of a memory limit the guard may take for a sample of the inputs.

@@ -79,7 +79,7 @@ class StreamingEngine:
                 self.batches += 1
                 advance()
         if not self.batches:
-            raise DataError("the calibration data is empty: at least one batch is required.")
+            raise DataError("the data is empty: at least one row is required.")
         skipped = unreached(self.norms, self.moments, batches=self.batches)
         check_counts(self.moments, ddof=self.ddof)
         self.notes = (*self._expected_bias(rows / self.batches), *skipped)
