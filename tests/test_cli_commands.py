@@ -106,6 +106,7 @@ def test_the_command_writes_what_the_function_returns(here):
             m, x(), groups=2, verbose=0
         ),
         "fold --lower": lambda m: bnfix.fold(m, lower=True),
+        "fold --merge --open never": lambda m: bnfix.fold(m, merge=True, open="never"),
     }
     for words, operation in operations.items():
         name, _, rest = words.partition(" ")

@@ -149,6 +149,9 @@ class Keras2(Adapter):
             found["index"] = _index(found["index"])
         return translation, found
 
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any:
+        return tf.reshape(tensor, shape)
+
     def draws_lots(self, layer: Any) -> bool:
         bases = {cls.__name__ for cls in type(layer).__mro__}
         return self.is_own(layer) and "BaseRandomLayer" in bases

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -123,6 +123,35 @@ class Keras3(Adapter):
         given.apply_defaults()
         found = {**vars(raw.layer), **given.arguments}
         return translation, {name: found.get(theirs) for name, theirs in names.items()}
+
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any:
+        return self.keras.ops.reshape(tensor, shape)
+
+    def infer_specs(self, layers: Iterable[Any]) -> None:
+        for layer in layers:
+            if not self.is_own(layer):
+                inferred = self.keras.Operation.compute_output_spec.__get__(layer)
+                vars(layer)["compute_output_spec"] = _either(layer.compute_output_spec, inferred)
+
+    def without_sizes(self, model: Any) -> Any | None:
+        if not self._untold_in(model):
+            return model
+        # Anew, since what follows takes its shapes from what such a function makes.
+        made = self.keras.models.clone_model(
+            model, clone_function=lambda layer: layer, call_function=self._called_without_sizes
+        )
+        return None if self._untold_in(made) else made
+
+    def _untold_in(self, model: Any) -> bool:
+        bare = (node.layer for node in self.nodes(model) if self.is_operation(node.layer))
+        return any(_untold(operation) is not None for operation in bare)
+
+    def _called_without_sizes(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = None if self.is_layer(operation) else _untold(operation)
+        if wanted is None or "newshape" not in vars(operation) or None in wanted[1:]:
+            return operation(*args, **kwargs)
+        row = self.keras.layers.Reshape(wanted[1:], dtype=args[0].dtype)
+        return row(*args, **kwargs)
 
     def draws_lots(self, layer: Any) -> bool:
         seeds = self.keras.random.SeedGenerator
@@ -242,6 +271,27 @@ class Keras3(Adapter):
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
+
+
+def _untold(operation: Any) -> tuple[int | None, ...] | None:
+    """The sizes that a bare function was told, if one is None, as a placeholder's batch is."""
+    given = vars(operation)
+    wanted = given.get("newshape", given.get("shape"))
+    if not isinstance(wanted, (list, tuple)):
+        return None
+    return tuple(wanted) if None in wanted else None
+
+
+def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """What `first` returns; of `second` where code of whoever made it raises."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return first(*args, **kwargs)
+        except Exception:
+            return second(*args, **kwargs)
+
+    return call
 
 
 def _specs(shapes: Any, dtype: str) -> Any:

@@ -61,6 +61,23 @@ class Structure(ABC):
         None where no layer does the like.
         """
 
+    @abstractmethod
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any: ...
+
+    def infer_specs(self, layers: Iterable[Any]) -> None:
+        """Where what `layers` say that they make fails, let that be found by running their code.
+
+        An attribute of each says so afterwards.
+        """
+        return
+
+    def without_sizes(self, model: Any) -> Any | None:
+        """`model`, recorded from code, without the size of a batch that it was told as None.
+
+        None where a function in it needs that size.
+        """
+        return model
+
     def is_called(self, layer: Any) -> bool:
         """Whether `layer` has been called on a placeholder tensor, so that it has a place."""
         return bool(layer._inbound_nodes)  # neither Keras has a public name for it

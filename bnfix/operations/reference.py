@@ -10,7 +10,8 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import Reading, flat_inputs
+from bnfix.adapters.defining import flat_inputs
+from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey
