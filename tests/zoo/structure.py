@@ -107,7 +107,6 @@ def _without_scale(rows: int, rng: np.random.Generator) -> Any:
     "custom",
     "multi_io",
     only=KERAS3,
-    since={"keras3": "3.8"},
     sample=_without_scale,
 )
 def optional_input_left_out(K: ModuleType) -> Any:
