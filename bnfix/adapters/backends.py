@@ -186,6 +186,12 @@ def predict(model: Any) -> Callable[[Any], Any]:
     return run
 
 
+def replicas(model: Any) -> int:
+    """Of TensorFlow's distribution strategy, under which both Kerases may have made `model`."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return int(getattr(strategy, "num_replicas_in_sync", 1))
+
+
 def traced(backend: str, model: Any) -> Mapping[str, Callable[[Any], Any]]:
     """The compiled call that serving code uses, where the backend has one."""
     if backend != "tensorflow":

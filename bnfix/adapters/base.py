@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
-from bnfix.errors import OptionError, gist
+from bnfix.errors import ModelError, OptionError, gist
 
 
 class Adapter(Values):
@@ -177,9 +178,18 @@ class Adapter(Values):
 
     def loss(self, model: Any, x: Any, y: Any, weight: Any) -> float:
         """The compiled loss of `model` in inference mode on one batch."""
-        model.reset_metrics()
-        found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
-        return float(found["loss"])
+        with _telling_of_loss(model):
+            model.reset_metrics()
+            found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
+            return float(found["loss"])
+
+    def loss_of(self, model: Any, x: Any, y: Any, predictions: Any, weight: Any) -> float:
+        """The compiled loss of what `model` has predicted for a batch."""
+        if self.replicas(model) > 1:  # they add up losses in a step of their own only
+            return self.loss(model, x, y, weight)
+        with _telling_of_loss(model):
+            loss = model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
+            return float("nan") if loss is None else float(self.to_numpy(loss))
 
     @abstractmethod
     def stale_flags(self, model: Any) -> frozenset[int]:
@@ -188,6 +198,17 @@ class Adapter(Values):
     @abstractmethod
     def forget_functions(self, model: Any) -> None:
         """Drop compiled train, test and predict functions, which remember old flags."""
+
+
+@contextmanager
+def _telling_of_loss(model: Any) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a Keras, or a loss of the user's own, raises on labels
+        raise ModelError(
+            f"the loss of {model.name} cannot be computed on the data: {gist(error)}. Pass labels "
+            "as to fit, or leave them out."
+        ) from error
 
 
 def _signature(variable: Any) -> tuple[str, tuple[int, ...]]:

@@ -104,6 +104,10 @@ class Values(Structure):
 
         return undo
 
+    def replicas(self, model: Any) -> int:
+        """Number of parts into which `predict` and the like split each batch of `model`."""
+        return backends.replicas(model)
+
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
         return np.asarray(variable.numpy())  # both Kerases copy here

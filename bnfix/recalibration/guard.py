@@ -18,7 +18,8 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
-from bnfix.errors import DataError, OptionError, StatisticsError
+from bnfix.data.batches import Batch
+from bnfix.errors import DataError, OptionError, StatisticsError, gist
 from bnfix.report import Rendered
 from bnfix.tree import map_leaves
 
@@ -138,10 +139,9 @@ class Guard:
         predictions = self._predicted(as_inputs(self.adapter, self.model, one))
         if self.metric is not None:
             shown = map_leaves(self.adapter.to_numpy, predictions)
-            return float(np.mean(np.asarray(self.metric(batch.y, shown), np.float64)))
+            return _measured(self.metric, batch, shown)
         y, weight = (map_leaves(self.adapter.fed, part) for part in (batch.y, batch.weight))
-        loss = self.model.compute_loss(x=batch.x, y=y, y_pred=predictions, sample_weight=weight)
-        return float("nan") if loss is None else float(self.adapter.to_numpy(loss))
+        return self.adapter.loss_of(self.model, batch.x, y, predictions, weight)
 
     def _predicted(self, inputs: Any) -> Any:
         if self._predict is None:
@@ -149,6 +149,16 @@ class Guard:
             pays = len(self.kept) >= TRACING_PAYS_FROM and self.adapter.has_graph(self.model)
             self._predict = self.adapter.compiled(predict, any_rows=False) if pays else predict
         return self._predict(inputs)
+
+
+def _measured(metric: Metric, batch: Batch, predictions: Any) -> float:
+    try:
+        return float(np.mean(np.asarray(metric(batch.y, predictions), np.float64)))
+    except Exception as error:  # it is the user's own
+        raise OptionError(
+            f"metric failed on the labels and predictions of batch {batch.index}: {gist(error)}. "
+            "It has to give a number, or one a row."
+        ) from error
 
 
 def _never_updated(norms: dict[str, Any]) -> bool:
