@@ -1,3 +1,4 @@
+# ruff: noqa: T201
 """Run by `test_replicas.py`: two replicas have to be set up before TensorFlow does anything."""
 
 import sys

@@ -210,6 +210,11 @@ class Values(Structure):
         """
         return backends.compiled(self.backend, fn, any_rows=any_rows)
 
+    @property
+    def assigns_in_compiled_code(self) -> bool:
+        """Whether compiled code may write to variables, and does so in the order of the code."""
+        return self.backend == "tensorflow"
+
     def view(self, tensor: Any) -> Any:
         """The values of a tensor, in its own dtype and memory where that is possible."""
         return backends.view(self.backend, tensor)
