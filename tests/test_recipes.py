@@ -13,7 +13,9 @@ PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text("utf-8")
 def blocks(dialect):
     """Title and code of each recipe that `dialect` has."""
     title = ""
-    for part in re.findall(r"^## .+$|(?:^<!-- .+ -->\n)?^```python\n.*?^```$", PAGE, re.M | re.S):
+    for part in re.findall(
+        r"^## [^\n]+$|(?:^<!-- [^\n]+ -->\n)?^```python\n.*?^```$", PAGE, re.M | re.S
+    ):
         if part.startswith("## "):
             title = part[3:]
         elif dialect == "keras3" or "<!-- Keras 3 -->" not in part:

@@ -192,6 +192,17 @@ def replicas(model: Any) -> int:
     return int(getattr(strategy, "num_replicas_in_sync", 1))
 
 
+def is_distributed(model: Any) -> bool:
+    """Whether `model` was made under a distribution strategy, be it for one replica."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if strategy is None:
+        return False
+    import tensorflow as tf
+
+    with strategy.scope():
+        return bool(tf.distribute.has_strategy())
+
+
 def traced(backend: str, model: Any) -> Mapping[str, Callable[[Any], Any]]:
     """The compiled call that serving code uses, where the backend has one."""
     if backend != "tensorflow":

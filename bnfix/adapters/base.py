@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from bnfix.adapters import backends
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
 from bnfix.errors import ModelError, OptionError, gist
@@ -185,7 +186,7 @@ class Adapter(Values):
 
     def loss_of(self, model: Any, x: Any, y: Any, predictions: Any, weight: Any) -> float:
         """The compiled loss of what `model` has predicted for a batch."""
-        if self.replicas(model) > 1:  # they add up losses in a step of their own only
+        if backends.is_distributed(model):  # losses are added up within a step of its own only
             return self.loss(model, x, y, weight)
         with _telling_of_loss(model):
             loss = model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
