@@ -83,6 +83,9 @@ def odd_images(folder):
         "one.png": (Image.fromarray(pixels(3, 1, 1)), {}),
         "tall.png": (Image.fromarray(pixels(4, 300, 3)), {}),
     }
+    # Keras itself fails on these.
+    for name in {"gray": ["cmyk.jpg"], "cropped": ["one.png"]}.get(folder.name, []):
+        del kinds[name]
     folder.mkdir()
     for name, (image, options) in kinds.items():
         image.save(folder / name, **options)
@@ -90,9 +93,11 @@ def odd_images(folder):
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("odd") / "images"
-    odd_images(folder)
-    return folder
+    """Folders of them, by what is asked of Keras."""
+    above = tmp_path_factory.mktemp("odd")
+    for name in ("colour", "gray", "cropped"):
+        odd_images(above / name)
+    return above
 
 
 def of_keras(K, folder, **options):
@@ -110,24 +115,23 @@ def by_name(batches):
 
 
 @pytest.mark.parametrize(
-    ("channels", "options"),
+    ("name", "channels", "options"),
     [
-        (3, {}),
-        (1, {}),
-        (3, {"interpolation": "nearest"}),
-        (3, {"interpolation": "bicubic", "crop_to_aspect_ratio": True}),
-        (1, {"crop_to_aspect_ratio": True}),
+        ("colour", 3, {}),
+        ("gray", 1, {}),
+        ("colour", 3, {"interpolation": "nearest"}),
+        ("cropped", 3, {"interpolation": "bicubic", "crop_to_aspect_ratio": True}),
     ],
 )
-def test_pixels_are_those_of_keras(odd, K, channels, options):
-    mode = {1: "grayscale", 3: "rgb"}[channels]
+def test_pixels_are_those_of_keras(odd, K, name, channels, options):
+    mode, odd = {1: "grayscale", 3: "rgb"}[channels], odd / name
     wanted = np.concatenate(of_keras(K, odd, labels=None, color_mode=mode, **options))
     crop = options.get("crop_to_aspect_ratio", False)
     how = {"interpolation": options.get("interpolation", "bilinear"), "crop": crop}
     batches = ImageFolder(odd, ImageForm(8, 6, channels), **how)
     np.testing.assert_array_equal(by_name(batches), wanted)
     assert batches.used.skipped == {}
-    assert batches.used.used == {"": 20}
+    assert batches.used.used == {"": 20 if name == "colour" else 19}
 
 
 def test_shrinking_with_another_filter_would_be_seen(odd, K, monkeypatch):
@@ -139,7 +143,7 @@ def test_shrinking_with_another_filter_would_be_seen(odd, K, monkeypatch):
 
     monkeypatch.setattr(images, "decoded", averaged)
     with pytest.raises(AssertionError):
-        test_pixels_are_those_of_keras(odd, K, 3, {})
+        test_pixels_are_those_of_keras(odd, K, "colour", 3, {})
 
 
 def test_labels_are_those_of_keras_folders_without_images_included(folder, K):

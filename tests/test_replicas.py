@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from bnfix.errors import gist
 
 HERE = Path(__file__).parent
@@ -38,6 +36,5 @@ Detected at node replica_1/add defined at (most recent call last):
 0 derived errors ignored. [Op:__inference_one_step_12]"""
 
 
-@pytest.mark.parametrize("told", [TOLD, TOLD.replace("(1) CANCELLED", "  ")[:300]])
-def test_of_an_error_of_compiled_code_the_line_is_kept_that_says_something(told):
-    assert "Incompatible shapes: [4] vs. [0,6,6,3]" in gist(ValueError(told))
+def test_of_an_error_of_compiled_code_the_line_is_kept_that_says_something():
+    assert "Incompatible shapes: [4] vs. [0,6,6,3]" in gist(ValueError(TOLD))

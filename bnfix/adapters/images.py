@@ -46,11 +46,10 @@ def decoded(
         image: Any = tf.io.decode_image(
             file.read_bytes(), channels=channels, expand_animations=False
         )
+        image = _cropped(image, size) if crop else image
+        return np.asarray(tf.image.resize(image, size, method=interpolation), np.float32)
     except (tf.errors.OpError, OSError) as error:
         raise ValueError(str(error)) from error
-    if crop:
-        image = _cropped(image, size)
-    return np.asarray(tf.image.resize(image, size, method=interpolation), np.float32)
 
 
 def _cropped(image: Any, size: tuple[int, int]) -> Any:

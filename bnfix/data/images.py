@@ -173,7 +173,7 @@ class ImageFolder:
             file: "another kind" for file in files if file.suffix.lower() not in SUFFIXES
         }
         self._unreadable: dict[Path, str] = {}
-        self._used: dict[Path, None] = {}
+        self._used: Counter[str] = Counter()
         order = np.random.default_rng(0).permutation(len(found))[:limit]
         self.files = [found[position] for position in order]
 
@@ -181,6 +181,7 @@ class ImageFolder:
         return -(-len(self.files) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        self._used, self._unreadable = Counter(), {}
         for start in range(0, len(self.files), self.batch_size):
             held = self._decoded(self.files[start : start + self.batch_size])
             if held:
@@ -194,13 +195,12 @@ class ImageFolder:
 
     @property
     def used(self) -> ImagesUsed:
-        """What has been read so far."""
-        names = Counter(self._class_of(file) for file in self._used)
-        order = self.classes or sorted(names)
+        """What the last loop has read so far."""
+        order = self.classes or sorted(self._used)
         skipped = {**self._unreadable, **self._others}
         return ImagesUsed(
             str(self.folder),
-            {name: names[name] for name in order},
+            {name: self._used[name] for name in order},
             {str(file.relative_to(self.folder)): why for file, why in skipped.items()},
         )
 
@@ -214,7 +214,7 @@ class ImageFolder:
                 found[file] = decoded(file, size, form.channels, self.interpolation, crop=self.crop)
             except ValueError as error:
                 self._unreadable[file] = f"cannot be read: {gist(error)}"
-        self._used.update(dict.fromkeys(found))
+        self._used.update(self._class_of(file) for file in found)
         return found
 
     def _prepared(self, x: Images) -> Any:
