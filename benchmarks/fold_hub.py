@@ -120,6 +120,7 @@ def _cspnet() -> Any:
         stackwise_num_filters=[16, 32],
         block_type="dark_block",
         stage_type="cs3",
+        block_ratio=[0.5],
         image_shape=_IMAGE,
     )
 
@@ -151,7 +152,7 @@ def _dfine() -> Any:
         num_labels=8,
         hidden_dim=32,
         learn_initial_query=False,
-        num_queries=20,
+        num_queries=3,  # random scores lie close; where rounding orders them, all outputs jump
         anchor_image_size=(128, 128),
         feat_strides=[16, 32],
         num_feature_levels=2,
@@ -311,7 +312,7 @@ def main() -> None:
         x = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
         before, norms = answers(model, x), len(adapter_of(model).batch_norms(model))
         try:
-            folded, report = bnfix.fold(model, return_report=True)
+            folded, report = bnfix.fold(model, x=x, return_report=True)
             left = len(adapter_of(folded).batch_norms(folded))
             gap = f"{difference(answers(folded, x), before):.1e}"
             taken = f"{len(report.changed)} of {len(report.outcomes)}"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from bnfix.operations.repair import repair as repair
     from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
     from bnfix.operations.replace import replace as replace
+    from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.view import graph_of as graph_of
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
@@ -97,6 +98,7 @@ _HOME = {
     "open_up": "bnfix.operations.open_up",
     "graph_of": "bnfix.operations.view",
     "repair": "bnfix.operations.repair",
+    "strip_augmentation": "bnfix.operations.strip_augmentation",
     "strip_training": "bnfix.operations.strip_training",
     "recalibrate": "bnfix.recalibration.recalibrate",
     "Outcome": "bnfix.report",

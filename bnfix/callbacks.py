@@ -10,13 +10,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.fitting import calling_list
 from bnfix.data.batches import batches
-from bnfix.errors import DataError
+from bnfix.errors import (
+    BnfixWarning,
+    DataError,
+    StatisticsError,
+    UnsupportedModelError,
+)
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.options import whole
@@ -155,10 +161,21 @@ class RecalibrateBN(_Callback):
         self._epoch = None
 
     def _recalibrate(self) -> None:
-        if _fingerprint(self.model) != self._seen:
+        if _fingerprint(self.model) == self._seen:
+            return
+        try:
             _, self.report = recalibrate(self.model, self.ds, **self.options)
+        except StatisticsError as refusal:
+            if self.options.get("guard") == "raise":
+                raise
+            warnings.warn(
+                f"RecalibrateBN left the statistics as they are, and training goes on: {refusal}",
+                BnfixWarning,
+                stacklevel=2,
+            )
+        else:
             self._first = self._first or self.report
-            self._seen = _fingerprint(self.model)
+        self._seen = _fingerprint(self.model)
 
 
 #: The key in `logs`.
@@ -214,6 +231,10 @@ class FreezeBN(_Callback):
     Args:
         at_epoch: From 0; 0 freezes before the first step.
         layers: As for `freeze`: paths or a function of a path; all by default.
+
+    Raises:
+        UnsupportedModelError: Keras 3 runs on JAX, whose optimizers train the weights that they
+            were built for.
     """
 
     @all_or_nothing()
@@ -225,6 +246,12 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
+        if adapter_of(self.model).backend.name == "jax":
+            raise UnsupportedModelError(
+                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit up "
+                f"to epoch {self.at_epoch}, then bnfix.freeze(model), model.compile(...) and fit "
+                "for the rest."
+            )
         if self.model.built:  # a path that does not exist is told now, not many epochs later
             self._trained()
 

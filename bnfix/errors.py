@@ -17,11 +17,14 @@ class BnfixError(Exception):
 
     Attributes:
         path: Full path of the layer concerned (`"encoder/stage2/bn3"`), or None.
+        advises: Names of arguments that the message speaks of as a way out.
     """
 
-    def __init__(self, message: str, *, path: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, path: str | None = None, advises: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
-        self.path = path
+        self.path, self.advises = path, advises
 
 
 class UnsupportedModelError(BnfixError):
@@ -42,6 +45,10 @@ class ModelError(BnfixError):
 
 class OptionError(BnfixError):
     """An argument is none of the values that it may have, or does not go with another."""
+
+
+class Incomparable(BnfixError):
+    """A model gives no loss to compare by; it never leaves bnfix."""
 
 
 class ResourceError(BnfixError):

@@ -6,7 +6,15 @@ import dataclasses
 import html
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+
+
+class Word(str, Enum):
+    """A word of a fixed few, equal to and printed as its text: Python 3.11's `StrEnum`."""
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 class Rendered:

@@ -23,6 +23,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell lets its background jobs ignore Ctrl-C, and their children too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_runtest_setup(item):
+    """`@pytest.mark.since(keras3="3.8")`: what a test needs that older Kerases have not."""
+    given = getattr(item, "callspec", None)
+    dialect = given.params.get("dialect") if given else None
+    for mark in item.iter_markers("since"):
+        for which, wanted in mark.kwargs.items():
+            if dialect in (None, which) and (reason := zoo.too_old(which, wanted)):
+                pytest.skip(reason)
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -48,8 +48,9 @@ class Fault:
         path: Of the guilty layer.
         cause: Under which name.
         mends: Whether the suggested code mends it; False where the report says that nothing can.
-        severity: That `diagnose` gives.
+        severity: That of the finding.
         dialects: Where it is a fault.
+        verb: Of the remedy, where the cause does not tell it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Fault:
     mends: bool = True
     severity: str = "fault"
     dialects: frozenset[str] = BOTH
+    verb: str | None = None
 
     def __str__(self) -> str:
         return self.name

@@ -132,3 +132,16 @@ def worst_deviation(model: Any, x: Any) -> float:
         model(x, training=False)
     reached = [layer for layer in norms if id(layer) in seen]
     return max(deviation(n, statistics(n), population(n, seen[id(n)])) for n in reached)
+
+
+@contextmanager
+def in_dtype(K, dtype):
+    """Layers made in the block compute in `dtype`."""
+    before = K.backend.floatx(), K.mixed_precision.global_policy()
+    K.backend.set_floatx(dtype)
+    K.mixed_precision.set_global_policy(dtype)
+    try:
+        yield
+    finally:
+        K.backend.set_floatx(before[0])
+        K.mixed_precision.set_global_policy(before[1])

@@ -29,7 +29,3 @@ for rows in (2, 8):
 _, report = bnfix.recalibrate(model, (X, Y), batch_size=20, verbose=0, return_report=True)
 print(report.batches, report.verdict is not None)
 print(len(bnfix.diagnose(model, (X, Y), batch_size=20).layers))
-try:
-    bnfix.diagnose(model, (X[:33], Y[:33]))
-except bnfix.ModelError as refusal:
-    print("derived errors" in str(refusal), "the loss of" in str(refusal))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ import pytest
 
 import bnfix
 from bnfix import cli
-from bnfix.cli import commands, options, output, quiet, showing
+from bnfix.cli import commands, options, output, quiet
 from bnfix.cli.commands import group
 
 COMMANDS = list(group.commands)
@@ -35,7 +36,10 @@ def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
 
 def test_the_module_runs_as_the_command_and_tells_its_version():
     done = python("-m", "bnfix", "--version")
-    assert (done.returncode, done.stdout) == (0, f"bnfix {bnfix.__version__}\n")
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told["bnfix"] == bnfix.__version__
+    assert told["keras"] == f"{metadata.version('keras')} on tensorflow"
 
 
 def test_without_a_command_the_help_lists_all_of_them(capsys):
@@ -60,10 +64,10 @@ def test_every_command_explains_itself_its_options_and_ends_with_examples(name, 
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_help_and_version_load_no_tensorflow():
+def test_help_loads_no_tensorflow():
     code = (
         "import sys\nfrom bnfix.cli import main\nfrom bnfix.cli.commands import group\n"
-        "main([])\nmain(['--version'])\n"
+        "main([])\n"
         "[main([name, '--help']) for name in group.commands]\n"
         "sys.exit(bool({'tensorflow', 'keras', 'tf_keras', 'h5py'} & set(sys.modules)))"
     )
@@ -106,8 +110,6 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_is_wrong(argv, said, cap
 def demo_that(monkeypatch):
     """A function that replaces what the demo does by one that raises."""
     import bnfix.demo
-
-    monkeypatch.setattr(showing, "import_quietly", lambda: None)
 
     def raising(error: BaseException) -> None:
         def run(**options: object) -> None:
@@ -183,20 +185,23 @@ def test_without_its_extra_the_demo_says_what_to_install(tmp_path, absent):
 # --- noise ----------------------------------------------------------------------------------------
 
 
-QUIETLY = "from bnfix.cli.quiet import import_quietly\nimport_quietly()\n"
-LOUD = """
-import os
-from bnfix.adapters import backends
-backends.import_tensorflow = lambda: os.write(2, b"oneDNN is on")
+QUIETLY = """
+from bnfix.cli.quiet import quiet_tensorflow
+with quiet_tensorflow():
+    import tensorflow
+print(tensorflow.answer)
 """
+LOUD = 'import os\nos.write(2, b"oneDNN is on")\nanswer = 42\n'
 
 
 @pytest.mark.parametrize(("level", "heard"), [(None, ""), ("3", ""), ("0", "oneDNN is on")])
-def test_whoever_has_set_the_log_level_of_tensorflow_hears_it(monkeypatch, level, heard):
+def test_whoever_has_set_the_log_level_of_tensorflow_hears_it(monkeypatch, tmp_path, level, heard):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     if level:
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
-    assert python("-c", LOUD + QUIETLY).stderr == heard
+    (tmp_path / "tensorflow.py").write_text(LOUD)
+    done = python("-c", QUIETLY, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("42\n", heard)
 
 
 def test_warnings_of_bnfix_are_lines_told_once_and_those_of_others_are_not_shown(

@@ -15,7 +15,15 @@ from bnfix.cli.commands import group
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
-WRITING = ("repair", "recalibrate", "strip-training", "freeze", "fold", "to-group-norm")
+WRITING = (
+    "repair",
+    "recalibrate",
+    "strip-training",
+    "strip-augmentation",
+    "freeze",
+    "fold",
+    "to-group-norm",
+)
 EXAMINING = ("inspect", "check", "diagnose")
 
 
@@ -98,6 +106,7 @@ def test_the_command_writes_what_the_function_returns(here):
             m, x(), groups=2, verbose=0
         ),
         "fold --lower": lambda m: bnfix.fold(m, lower=True),
+        "fold --merge --open never": lambda m: bnfix.fold(m, merge=True, open="never"),
     }
     for words, operation in operations.items():
         name, _, rest = words.partition(" ")

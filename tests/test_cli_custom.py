@@ -111,6 +111,39 @@ def test_a_new_file_names_the_module_as_the_users_own_code_does(here):
         assert b'"module": "layers"' in archive.read("config.json")
 
 
+BLOCK = """
+    import keras
+
+    class Block(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = keras.layers.Dense(4)
+            self.bn = keras.layers.BatchNormalization()
+
+        def build(self, shape):
+            self.dense.build(shape)
+            self.bn.build((None, 4))
+
+        def call(self, x):
+            return self.bn(self.dense(x))
+"""
+
+
+def test_code_is_opened_as_far_as_it_is_asked_for(here):
+    write(here / "blocks.py", BLOCK)
+    K = zoo.keras_module("keras3")
+    model = K.Sequential([K.Input((3,)), _imported("blocks.py").Block(name="block")])
+    zoo.randomise_batch_norms(model, 0)
+    model.save("model.keras")
+    for wish, left in (("never", 1), ("auto", 0)):
+        done = command_line.bnfix(
+            f"fold model.keras -o {wish}.keras --open {wish} --custom blocks.py"
+        )
+        assert done.status == 0, done.err
+        objects = {} if not left else {"Block": _imported("blocks.py").Block}
+        assert len(zoo.batch_norms(bnfix.load(f"{wish}.keras", custom_objects=objects))) == left
+
+
 def test_a_file_sees_the_files_next_to_it(here):
     write(here / "sub" / "helper_of_layers.py", "FACTOR = 2\n")
     write(here / "sub" / "my_layers.py", "from helper_of_layers import FACTOR\n")

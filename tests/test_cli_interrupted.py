@@ -11,6 +11,7 @@ import zoo
 from forking import Server, after, once_writing, real_command
 
 import bnfix
+from bnfix.files.damage import understood
 
 REPAIR = "repair model.h5 --data x.npy -o model.h5 --overwrite"
 
@@ -147,3 +148,8 @@ def test_the_real_command_can_be_stopped_from_outside(original, here, number, se
         assert out == ""
         assert {entry.name for entry in here.iterdir()} == {"model.h5", "x.npy", "xy.npz"}
     is_repaired(here / "model.h5", before)
+
+
+def test_an_interruption_that_compiled_code_reports_as_its_own_error_stays_one():
+    with pytest.raises(KeyboardInterrupt), understood("m.h5", "/", "HDF5", (SystemError,)):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()

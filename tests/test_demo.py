@@ -15,26 +15,26 @@ def told():
 
 
 def test_after_two_epochs_predict_is_far_below_what_training_saw(told):
-    as_trained = told.stages[0]
+    as_trained = told.steps[0]
     assert told.fit_accuracy > 0.9
     assert as_trained.training_accuracy < told.fit_accuracy - 0.30
     assert as_trained.test_accuracy < told.fit_accuracy - 0.30
 
 
 def test_recalibrated_the_model_does_what_batch_statistics_can_do(told):
-    recalibrated = told.stages[1]
+    recalibrated = told.steps[1]
     assert recalibrated.test_accuracy == pytest.approx(told.batch_accuracy, abs=0.02)
 
 
 def test_folding_changes_no_answer_and_leaves_no_batch_norm(told):
-    _, recalibrated, folded = told.stages
+    _, recalibrated, folded = told.steps
     assert (recalibrated.batch_norms, folded.batch_norms) == (9, 0)
     assert folded.training_accuracy == recalibrated.training_accuracy
     assert folded.test_accuracy == recalibrated.test_accuracy
 
 
 def test_the_model_is_batch_invariant_throughout_so_statistics_are_what_was_wrong(told):
-    assert [stage.check.ok for stage in told.stages] == [True, True, True]
+    assert [step.check.ok for step in told.steps] == [True, True, True]
 
 
 def test_every_layer_is_reported_with_a_drift_that_is_a_number(told):
@@ -54,9 +54,9 @@ def test_the_table_and_the_picture_are_made_of_the_result(told, tmp_path, capsys
     out = tmp_path / "picture.png"
     demo.show(told, out)
     shown = capsys.readouterr().out
-    for stage in told.stages:
-        assert stage.name in shown
-        assert f"{stage.test_accuracy:.1%}" in shown
+    for step in told.steps:
+        assert step.name in shown
+        assert f"{step.test_accuracy:.1%}" in shown
     assert "batch_normalization" in shown
     assert_picture(out)
 

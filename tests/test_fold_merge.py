@@ -1,5 +1,7 @@
 """fold(merge=True): layers that read the same and are added become one."""
 
+import itertools
+
 import numpy as np
 import pytest
 import references as ref
@@ -89,6 +91,23 @@ MERGED = {
 }
 
 
+#: Without norms of their own, which nothing could take up.
+MEANS = {
+    "two": (
+        (7, 6, 4),
+        lambda L: [L.Conv2D(4, 3, **BIAS), L.AveragePooling2D(3, 1)],
+    ),
+    "of_blocks": (
+        (8, 6, 4),
+        lambda L: [
+            L.DepthwiseConv2D(2, strides=2, **SAME),
+            L.AveragePooling2D(2, padding="same"),
+        ],
+    ),
+    "along_one_axis": ((7, 4), lambda L: [L.Conv1D(4, 3, **BIAS), L.AveragePooling1D(3, 1)]),
+}
+
+
 @pytest.mark.parametrize("name", MERGED)
 def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     shape, make = MERGED[name]
@@ -98,6 +117,58 @@ def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     file, x = str(tmp_path / "merged.keras"), zoo.inputs_for(merged, rows=2)
     merged.save(file)
     ref.assert_close(ref.inferred(K.models.load_model(file), x), ref.inferred(merged, x), CLOSE)
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_a_mean_of_positions_is_a_kernel_too(K, name):
+    shape, make = MEANS[name]
+    merged, report = merges(summed(K, make(K.layers), shape=shape, norms=False))
+    assert len(report.changed) == 1
+    assert not [one for one in merged.layers if "Pooling" in type(one).__name__]
+
+
+def chained(K, branches, *, adds):
+    """`branches` on one tensor, added by `adds`, which nests its sums."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    inputs = K.Input((7, 6, 4))
+    x = L.ReLU()(inputs)
+    made = [x if layer is None else layer(x) for layer in branches]
+    model = K.Model(inputs, L.ReLU()(adds(L, *made)))
+    zoo.randomise_batch_norms(model, 0)
+    return model
+
+
+CHAINS = {
+    "operators": lambda L, a, b, c: a + b + c,
+    "large_one_last": lambda L, a, b, c: L.Add()([L.Add()([b, c]), a]),  # nothing is left of one
+    "large_one_first": lambda L, a, b, c: L.Add()([L.Add()([a, b]), c]),
+}
+
+
+@pytest.mark.parametrize("adds", CHAINS.values(), ids=CHAINS)
+def test_sums_of_sums_are_one_sum(K, adds):
+    branches = [large(K), small(K), None]
+    merged, report = merges(chained(K, branches, adds=adds))
+    assert len(report.changed) == 2, str(report)
+    assert not [one for one in merged.layers if type(one).__name__ == "Add"]
+
+
+def large(K):
+    return K.layers.Conv2D(4, 3, **SAME)
+
+
+def small(K):
+    return K.layers.Conv2D(4, 1, **BIAS)
+
+
+def test_a_sum_that_others_read_stays(K):
+    def adds(L, a, b, c):
+        first = L.Add(name="first")([b, c])
+        return L.Multiply()([L.Add()([first, a]), first])
+
+    merged, _ = merges(chained(K, [large(K), small(K), small(K)], adds=adds), left=2)
+    assert "first" not in [one.name for one in merged.layers if type(one).__name__ == "Add"]
 
 
 def test_branches_without_norms_and_operators_merge_as_well(K):
@@ -130,6 +201,10 @@ STAYS = {
     "no_tap_between": lambda L: [
         L.Conv2D(4, 3, dilation_rate=3, **SAME),
         L.Conv2D(4, 3, dilation_rate=2, **SAME),
+    ],
+    "mean_of_fewer_at_the_border": lambda L: [
+        L.Conv2D(4, 3, **SAME),
+        L.AveragePooling2D(3, 1, padding="same"),
     ],
     "other_groups": lambda L: [L.Conv2D(4, 3, groups=2, **SAME), L.Conv2D(4, 1)],
     "transposed": lambda L: [L.Conv2DTranspose(4, 3, **SAME), L.Conv2D(4, 1)],
@@ -214,6 +289,19 @@ def forgets_the_bias(linear, other, places):
 def at_the_corner(linear, other, places):
     corner = tuple(tuple(range(len(taps))) for taps in places)
     return linear_numbers.plus(linear, other, corner)
+
+
+def a_sum_for_a_mean(linear, places):
+    for tap in itertools.product(*places):
+        linear = linear_numbers.plus_input(linear, tap, np.ones(4), np.zeros(4))
+    return linear
+
+
+def test_a_sum_for_a_mean_is_withheld(K, monkeypatch):
+    monkeypatch.setattr(merge_pass, "_with_mean", a_sum_for_a_mean)
+    shape, make = MEANS["two"]
+    with pytest.raises(bnfix.VerificationError, match="withheld"):
+        bnfix.fold(summed(K, make(K.layers), shape=shape, norms=False), merge=True)
 
 
 @pytest.mark.parametrize("mutant", [forgets_the_bias, at_the_corner])

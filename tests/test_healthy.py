@@ -3,6 +3,7 @@
 import re
 
 import faults
+import healthy
 import numpy as np
 import pytest
 import zoo
@@ -11,6 +12,7 @@ from test_check import QUICK as CHECKED
 from test_real_models import BAKED, REAL, inputs_of
 
 import bnfix
+from bnfix.checks.report import Finding
 
 #: Models of the zoo that have something wrong on purpose, as `diagnose` sees it.
 ODD = {
@@ -63,6 +65,58 @@ def test_there_are_at_least_forty_healthy_models_for_each_keras():
 def test_diagnose_sees_nothing_wrong_with_a_healthy_model(entry, dialect):
     report = bnfix.diagnose(zoo.build(entry, dialect))
     assert report.ok, str(report)
+
+
+#: One of each kind; the others under `-m long`, for time's sake.
+TRIED = {
+    ("random_flip_subclassed", "keras3"),
+    ("resizing_sequential", "keras3"),
+    ("pipeline_in_mixed_float16", "keras3"),
+    ("gaussian_noise", "keras3"),
+    ("lstm_with_dropout", "keras3"),
+    ("words_attention", "keras3"),
+    ("random_rotation", "tf_keras"),
+    ("noise_and_dropout", "tf_keras"),
+    ("masking_bidirectional", "tf_keras"),
+    ("gru_with_dropout_in_mixed_bfloat16", "tf_keras"),
+    ("discretized", "tf_keras"),
+}
+WARY = [
+    pytest.param(
+        kind,
+        dialect,
+        id=f"{dialect}-{kind}",
+        marks=[] if (kind, dialect) in TRIED else pytest.mark.long,
+    )
+    for dialect in zoo.DIALECTS
+    for kind in healthy.KINDS
+]
+
+
+def test_there_are_at_least_eighty_models_that_might_look_wrong():
+    assert len(set(healthy.KINDS)) == len(healthy.KINDS) >= 80
+    assert {pair for pair in TRIED if pair[0] in healthy.KINDS} == TRIED
+
+
+@pytest.mark.parametrize(("kind", "dialect"), WARY)
+def test_chance_masks_states_and_precision_raise_no_alarm(kind, dialect):
+    """`predict` is right; where `model(x)` is another thing by default, that is told, as a note."""
+    model, x = healthy.build(zoo.keras_module(dialect), kind)
+    report = bnfix.check(model, x)
+    assert report.ok, str(report)
+    assert bnfix.diagnose(model).ok
+    predict = report.measurements[0]
+    assert (predict.entry_point, predict.coupling.difference) == ("predict", 0)
+    told = {finding.cause for finding in report.findings} - {"rounding"}
+    differs = healthy.differs_by_default(kind, dialect)
+    assert told == ({"training_by_default"} if differs else set()), str(report)
+    assert str(report).startswith("check: ok in predict; in call" if differs else "check: ok, row")
+
+
+def test_the_healthy_list_rejects_a_check_that_takes_defaults_for_faults(monkeypatch):
+    monkeypatch.setattr(Finding, "as_note", lambda finding: finding)
+    with pytest.raises(AssertionError):
+        test_chance_masks_states_and_precision_raise_no_alarm("random_flip_subclassed", "keras3")
 
 
 def test_a_network_trained_to_the_end_is_healthy_on_its_own_data(K):

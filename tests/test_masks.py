@@ -6,7 +6,7 @@ import references as ref
 import zoo
 
 import bnfix
-from bnfix.adapters import reading
+from bnfix.adapters import defining
 from bnfix.graph.graph import Call
 
 CLOSE = 1e-5
@@ -88,7 +88,7 @@ def test_a_mask_is_known_apart_from_the_data(K):
 
 
 def test_masks_taken_for_data_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(reading, "_is_mask", lambda name: False)
+    monkeypatch.setattr(defining, "_is_mask", lambda name: False)
     with pytest.raises((ValueError, bnfix.BnfixError)):
         test_a_mask_is_no_obstacle_to_a_normalization(K, by_position)
 

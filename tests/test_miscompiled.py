@@ -152,7 +152,7 @@ def test_check_says_that_compiled_code_is_off_and_not_call(K):
     model = wrong_already(K)
     x = np.random.default_rng(0).normal(size=(8, 6, 7, 8)).astype("f")
     (found,) = bnfix.check(model, x).findings
-    assert found.cause == "entry_points_disagree"
+    assert found.cause == "miscompiled"
     assert "call" not in found.entry_point
     assert {"predict", "tf.function"} == set(found.entry_point.split(", "))
     assert miscompiled.SWITCH in found.fix

@@ -111,6 +111,21 @@ def test_a_subclassed_model_folds_completely_and_without_its_shape_being_told(K)
     assert any("is a Functional model now" in note for note in report.notes)
 
 
+def test_inputs_tell_what_a_model_takes_that_does_not_know(K, monkeypatch):
+    model, x = made_of(K, two_convs, in_a_row, x=images()), images()
+    monkeypatch.setattr(type(adapter_of(model)), "input_signature", lambda self, model: None)
+
+    def identity(norm):
+        return K.layers.Activation("linear")
+
+    with pytest.raises(bnfix.UnsupportedModelError, match="pass inputs as x="):
+        bnfix.replace(model, identity)
+    with pytest.raises(bnfix.UnsupportedModelError, match="pass inputs as x="):
+        bnfix.to_group_norm(model, groups=1)
+    assert not zoo.batch_norms(bnfix.replace(model, identity, x=x))
+    assert not zoo.batch_norms(bnfix.to_group_norm(model, groups=1, x=x))
+
+
 def test_flags_of_layers_survive_opening(K):
     model = made_of(K, two_convs, in_a_row, x=images())
     model.parts[2].trainable = False

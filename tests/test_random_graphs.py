@@ -11,7 +11,7 @@ compiled code takes the paths that users' models take.
 import math
 import os
 from collections import Counter
-from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -44,6 +44,7 @@ KINDS = (
     *("depthwise", "separable", "transpose", "padding", "flatten", "einsum", "timed"),
     *("activation", "steady", "pooling", "upsampling", "permute"),
     *("add", "merge", "concatenate", "again", "nested", "residual", "residual"),
+    *("composite", "composite", "operator", "operator", "wrapped"),
 )
 #: Slopes are drawn as well.
 ACTIVATIONS = (
@@ -52,16 +53,32 @@ ACTIVATIONS = (
 )
 
 
-@contextmanager
-def in_dtype(K, dtype):
-    before = K.backend.floatx(), K.mixed_precision.global_policy()
-    K.backend.set_floatx(dtype)
-    K.mixed_precision.set_global_policy(dtype)
-    try:
-        yield
-    finally:
-        K.backend.set_floatx(before[0])
-        K.mixed_precision.set_global_policy(before[1])
+@cache
+def composite(K):
+    """A layer whose code calls others, as people write their blocks."""
+
+    class Composite(K.layers.Layer):
+        def __init__(self, parts, residual, **kwargs):
+            super().__init__(**kwargs)
+            self.parts, self.residual = parts, residual
+
+        def call(self, x, training=None):
+            y = x
+            for part in self.parts:
+                mode = {"training": training} if "norm" in part.name else {}
+                y = part(y, **mode)
+            return x + y if self.residual else y
+
+        def get_config(self):
+            parts = [K.layers.serialize(part) for part in self.parts]
+            return {**super().get_config(), "parts": parts, "residual": self.residual}
+
+        @classmethod
+        def from_config(cls, config):
+            parts = [K.layers.deserialize(part) for part in config.pop("parts")]
+            return cls(parts, **config)
+
+    return Composite
 
 
 class Growing:
@@ -201,6 +218,35 @@ class Growing:
         order = (2, 1, 3) if x.shape[-1] != SIZE else self.draw(st.permutations((1, 2, 3)))
         return self.L.Permute(tuple(order))(x)
 
+    def _composite(self, x, pool, depth):
+        L, residual = self.L, self.draw(st.booleans())
+        channels = x.shape[-1] if residual else self.channels()
+        linear = L.Conv2D(channels, 3, padding="same", **self.bias(), **self.fused())
+        last = [L.ReLU()] if self.draw(st.booleans()) else []
+        parts = self.draw(st.permutations([linear, L.BatchNormalization()])) + last
+        return self.call(composite(self.K)(parts, residual), x)
+
+    def _wrapped(self, x, pool, depth):
+        """A BN on each row of positions, with or without its convolution."""
+        L = self.L
+        norm = L.BatchNormalization(axis=self.draw(st.sampled_from([-1, -1, 1])))
+        if self.draw(st.booleans()):
+            return self.call(L.TimeDistributed(norm), x)
+        conv = L.Conv1D(self.channels(), 3, padding="same", **self.bias())
+        row = self.K.Input((SIZE, x.shape[-1]))
+        return self.call(L.TimeDistributed(self.K.Model(row, norm(conv(row)))), x)
+
+    def _operator(self, x, pool, depth):
+        other = self.draw(st.sampled_from([y for y in pool if y.shape == x.shape]))
+        kept = self.draw(st.integers(1, x.shape[-1]))
+        kinds = [
+            lambda: x + other,
+            lambda: x - other,
+            lambda: 1.0 - x * 0.5,
+            lambda: x[..., :kept],
+        ]
+        return self.draw(st.sampled_from(kinds))()
+
     def _again(self, x, pool, depth):
         """A layer, or a nested model, that has been called before."""
         made = self.layers.get(x.shape[-1])
@@ -219,7 +265,7 @@ def random_model(draw):
     K = zoo.keras_module(dialect)
     K.backend.clear_session()
     K.utils.set_random_seed(draw(st.integers(0, 3)))
-    with in_dtype(K, draw(st.sampled_from(["float64", "float32"]))):
+    with ref.in_dtype(K, draw(st.sampled_from(["float64", "float32"]))):
         inputs = [draw(st.integers(1, SIZE)) for _ in range(draw(st.integers(1, 2)))]
         model = Growing(K, draw).model(draw(st.integers(5, 14)), 0, inputs)
     zoo.randomise_batch_norms(model, 0)
@@ -257,13 +303,14 @@ def inputs_for(model):
     return taken.astype("float32")
 
 
-def assert_folding_is_exact(model, seen=None):
+def assert_folding_is_exact(model, seen=None, *, compiled=True):
     x = inputs_for(model)
     wanted, calls = outputs(model, x), len(bnfix.graph_of(model))
     folded, report = bnfix.fold(model, return_report=True)
     close = closeness(model, x, wanted)
     ref.assert_close(outputs(folded, x), wanted, close)
-    ref.assert_close(predicted(folded, x), wanted, close)
+    if compiled:
+        ref.assert_close(predicted(folded, x), wanted, close)
     ref.assert_close(outputs(model, x), wanted, 0.0)
     assert len(bnfix.graph_of(model)) == calls
     assert all(outcome.detail for outcome in report.outcomes)
@@ -348,7 +395,7 @@ def test_random_graphs_catch_a_wrong_fold(name, monkeypatch):
     @settings(max_examples=EXAMPLES, phases=UNSHRUNK, report_multiple_bugs=False)
     @given(st.data())
     def law(data):
-        assert_folding_is_exact(random_model(data.draw))
+        assert_folding_is_exact(random_model(data.draw), compiled=False)
 
     with pytest.raises(AssertionError):
         law()

@@ -9,7 +9,7 @@ import zoo
 
 import bnfix
 from bnfix import tree
-from bnfix.adapters import rebuilding, weights
+from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.graph.graph import _Unfolding
 from bnfix.passes import group_norm as group_pass
@@ -250,7 +250,7 @@ def test_bounds_on_weights_matter_in_training_only_and_go_with_the_fold(K, kind)
 
 
 def test_bounds_that_stay_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(rebuilding.weights, "for_training", lambda layer, kind: ())
+    monkeypatch.setattr(weights, "for_training", lambda layer, kind: ())
     with pytest.raises(AssertionError):
         test_bounds_on_weights_matter_in_training_only_and_go_with_the_fold(K, "Conv2D")
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bnfix.adapters import backends
 from bnfix.adapters.cloning import clone
 from bnfix.adapters.values import Values
-from bnfix.errors import ModelError, OptionError, gist
+from bnfix.errors import Incomparable, OptionError, gist
 
 
 class Adapter(Values):
     """One Keras, seen from the rest of bnfix."""
 
-    name: str
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a user calls this Keras."""
+
     #: Whether `predict`, which passes training=False, overrules a `training=True` in a call.
     predict_overrules_training: bool
+    #: Whether a layer in training mode by default puts those that run after it there, too.
+    default_training_spreads: bool
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -178,19 +182,17 @@ class Adapter(Values):
         model.make_train_function = make_train_function
 
     def loss(self, model: Any, x: Any, y: Any, weight: Any) -> float:
-        """The compiled loss of `model` in inference mode on one batch."""
-        with _telling_of_loss(model):
+        """The compiled loss of `model` in inference mode on one batch.
+
+        Raises:
+            Incomparable: It has none, whatever it raises then.
+        """
+        try:
             model.reset_metrics()
             found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
             return float(found["loss"])
-
-    def loss_of(self, model: Any, x: Any, y: Any, predictions: Any, weight: Any) -> float:
-        """The compiled loss of what `model` has predicted for a batch."""
-        if backends.is_distributed(model):  # losses are added up within a step of its own only
-            return self.loss(model, x, y, weight)
-        with _telling_of_loss(model):
-            loss = model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
-            return float("nan") if loss is None else float(self.to_numpy(loss))
+        except Exception as error:
+            raise Incomparable(gist(error)) from error
 
     @abstractmethod
     def stale_flags(self, model: Any) -> frozenset[int]:
@@ -199,17 +201,6 @@ class Adapter(Values):
     @abstractmethod
     def forget_functions(self, model: Any) -> None:
         """Drop compiled train, test and predict functions, which remember old flags."""
-
-
-@contextmanager
-def _telling_of_loss(model: Any) -> Generator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever a Keras, or a loss of the user's own, raises on labels
-        raise ModelError(
-            f"the loss of {model.name} cannot be computed on the data: {gist(error)}. Pass labels "
-            "as to fit, or leave them out."
-        ) from error
 
 
 def _signature(variable: Any) -> tuple[str, tuple[int, ...]]:

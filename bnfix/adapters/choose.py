@@ -6,6 +6,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bnfix.adapters import kerases
 from bnfix.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ def adapter_of(model: Any) -> Adapter:
     """The adapter of `model`.
 
     Raises:
-        UnsupportedModelError: `model` is neither a Keras 3 nor a tf_keras model.
+        UnsupportedModelError: `model` is neither a Keras 3 nor a Keras 2 model, or its Keras is
+            too old.
     """
     for cls in type(model).__mro__:
         root = cls.__module__.partition(".")[0]
-        if root in ("keras", "tf_keras") and root in sys.modules:
+        if root in kerases.ROOTS and root in sys.modules:
             adapter = _adapter(root)
             if isinstance(model, adapter.keras.Model):
                 return adapter
@@ -33,10 +35,12 @@ def adapter_of(model: Any) -> Adapter:
 
 @functools.cache
 def _adapter(root: str) -> Adapter:
-    if root == "keras":
+    if problem := kerases.outdated(root):
+        raise UnsupportedModelError(f"{problem}.")
+    if kerases.generation(root) == 3:
         from bnfix.adapters.keras3 import Keras3
 
-        return Keras3(sys.modules["keras"])
+        return Keras3(sys.modules[root])
     from bnfix.adapters.keras2 import Keras2
 
-    return Keras2(sys.modules["tf_keras"])
+    return Keras2(sys.modules[root])

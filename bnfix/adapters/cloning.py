@@ -12,7 +12,10 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from bnfix.errors import UnsupportedModelError, gist
+from bnfix.tree import leaves, map_leaves
 
 #: Parts of a Lambda that its configuration can only hold as byte code.
 _LAMBDA_PARTS = {
@@ -26,7 +29,7 @@ _LAMBDA_PARTS = {
 def clone(keras: Any, layer: Any, changes: dict[str, Any] | None = None) -> Any:
     """A new, unbuilt layer configured like `layer`, but for `changes` to the configuration."""
     try:
-        config = {**layer.get_config(), **(changes or {})}
+        config = {**plain(layer.get_config()), **(changes or {})}
         if type(layer) is keras.layers.Lambda:
             return _clone_lambda(keras, layer, config)
         with keras.utils.custom_object_scope(own_objects(keras, layer)):
@@ -61,6 +64,15 @@ def starting_plainly(keras: Any, layer: Any) -> Generator[None]:
     finally:
         for name, value in initializers.items():
             setattr(layer, name, value)
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with numbers for variables: a copy that took them would share them."""
+    if not any(hasattr(leaf, "assign") for leaf in leaves(config)):
+        return config
+    return map_leaves(
+        lambda leaf: np.asarray(leaf.numpy()) if hasattr(leaf, "assign") else leaf, config
+    )
 
 
 def _clone_lambda(keras: Any, layer: Any, config: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""tf_keras, the Keras 2 that lives on beside Keras 3; it runs on TensorFlow alone.
+"""Keras 2: tf_keras, and `keras` itself beside TensorFlow 2.13 to 2.15; on TensorFlow alone.
 
 The recorded graph has no public interface; what is read of it stands in `nodes`, `has_graph` and
 `_is_tf_op` and nowhere else.
@@ -7,15 +7,17 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bnfix.adapters import backends, operators
+from bnfix.adapters import kerases, operators
+from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -79,16 +81,24 @@ _NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 
 
 class Keras2(Adapter):
-    name = "tf_keras"
     predict_overrules_training = False
+    default_training_spreads = False
+
+    @property
+    def name(self) -> str:
+        return kerases.title(self.keras.__name__)
 
     # --- what a model is made of -------------------------------------------------------------
 
     def has_graph(self, model: Any) -> bool:
         if not getattr(model, "_is_graph_network", False):
             return False
-        calls = {_functional().call, self.keras.Sequential.call}
+        calls = {self._functional().call, self.keras.Sequential.call}
         return type(model).call in calls and bool(model.inputs)
+
+    def _functional(self) -> Any:
+        """The class of models defined by a graph; `Model` only stands for it when called."""
+        return importlib.import_module(f"{self.keras.__name__}.src.engine.functional").Functional
 
     def nodes(self, model: Any) -> Iterator[RawNode]:
         for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -139,6 +149,9 @@ class Keras2(Adapter):
             found["index"] = _index(found["index"])
         return translation, found
 
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any:
+        return tf.reshape(tensor, shape)
+
     def draws_lots(self, layer: Any) -> bool:
         bases = {cls.__name__ for cls in type(layer).__mro__}
         return self.is_own(layer) and "BaseRandomLayer" in bases
@@ -158,10 +171,6 @@ class Keras2(Adapter):
         own = model.variables if model.built else []  # before that, tf_keras refuses to tell
         unique = {id(variable): variable for variable in [*own, *held]}
         return [variable for variable in unique.values() if hasattr(variable, "assign")]
-
-    @property
-    def run_errors(self) -> tuple[type[Exception], ...]:
-        return (ValueError, TypeError, RuntimeError, *backends.errors("tensorflow"))
 
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(tf.convert_to_tensor(tensor))
@@ -201,14 +210,8 @@ class Keras2(Adapter):
         count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
         return count, mean, variance
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        return backends.uncompiled("tensorflow")
-
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         return nullcontext  # floatx and policy are those of all threads
-
-    def is_traced(self, value: Any) -> bool:
-        return backends.is_traced("tensorflow", value)
 
     def without_trial_step(self, layer: Any) -> dict[str, Any]:
         if isinstance(layer, self.keras.layers.TimeDistributed):
@@ -216,19 +219,12 @@ class Keras2(Adapter):
             return {"_always_use_reshape": True}
         return super().without_trial_step(layer)
 
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {
-            "predict": backends.predict(model),
-            "call": model,
-        }
-        return {**points, **backends.traced("tensorflow", model)}
-
     @property
-    def backend(self) -> str:
-        return "tensorflow"
+    def backend(self) -> Backend:
+        return backend_of("tensorflow")
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model)
+        return self.backend.exported(model)
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -318,10 +314,3 @@ def _left_out(keras: Any, layer: Any) -> dict[str, Any]:
     if getattr(layer, "synchronized", False) and isinstance(layer, keras.layers.BatchNormalization):
         found["synchronized"] = True
     return found
-
-
-def _functional() -> Any:
-    """tf_keras's class of models defined by a graph; `Model` only stands for it when called."""
-    from tf_keras.src.engine.functional import Functional
-
-    return Functional

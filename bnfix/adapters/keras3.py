@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import backends, operators
+from bnfix.adapters import operators
+from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.structure import RawNode
 from bnfix.graph.definition import TensorSpec
@@ -65,8 +66,12 @@ _OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
 
 
 class Keras3(Adapter):
-    name = "Keras 3"
     predict_overrules_training = True
+    default_training_spreads = True
+
+    @property
+    def name(self) -> str:
+        return "Keras 3"
 
     # --- what a model is made of -------------------------------------------------------------
 
@@ -119,14 +124,44 @@ class Keras3(Adapter):
         found = {**vars(raw.layer), **given.arguments}
         return translation, {name: found.get(theirs) for name, theirs in names.items()}
 
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any:
+        return self.keras.ops.reshape(tensor, shape)
+
+    def infer_specs(self, layers: Iterable[Any]) -> None:
+        for layer in layers:
+            if not self.is_own(layer):
+                inferred = self.keras.Operation.compute_output_spec.__get__(layer)
+                vars(layer)["compute_output_spec"] = _either(layer.compute_output_spec, inferred)
+
+    def without_sizes(self, model: Any) -> Any | None:
+        if not self._untold_in(model):
+            return model
+        # Anew, since what follows takes its shapes from what such a function makes.
+        made = self.keras.models.clone_model(
+            model, clone_function=lambda layer: layer, call_function=self._called_without_sizes
+        )
+        return None if self._untold_in(made) else made
+
+    def _untold_in(self, model: Any) -> bool:
+        bare = (node.layer for node in self.nodes(model) if self.is_operation(node.layer))
+        return any(_untold(operation) is not None for operation in bare)
+
+    def _called_without_sizes(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = None if self.is_layer(operation) else _untold(operation)
+        if wanted is None or "newshape" not in vars(operation) or None in wanted[1:]:
+            return operation(*args, **kwargs)
+        row = self.keras.layers.Reshape(wanted[1:], dtype=args[0].dtype)
+        return row(*args, **kwargs)
+
     def draws_lots(self, layer: Any) -> bool:
         seeds = self.keras.random.SeedGenerator
         return self.is_own(layer) and any(isinstance(held, seeds) for held in vars(layer).values())
 
+    def predict_passes_training(self, model: Any) -> bool:
+        return self.accepts_training(model)
+
     def recorded_training(self, layer: Any) -> bool | None:
-        parameter = inspect.signature(layer.call).parameters.get("training")
-        default = None if parameter is None else parameter.default
-        return default if isinstance(default, bool) else None
+        return self.default_training(layer)
 
     def flatten(self, structure: Any) -> list[Any]:
         return self.keras.tree.flatten(structure)
@@ -135,10 +170,6 @@ class Keras3(Adapter):
         return self.keras.tree.pack_sequence_as(structure, flat)
 
     # --- values ------------------------------------------------------------------------------
-
-    @property
-    def run_errors(self) -> tuple[type[Exception], ...]:
-        return (ValueError, TypeError, RuntimeError, *backends.errors(self.keras.backend.backend()))
 
     def to_numpy(self, tensor: Any) -> Any:
         found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
@@ -176,35 +207,24 @@ class Keras3(Adapter):
         apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
         return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        return backends.uncompiled(self.keras.backend.backend())
-
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         # Layers made within a call take the policy from the thread; floatx is that of all threads.
         policy = self.keras.config.dtype_policy()
 
         def enter() -> AbstractContextManager[None]:
             self.keras.config.set_dtype_policy(policy)
-            return backends.inference_thread(self.keras.backend.backend())
+            return self.backend.inference_thread()
 
         return enter
 
-    def is_traced(self, value: Any) -> bool:
-        return backends.is_traced(self.keras.backend.backend(), value)
-
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        points: dict[str, Callable[[Any], Any]] = {
-            "predict": backends.predict(model),
-            "call": model,
-        }
-        return {**points, **backends.traced(self.keras.backend.backend(), model)}
-
     @property
-    def backend(self) -> str:
-        return str(self.keras.backend.backend())
+    def backend(self) -> Backend:
+        return backend_of(self.keras.backend.backend())
 
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        return backends.exported(model, verbose=False)
+        # Since Keras 3.6 it says what it has written, and not on stdout alone.
+        takes = inspect.signature(model.export).parameters
+        return self.backend.exported(model, **({"verbose": False} if "verbose" in takes else {}))
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -251,6 +271,27 @@ class Keras3(Adapter):
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
+
+
+def _untold(operation: Any) -> tuple[int | None, ...] | None:
+    """The sizes that a bare function was told, if one is None, as a placeholder's batch is."""
+    given = vars(operation)
+    wanted = given.get("newshape", given.get("shape"))
+    if not isinstance(wanted, (list, tuple)):
+        return None
+    return tuple(wanted) if None in wanted else None
+
+
+def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    """What `first` returns; of `second` where code of whoever made it raises."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return first(*args, **kwargs)
+        except Exception:
+            return second(*args, **kwargs)
+
+    return call
 
 
 def _specs(shapes: Any, dtype: str) -> Any:

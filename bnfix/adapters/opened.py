@@ -1,6 +1,7 @@
 """Which layers are opened when a model is read, and why the others stay closed?
 
-Opened is what holds a BatchNormalization and is not one of Keras's own layers, as deep as there is
+Opened is what holds a BatchNormalization and is not one of Keras's own layers, a TimeDistributed
+excepted, as deep as there is
 one and no deeper: what holds none keeps its class and its configuration, if it has one that a copy
 can be made from.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.stepwise import is_stepwise
 from bnfix.adapters.tracing import Traced, Untraceable, trace, trace_model
 from bnfix.errors import OptionError, UnsupportedModelError
 from bnfix.tree import leaves, map_leaves
@@ -75,6 +77,9 @@ class Opening:
         adapter = self.adapter
         if self.mode == "never" or not adapter.is_layer(layer) or adapter.is_batch_norm(layer):
             return False
+        if is_stepwise(adapter, layer):
+            made_elsewhere = not all(adapter.is_own(one) for _, one in adapter.tree(layer))
+            return bool(adapter.batch_norms(layer)) or (self.mode == "all" and made_elsewhere)
         if adapter.is_own(layer):  # a few of Keras's own have no configuration, made by some calls
             return not adapter.children(layer) and not _has_config(layer)
         wanted = self.mode == "all" or bool(adapter.batch_norms(layer))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
+from bnfix.adapters import kerases
 from bnfix.adapters.choose import adapter_of
 
 #: Where a name in a configuration may come from; the empty one is the module itself.
@@ -71,21 +72,13 @@ def _safe_mode(root: str, safe: bool) -> Generator[None]:
         yield
 
 
-def version(root: str) -> str:
-    """Version of the Keras called `root`; empty if it is not installed."""
-    try:
-        return str(importlib.import_module(root).__version__)
-    except ImportError:
-        return ""
-
-
 def registered(roots: Sequence[str] = ()) -> dict[str, Any]:
     """Classes and functions registered with a Keras, by their full names.
 
     Kerases that are not in use have none but their own, and are imported only if among `roots`.
     """
     found: dict[str, Any] = {}
-    for root in ("keras", "tf_keras"):
+    for root in kerases.ROOTS:
         if root in roots or root in sys.modules:
             found |= importlib.import_module(root).saving.get_custom_objects()
     return found
@@ -98,8 +91,17 @@ def functions(root: str, names: Iterable[str]) -> dict[str, Any]:
     for name in names:
         for get in (keras.metrics.get, keras.losses.get):
             with contextlib.suppress(ValueError, TypeError):
-                found[name] = get(name)
+                if (one := get(name)) is not None:
+                    found[name] = one
     return found
+
+
+def functions_among(root: str, names: Iterable[str]) -> frozenset[str]:
+    """Those of `names` under which the Keras called `root` has a function of its own."""
+    keras = importlib.import_module(root)
+    areas = ("activations", "initializers", "regularizers", "constraints", "losses", "metrics")
+    spaces = [getattr(keras, area, None) for area in (*areas, "ops")]
+    return frozenset(name for name in names if any(hasattr(space, name) for space in spaces))
 
 
 #: Names that stand for one metric or another, as the loss asks for.
@@ -113,42 +115,40 @@ def knows(root: str, name: str) -> bool:
     return name in _INTERNAL or any(hasattr(space, name) for space in spaces)
 
 
-def is_function(name: str) -> bool:
-    """Whether a configuration of Keras 3 calls a function of `keras.ops` by `name`."""
+def is_function(root: str, name: str) -> bool:
+    """Whether a configuration of Keras 3, as `root`, calls a function of `keras.ops` by `name`."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    return hasattr(importlib.import_module("keras").ops, words)
+    return hasattr(getattr(importlib.import_module(root), "ops", None), words)
 
 
 def home_of(value: Any) -> str | None:
     """The Keras that the class `value` is derived from; None for anything else."""
     for cls in value.__mro__ if isinstance(value, type) else ():
         root = cls.__module__.partition(".")[0]
-        if root in ("keras", "tf_keras"):
+        if root in kerases.ROOTS:
             return root
     return None
 
 
-# --- SavedModels, which tf_keras alone writes ---------------------------------------------------
+# --- SavedModels, which Keras 2 alone writes ----------------------------------------------------
 
 
-def saved_metadata(content: bytes, name: str) -> str | None:
+def saved_metadata(root: str, content: bytes, name: str) -> str | None:
     """The root's text in `keras_metadata.pb`, or in a `saved_model.pb` older than that."""
     if name == "saved_model.pb":
         from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
         nodes = SavedModel.FromString(content).meta_graphs[0].object_graph_def.nodes
         return nodes[0].user_object.metadata if nodes else None
-    from tf_keras.protobuf import saved_metadata_pb2
-
-    proto: Any = saved_metadata_pb2
+    proto = importlib.import_module(f"{root}.protobuf.saved_metadata_pb2")
     found = proto.SavedMetadata.FromString(content).nodes
     return next((node.metadata for node in found if node.node_path == "root"), None)
 
 
-def rebuild(config: str, objects: Mapping[str, Any]) -> Any:
-    """The tf_keras model of a configuration, with fresh weights."""
-    keras = importlib.import_module("tf_keras")
-    with _safe_mode("tf_keras", True):
+def rebuild(root: str, config: str, objects: Mapping[str, Any]) -> Any:
+    """The Keras 2 model of a configuration, with fresh weights."""
+    keras = importlib.import_module(root)
+    with _safe_mode(root, True):
         return keras.models.model_from_json(config, custom_objects=dict(objects))
 
 
@@ -157,14 +157,13 @@ def restore(model: Any, checkpoint: str, *, partly: bool = False) -> None:
     status = model.load_weights(checkpoint)
     if not partly:
         status.assert_existing_objects_matched()
-    status.expect_partial()  # else tf_keras tells of what was left when the model is deleted
+    status.expect_partial()  # else Keras tells of what was left when the model is deleted
 
 
-def compile_as(model: Any, config: dict[str, Any], objects: Mapping[str, Any]) -> None:
-    """Compile a tf_keras model as the old formats note it down."""
-    from tf_keras.src.saving.legacy import saving_utils
-
-    with _safe_mode("tf_keras", True):
+def compile_as(root: str, model: Any, config: dict[str, Any], objects: Mapping[str, Any]) -> None:
+    """Compile a Keras 2 model as the old formats note it down."""
+    saving_utils = importlib.import_module(f"{root}.src.saving.legacy.saving_utils")
+    with _safe_mode(root, True):
         arguments = saving_utils.compile_args_from_training_config(config, dict(objects))
         model.compile(**arguments, from_serialized=True)
 

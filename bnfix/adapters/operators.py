@@ -23,7 +23,8 @@ class Operator:
     """What a function is read as.
 
     Attributes:
-        kind: Of a layer; "Slice", "Pad" or "Shape" where there is none for it.
+        kind: Of a layer; "Slice", "Pad", "Shape", "StepsToRows" or "RowsToSteps" where there is
+            none for it.
         options: As `moving` knows them of the kind.
     """
 
@@ -151,6 +152,10 @@ def reshape(function: Function) -> Operator | None:
     rows = [[size or 0 for size in s.shape[1:]] for s in (function["x"], *function.outputs)]
     if not function.outputs[0].shape or any(0 in row for row in rows):
         return None
+    if rows[0][1:] == rows[1] and rows[0][0] > 1:
+        return Operator("StepsToRows")
+    if rows[1][1:] == rows[0] and rows[1][0] > 1:
+        return Operator("RowsToSteps")
     return Operator("Reshape") if math.prod(rows[0]) == math.prod(rows[1]) else None
 
 

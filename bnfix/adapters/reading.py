@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,16 +10,14 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.defining import Defining
 from bnfix.adapters.opened import Opening
-from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
-from bnfix.adapters.structure import RawNode
-from bnfix.adapters.tracing import PassedOn
-from bnfix.errors import DataError, UnsupportedModelError
-from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
-from bnfix.tree import leaves, map_leaves
+from bnfix.tree import map_leaves
 
 
 class Reading:
@@ -47,14 +44,9 @@ class Reading:
         self.model = model
         self.functional = model if functional is None else functional
         self.opening = opening or Opening(adapter)
-        self.layers: dict[LayerKey, Any] = {}
-        self.owners: dict[LayerKey, LayerKey] = {}
-        self._keys: dict[int, LayerKey] = {}
-        if self.functional is not model:
-            self.owners[self._key(self.functional)] = self._key(model)
-        nested: dict[LayerKey, Definition] = {}
-        top = self._define(self.functional, nested)
-        self.definitions = Definitions(top, nested)
+        defining = Defining(adapter, self.opening)
+        self.definitions = defining.run(model, self.functional)
+        self.layers, self.owners, self._keys = defining.layers, defining.owners, defining.keys
 
     @property
     def graph(self) -> Graph:
@@ -165,115 +157,15 @@ class Reading:
         layer = self.layers[call.layer]
         where = f"is called by the code of {call.path} ({type(layer).__name__})"
         reason = self.opening.reason(layer)
+        if reason is None and call.kind in _STEP_BY_STEP:
+            return f"{where}, which goes step by step, each from what the last one left"
         if reason is None:
             return f"{where}, which the graph does not show"
         return f"{where}, which stays closed: {reason}"
 
-    # --- building the definitions ------------------------------------------------------------
 
-    def _key(self, layer: Any) -> LayerKey:
-        key = self._keys.setdefault(id(layer), len(self._keys))
-        self.layers[key] = layer
-        return key
-
-    def _define(self, model: Any, nested: dict[LayerKey, Definition]) -> Definition:
-        """The definition of `model`; those of the models in it go into `nested`."""
-        key = self._key(model)
-        slots: dict[int, Slot] = {}
-        nodes: list[Node] = []
-        names = _Names()
-        for raw in self.adapter.nodes(model):
-            node = self._node(raw, slots)
-            if key in self.owners:  # code may give two layers one name, a graph may not
-                node = replace(node, name=names.of(node))
-            if node.binding is not None and node.layer not in nested:
-                nested[node.layer] = self._define(self.layers[node.layer], nested)
-            for output, tensor in enumerate(raw.outputs):
-                slots.setdefault(id(tensor), Slot(len(nodes), output))
-            nodes.append(node)
-        inputs = tuple(slots[id(tensor)] for tensor in model.inputs)
-        outputs = tuple(slots[id(tensor)] for tensor in model.outputs)
-        return Definition(key, model.name, tuple(nodes), inputs, outputs)
-
-    def _node(self, raw: RawNode, slots: dict[int, Slot]) -> Node:
-        layer, adapter = raw.layer, self.adapter
-        args, kwargs = raw.args, dict(raw.kwargs)
-        training, masks = None, frozenset[str]()
-        if not adapter.is_operation(layer):
-            args, kwargs = _named(layer, raw)
-            training = _take_training(layer, kwargs, adapter)
-            masks = frozenset(name for name in kwargs if _is_mask(name))
-        arguments = map_leaves(
-            lambda leaf: slots[id(leaf)] if adapter.is_symbolic(leaf) else leaf, (args, kwargs)
-        )
-        outputs = tuple(adapter.tensor_spec(tensor) for tensor in raw.outputs)
-        operator = self._operator(raw, outputs)
-        closed = None
-        unfolds = adapter.is_model(layer) and adapter.has_graph(layer)
-        binding = self._binding(raw, arguments) if unfolds else None
-        opened = None if unfolds else self.opening.of(layer, args, kwargs)
-        if opened is not None:
-            owner = self._key(layer)
-            self.owners[self._key(opened.model)] = owner
-            closed = (owner, arguments) if self.opening.can_be_copied(layer) else None
-            binding = tuple(slots[id(tensor)] for tensor in opened.fed)
-            arguments = ((binding[0] if len(binding) == 1 else list(binding),), {})
-        return Node(
-            layer=self._key(layer if opened is None else opened.model),
-            name=layer.name,
-            kind=self._kind(raw) if operator is None else operator.kind,
-            arguments=arguments,
-            training=training,
-            outputs=outputs,
-            binding=binding,
-            accepts_training=adapter.accepts_training(layer),
-            masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
-            masks=masks if opened is None else frozenset(),
-            options=None if operator is None else operator.options,
-            closed=closed,
-        )
-
-    def _kind(self, raw: RawNode) -> str:
-        if raw.is_input:
-            return "InputLayer"
-        if self.adapter.is_operation(raw.layer):
-            return "Operation"
-        return type(raw.layer).__name__ if self.adapter.is_own(raw.layer) else "Custom"
-
-    def _operator(self, raw: RawNode, outputs: tuple[TensorSpec, ...]) -> Operator | None:
-        """What a bare function is read as, if a layer does the same."""
-        adapter = self.adapter
-        known = adapter.function(raw) if adapter.is_operation(raw.layer) else None
-        if known is None:
-            return None
-        translation, given = known
-        arguments = {
-            name: map_leaves(lambda leaf: _constant(adapter, leaf), value)
-            for name, value in given.items()
-        }
-        function = Function(arguments, outputs)
-        tensors = sum(adapter.is_symbolic(leaf) for leaf in leaves((raw.args, raw.kwargs)))
-        # A size that is computed, such as that of a batch, goes beyond what a layer would be told.
-        return translated(translation, function) if tensors == function.tensors else None
-
-    def _binding(self, raw: RawNode, arguments: tuple[Any, Any]) -> tuple[Slot, ...] | None:
-        """What a nested model is fed, or None if the call does more than feeding it tensors."""
-        args, kwargs = arguments
-        more = any(kwargs[name] is not None for name in kwargs if name != "mask")
-        if len(args) != 1 or more or not self._comes_along(raw):
-            return None
-        fed = flat_inputs(self.adapter, raw.layer, args[0])
-        if len(fed) != len(raw.layer.inputs) or not all(isinstance(slot, Slot) for slot in fed):
-            return None
-        return tuple(fed)
-
-    def _comes_along(self, raw: RawNode) -> bool:
-        """Whether a recorded mask is no more than what travels with the tensors anyway."""
-        adapter = self.adapter
-        masks = adapter.flatten(raw.kwargs.get("mask"))
-        given = [id(mask) for mask in masks if mask is not None]
-        travelling = {id(adapter.mask_of(tensor)) for tensor in adapter.flatten(list(raw.args))}
-        return travelling.issuperset(given)
+#: Layers of Keras's own that call others in a loop.
+_STEP_BY_STEP = ("RNN", "Bidirectional")
 
 
 def readable(adapter: Adapter, model: Any, *, x: Any = None) -> Reading | None:
@@ -282,20 +174,6 @@ def readable(adapter: Adapter, model: Any, *, x: Any = None) -> Reading | None:
         return read(adapter, model, "reading", x=x)
     except UnsupportedModelError:
         return None
-
-
-class _Names:
-    """A name of its own for each layer of a graph."""
-
-    def __init__(self) -> None:
-        self._taken: dict[str, LayerKey] = {}
-
-    def of(self, node: Node) -> str:
-        name, number = node.name, 0
-        while self._taken.setdefault(name, node.layer) != node.layer:
-            number += 1
-            name = f"{node.name}_{number}"
-        return name
 
 
 def read(
@@ -333,70 +211,6 @@ def _specs(adapter: Adapter, x: Any) -> Any:
         return replace(found, shape=(None, *found.shape[1:]))
 
     return map_leaves(spec, x)
-
-
-def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
-    """`inputs`, in any structure the model takes, in the order of `model.inputs`.
-
-    A dict is matched by key or, where the model was not made with one, by the names of its inputs.
-    """
-    structure = model.input if not adapter.is_sequential(model) else model.inputs
-    if isinstance(inputs, dict):
-        if isinstance(structure, dict):
-            if set(structure) - set(inputs):
-                raise _other_keys(adapter, model, inputs)
-            inputs = {key: inputs[key] for key in structure}
-        elif set(adapter.input_names(model)) <= set(inputs):
-            return [inputs[name] for name in adapter.input_names(model)]
-        else:
-            raise _other_keys(adapter, model, inputs)
-    return adapter.flatten(inputs)
-
-
-def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataError:
-    wanted = model.input if isinstance(model.input, dict) else adapter.input_names(model)
-    return DataError(
-        f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename "
-        "them."
-    )
-
-
-def _named(layer: Any, raw: RawNode) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments, with `training` and masks under their names where they came by position."""
-    names = list(inspect.signature(layer.call).parameters)[: len(raw.args)]
-    first = next((at for at, name in enumerate(names) if at and _says_how(name)), len(raw.args))
-    named = dict(zip(names[first:], raw.args[first:], strict=False))
-    return raw.args[:first], {**named, **raw.kwargs}
-
-
-def _says_how(name: str) -> bool:
-    return name == "training" or _is_mask(name)
-
-
-def _constant(adapter: Adapter, leaf: Any) -> Any:
-    """An argument of a function as plain data, as `Function` wants it."""
-    if adapter.is_symbolic(leaf):
-        return adapter.tensor_spec(leaf)
-    if hasattr(leaf, "assign"):
-        return UNKNOWN
-    return adapter.to_numpy(leaf) if hasattr(leaf, "__array__") else leaf
-
-
-def _is_mask(name: str) -> bool:
-    return name == "mask" or name.endswith("_mask")
-
-
-def _take_training(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool | None:
-    """The value of `training`, taken out of `kwargs`, if it is a plain one."""
-    training = kwargs.get("training")
-    if training is not None and training == adapter.recorded_training(layer):
-        training = None
-    if isinstance(training, (bool, int)) or training is None:
-        kwargs.pop("training", None)
-        if isinstance(training, PassedOn):
-            return None
-        return None if training is None else bool(training)
-    return None
 
 
 def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:

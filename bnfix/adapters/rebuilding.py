@@ -1,7 +1,7 @@
 """Carry out an `Edit` on a copy of a model; the model itself stays as it is.
 
 Every layer is copied once, however often it is called, so sharing survives within and across nested
-models. Values follow after the structure: flags first, since the order of weights depends on them.
+models. What the layers hold follows after the structure (`bnfix.adapters.carrying`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from bnfix.adapters import replacing, weights
+from bnfix.adapters import lost, replacing, weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.carrying import Carrying
 from bnfix.adapters.cloning import starting_plainly
+from bnfix.adapters.configuring import changes
 from bnfix.adapters.reading import Reading
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.closing import closed
@@ -86,42 +87,32 @@ class _Rebuilding:
 
     def run(self) -> Rebuilt:
         model = self._model(self.definitions.top)
-        self._copy_flags(self.reading.model, model)
-        for key, layer in self.made.items():
-            if key not in self.definitions and key not in self.kept:
-                self._copy_values(key, self.reading.layers[key], layer)
-        self._check_sharing()
+        carrying = Carrying(
+            self.reading, self.edit, self.definitions, self.made, kept=self.kept, fresh=self.fresh
+        )
+        carrying.run(model)
         if self.dtype is None and (
-            lost := self.adapter.copy_compilation(self.reading.model, model)
+            said := self.adapter.copy_compilation(self.reading.model, model)
         ):
-            self.lost.append(lost)
-        self.lost += _said_of_opened([self.reading.layers[key] for key in self._opened])
-        if self.unbound:
-            what = ", ".join(
-                dict.fromkeys(name for names in self.unbound.values() for name in names)
-            )
-            self.lost.append(
-                f"dropped {what} of {', '.join(self.unbound)}: only training heeds such, and they "
-                "were made for the weights before"
-            )
+            self.lost.append(said)
+        self.lost += lost.of_opened([self.reading.layers[key] for key in carrying.opened])
+        self.lost += lost.of_bounds(self.unbound)
         return Rebuilt(model, tuple(self.lost))
-
-    @cached_property
-    def _opened(self) -> list[LayerKey]:
-        """Keys of the layers that come as graphs now, the model itself first."""
-        owners = self.reading.owners
-        opened = [key for key in self.made if key in owners]
-        return list(dict.fromkeys(owners[key] for key in sorted(opened)))
 
     # --- structure ---------------------------------------------------------------------------
 
     def _model(self, definition: Definition) -> Any:
         old = self.reading.layers[definition.key]
         sequential = self.adapter.is_sequential(old)
-        build = self._sequential if sequential else self._functional
-        new, lost = build(definition, old)
-        if lost:
-            self.lost.append(lost)
+        written = any(
+            (definition.key, at) in self.edit.infer for at in range(len(definition.nodes))
+        )
+        build = self._sequential if sequential and not written else self._functional
+        new, said = build(definition, old)
+        if sequential and written:
+            said = f"{old.name} is now a Functional model: a Sequential cannot say training=False"
+        if said:
+            self.lost.append(said)
         self.made[definition.key] = self.inside[id(old)] = new
         return new
 
@@ -152,15 +143,15 @@ class _Rebuilding:
         inputs = [tensors[slot] for slot in definition.inputs]
         returned = {slot: self._output(definition, slot, tensors) for slot in definition.outputs}
         outputs = [returned[slot] for slot in definition.outputs]
-        pack = self.adapter.pack
-        new, lost = self.adapter.new_functional(
-            old, pack(old.input, inputs), pack(old.output, outputs)
-        )
+        pack, sequential = self.adapter.pack, self.adapter.is_sequential(old)
+        # A Sequential that nobody has called has no input of its own in Keras 3.
+        taken, given = (old.inputs[0], old.outputs[0]) if sequential else (old.input, old.output)
+        new, said = self.adapter.new_functional(old, pack(taken, inputs), pack(given, outputs))
         loose = {definition.nodes[position].layer for position in definition.loose()}
         made = {id(self.reading.layers[key]): self.made[key] for key in loose}
         in_order = [made[id(child)] for child in self.adapter.children(old) if id(child) in made]
         self.adapter.attach(new, in_order)
-        return new, lost
+        return new, said
 
     def _alive(self, definition: Definition) -> set[int]:
         """Positions of the nodes that are there for more than an addend which is dropped."""
@@ -195,8 +186,9 @@ class _Rebuilding:
         )
         if at in self.edit.bypass:
             return [self.adapter.flatten(args[0] if args else kwargs)[0]]
-        if node.training is not None and at not in self.edit.untrain:
-            kwargs = {**kwargs, "training": node.training}
+        training = False if at in self.edit.infer else node.training
+        if training is not None and at not in self.edit.untrain:
+            kwargs = {**kwargs, "training": training}
         layer = self._layer(node)
         if node.layer in self.edit.replace:
             given, options = self._replaced_arguments(layer, args, kwargs)
@@ -276,11 +268,7 @@ class _Rebuilding:
         self.kept.add(key)
         new, shared = self.adapter.without_copying(old)
         if shared:
-            self.lost.append(
-                f"{old.name} ({type(old).__name__}) cannot be made anew, for want of a "
-                "get_config(): it shares its weights with the model given, and who trains one "
-                "trains the other"
-            )
+            self.lost.append(lost.of_kept(old))
         return new
 
     def _join(self, old: Any, new: Any) -> None:
@@ -298,25 +286,6 @@ class _Rebuilding:
             else:
                 self._join(child, copy)
 
-    def _check_sharing(self) -> None:
-        """Refuse to make two weights of one: trained on, they would go different ways."""
-        copies: dict[int, tuple[str, Any]] = {}
-        for key, new in self.made.items():
-            old = self.reading.layers[key]
-            changed = key in self.edit.assign or key in self.edit.replace
-            if changed or key in self.reading.definitions or not self.adapter.is_layer(old):
-                continue
-            theirs, ours = self.adapter.weights(old), self.adapter.weights(new)
-            for source, variable in zip(theirs, ours, strict=True):
-                first, copy = copies.setdefault(id(source), (old.name, variable))
-                if copy is not variable:
-                    raise UnsupportedModelError(
-                        f"{first} and {old.name} ({type(old).__name__}) share weights, which their "
-                        "configurations do not tell: a copy would have them twice. Let the layer "
-                        "that takes them be called by the model itself.",
-                        path=old.name,
-                    )
-
     def _replacement(self, node: Node, old: Any) -> Any:
         wanted, rank = self.edit.replace[node.layer], len(node.outputs[0].shape)
         new = replacing.replacement(self.adapter.keras, old, wanted, rank, self.dtype)
@@ -327,118 +296,6 @@ class _Rebuilding:
 
     def _changes(self, key: LayerKey) -> dict[str, Any]:
         linear, old = self.edit.assign.get(key), self.reading.layers[key]
-        changes: dict[str, Any] = {}
-        if linear is not None:
-            kind = type(old).__name__
-            bound = weights.for_training(old, kind)
-            if bound:
-                self.unbound[old.name] = bound
-            changes |= dict.fromkeys(bound)
-            if linear.bias is not None:
-                changes |= weights.bias_option(old, kind)
-            changes = weights.changed_options(old, kind, changes)
-        if self.dtype is not None and "float" in str(old.dtype):
-            changes |= _in_dtype({**old.get_config(), **changes}, self.dtype)
-        return changes
-
-    # --- values ------------------------------------------------------------------------------
-
-    def _copy_flags(self, old: Any, new: Any) -> None:
-        """Set `trainable` from the outside in, because Keras hands it down to what is inside.
-
-        `new` is None where code that was opened goes past `old` to what is inside of it.
-        """
-        if not self.adapter.is_layer(old) or self.reading.key(old) in self.kept:
-            return
-        if self.reading.key(old) in self.edit.replace:
-            if new is not None:  # else every call of it was bypassed
-                new.trainable = old.trainable and new.trainable
-            return
-        if new is not None:
-            new.trainable = old.trainable
-        children = self.adapter.children(old)
-        known = [(child, self._copies.get(id(child))) for child in children]
-        whole = new is not None and self.reading.key(old) not in self._opened
-        if whole and all(copy is None for _, copy in known):
-            known = list(zip(children, self.adapter.children(new), strict=True))
-        for child, copy in known:
-            self._copy_flags(child, copy)
-
-    @cached_property
-    def _copies(self) -> dict[int, Any]:
-        """What has become of each layer, by id; of an opened one, its graph."""
-        reading = self.reading
-        keys = {key: reading.owners.get(key, key) for key in self.made}
-        return {id(reading.layers[keys[key]]): layer for key, layer in self.made.items()}
-
-    def _copy_values(self, key: LayerKey, old: Any, new: Any) -> None:
-        if not self.adapter.is_layer(old):
-            return
-        if key in self.edit.replace:
-            replacing.write(new, self.edit.replace[key], fresh=key in self.fresh)
-            return
-        if key in self.edit.assign:
-            kept = {_base_name(variable): variable for variable in old.weights}
-            for variable in new.weights:
-                if _base_name(variable) in kept:
-                    variable.assign(self.adapter.copy_value(kept[_base_name(variable)]))
-            weights.write_linear(weights.inner(new, type(old).__name__), self.edit.assign[key])
-            return
-        theirs, ours = self.adapter.weights(old), self.adapter.weights(new)
-        if _shapes(theirs) != _shapes(ours):
-            raise UnsupportedModelError(
-                f"layer {old.name!r} ({type(old).__name__}) has {len(theirs)} weights, its copy "
-                "from "
-                f"get_config() has {len(ours)} or other shapes. Let get_config() return everything "
-                "that its constructor needs.",
-                path=old.name,
-            )
-        self._assign(theirs, ours)
-        states = [self._states(layer) for layer in (old, new)]
-        if _shapes(states[0]) == _shapes(states[1]):  # dropout set to 0 later needs no lots
-            self._assign(*states)
-        self.adapter.copy_state(old, new)
-
-    def _states(self, layer: Any) -> list[Any]:
-        """What `layer` remembers besides its weights: where random numbers go on, and the like."""
-        weights = {id(weight) for weight in self.adapter.weights(layer)}
-        return [v for v in self.adapter.variables(layer) if id(v) not in weights]
-
-    def _assign(self, theirs: list[Any], ours: list[Any]) -> None:
-        for variable, source in zip(ours, theirs, strict=True):
-            variable.assign(self.adapter.copy_value(source))  # as numbers: dtypes may differ
-
-
-def _said_of_opened(layers: list[Any]) -> list[str]:
-    """What is lost with the classes of `layers`."""
-    if not layers:
-        return []
-    named = [f"{layer.name} ({type(layer).__name__})" for layer in layers]
-    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-    verb = "is a Functional model" if len(named) == 1 else "are Functional models"
-    return [
-        f"opened: {', '.join(named[:_LISTED])}{more} {verb} now, as their code runs in inference; "
-        "methods of their classes, such as a train_step, are gone"
-    ]
-
-
-#: Layers that a note names.
-_LISTED = 3
-
-
-def _shapes(variables: list[Any]) -> list[tuple[int, ...]]:
-    return [tuple(variable.shape) for variable in variables]
-
-
-def _in_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """What to change in the configuration of a layer and those wrapped in it to be in `dtype`."""
-    changes: dict[str, Any] = {"dtype": dtype}
-    for name, part in config.items():
-        inner = part.get("config") if isinstance(part, dict) and name != "dtype" else None
-        if isinstance(inner, dict) and "dtype" in inner:
-            changes[name] = {**part, "config": {**inner, **_in_dtype(inner, dtype)}}
-    return changes
-
-
-def _base_name(variable: Any) -> str:
-    return variable.name.rpartition("/")[2].partition(":")[0]
+        if linear is not None and (bound := weights.for_training(old, type(old).__name__)):
+            self.unbound[old.name] = bound
+        return changes(old, linear, self.dtype)

@@ -61,6 +61,23 @@ class Structure(ABC):
         None where no layer does the like.
         """
 
+    @abstractmethod
+    def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any: ...
+
+    def infer_specs(self, layers: Iterable[Any]) -> None:
+        """Where what `layers` say that they make fails, let that be found by running their code.
+
+        An attribute of each says so afterwards.
+        """
+        return
+
+    def without_sizes(self, model: Any) -> Any | None:
+        """`model`, recorded from code, without the size of a batch that it was told as None.
+
+        None where a function in it needs that size.
+        """
+        return model
+
     def is_called(self, layer: Any) -> bool:
         """Whether `layer` has been called on a placeholder tensor, so that it has a place."""
         return bool(layer._inbound_nodes)  # neither Keras has a public name for it
@@ -98,6 +115,18 @@ class Structure(ABC):
     @abstractmethod
     def pack(self, structure: Any, flat: list[Any]) -> Any:
         """The inverse of `flatten`, shaped like `structure`."""
+
+    def batch_size(self, model: Any) -> int | None:
+        """The one number of rows that `model` takes, as one with recurrent states does; or None.
+
+        A size of 1 is declared by many a model that takes more.
+        """
+        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
+        declared = next((shape[0] for shape in shapes if shape and shape[0]), None)
+        binds = any(getattr(layer, "stateful", False) for _, layer in self.tree(model))
+        if declared is None or (declared == 1 and not binds):
+            return None
+        return int(declared) if binds or not self.is_sequential(model) else None
 
     def is_sequential(self, model: Any) -> bool:
         return isinstance(model, self.keras.Sequential)
@@ -157,6 +186,16 @@ class Structure(ABC):
     def batch_norms(self, model: Any) -> list[tuple[str, Any]]:
         """Path and layer of every BatchNormalization at any depth."""
         return [(path, layer) for path, layer in self.tree(model) if self.is_batch_norm(layer)]
+
+    def default_training(self, layer: Any) -> bool | None:
+        """The `training` with which the `call` of `layer` works where nobody gives it."""
+        parameter = inspect.signature(layer.call).parameters.get("training")
+        default = None if parameter is None else parameter.default
+        return default if isinstance(default, bool) else None
+
+    def predict_passes_training(self, model: Any) -> bool:
+        """Whether `predict` calls `model` with training=False, not without a word."""
+        return True
 
     def recorded_training(self, layer: Any) -> bool | None:
         """The `training` that this Keras notes down for a call in which nobody gave it."""

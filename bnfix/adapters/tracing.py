@@ -12,13 +12,14 @@ taken out again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bnfix.adapters import stepwise
 from bnfix.adapters.base import Adapter
 from bnfix.errors import BnfixError, gist
 from bnfix.graph.definition import TensorSpec
@@ -63,6 +64,10 @@ def trace(adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
         Untraceable: It has none.
     """
     _check(adapter, layer)
+    if stepwise.is_stepwise(adapter, layer) and (
+        reason := stepwise.objection(adapter, args, kwargs)
+    ):
+        raise Untraceable(reason)
     inputs = _Placeholders(adapter, layer)
     given, options = map_leaves(inputs.stand_in, (args, kwargs))
     with _left_alone(adapter, layer):
@@ -144,14 +149,21 @@ def _placeholder(adapter: Adapter, layer: Any, name: str, spec: TensorSpec) -> A
 def _recorded(
     adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any
 ) -> Any:
-    # A function compiled by the user records nothing; what it was made of does.
-    call = getattr(layer.call, "python_function", layer.call)
+    call = _code(adapter, layer)
     if adapter.accepts_training(layer):
         kwargs = {**kwargs, "training": PASSED_ON}
     try:
         outputs = call(*args, **kwargs)
         _check_outputs(adapter, outputs)
-        model = adapter.keras.Model(inputs=inputs, outputs=outputs, name=layer.name)
+        # Neither Keras calls a model that hands on its own input.
+        fed = {id(tensor) for tensor in adapter.flatten(inputs)}
+        outputs = map_leaves(
+            lambda leaf: _handed_on(adapter, layer, leaf) if id(leaf) in fed else leaf, outputs
+        )
+        recorded = adapter.keras.Model(inputs=inputs, outputs=outputs, name=layer.name)
+        model = adapter.without_sizes(recorded)
+        if model is None:
+            raise Untraceable("its code needs the size of a batch, which a graph does not have")
         nodes = list(adapter.nodes(model))
     except Untraceable:
         raise
@@ -161,6 +173,18 @@ def _recorded(
         if any(hasattr(leaf, "assign") for leaf in leaves((node.args, node.kwargs))):
             raise Untraceable("its code computes with weights of another layer")
     return model
+
+
+def _code(adapter: Adapter, layer: Any) -> Callable[..., Any]:
+    if stepwise.is_stepwise(adapter, layer):
+        return stepwise.call_of(adapter, layer)
+    # A function compiled by the user records nothing; what it was made of does.
+    return getattr(layer.call, "python_function", layer.call)
+
+
+def _handed_on(adapter: Adapter, layer: Any, tensor: Any) -> Any:
+    dtype = adapter.tensor_spec(tensor).dtype
+    return adapter.keras.layers.Activation("linear", name=f"{layer.name}_same", dtype=dtype)(tensor)
 
 
 def _check_outputs(adapter: Adapter, outputs: Any) -> None:
@@ -192,6 +216,7 @@ def _left_alone(adapter: Adapter, layer: Any) -> Generator[None]:
         with adapter.calls_forgotten(parts), _attributes_kept(parts):
             vars(layer)["add_loss"] = _refuse_losses
             _told_apart(adapter, parts[1:])
+            adapter.infer_specs(parts[1:])
             yield
     finally:
         for state, value in zip(states, before, strict=True):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import backends
-from bnfix.adapters.structure import Structure
+from bnfix.adapters.backends import Backend
+from bnfix.adapters.structure import RawNode, Structure
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
@@ -40,7 +40,7 @@ class Values(Structure):
         def undo() -> None:
             for variable, value in before:
                 # To look is faster than to assign, and most variables stay as they are.
-                if self.copy_value(variable).tobytes() != value.tobytes():
+                if not _same_bits(self.copy_value(variable), value):
                     variable.assign(value)
 
         return undo
@@ -106,7 +106,11 @@ class Values(Structure):
 
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
-        return backends.replicas(model)
+        return self.backend.replicas(model)
+
+    def is_distributed(self, model: Any) -> bool:
+        """Whether `model` was made under a distribution strategy, be it for one replica."""
+        return self.backend.is_distributed(model)
 
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
@@ -134,7 +138,7 @@ class Values(Structure):
     def rounding_dtype(self, model: Any) -> str:
         """The precision that decides how far two evaluations of `model` may lie apart."""
         dtype = self.coarsest_dtype(model)
-        rounds = dtype == "float32" and backends.multiplies_in_tensorfloat32(self.backend)
+        rounds = dtype == "float32" and self.backend.rounds_products
         return "tensorfloat32" if rounds else dtype
 
     def output_labels(self, model: Any, outputs: Any) -> tuple[str, ...]:
@@ -152,13 +156,13 @@ class Values(Structure):
 
     @property
     @abstractmethod
-    def backend(self) -> str:
-        """The array library below: "tensorflow", "jax" or "torch"."""
+    def backend(self) -> Backend:
+        """The array library below."""
 
     @property
-    @abstractmethod
     def run_errors(self) -> tuple[type[Exception], ...]:
         """What running a model on unsuitable inputs raises."""
+        return (ValueError, TypeError, RuntimeError, *self.backend.errors)
 
     @abstractmethod
     def to_numpy(self, tensor: Any) -> Any:
@@ -174,7 +178,7 @@ class Values(Structure):
 
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         """`values * scale + shift`, which broadcast as they stand."""
-        return backends.affine(self.backend, values, scale, shift)
+        return self.backend.affine(values, scale, shift)
 
     def fed(self, array: Any) -> Any:
         """`array` as a tensor that every entry point takes alike; `predict` casts floats."""
@@ -185,6 +189,11 @@ class Values(Structure):
         elif values.dtype.kind == "f":
             dtype = self.keras.backend.floatx()
         return self.to_tensor(values, TensorSpec(values.shape, dtype))
+
+    def as_predicted(self, array: Any) -> Any:
+        """`array` as `predict` hands it to a model: floats are rounded to Keras's float type."""
+        values = np.asarray(array)
+        return self.to_numpy(self.fed(values)) if values.dtype.kind == "f" else values
 
     @abstractmethod
     def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
@@ -208,33 +217,33 @@ class Values(Structure):
 
         With `any_rows` it is compiled once for batches of every length.
         """
-        return backends.compiled(self.backend, fn, any_rows=any_rows)
+        return self.backend.compiled(fn, any_rows=any_rows)
 
     @property
     def assigns_in_compiled_code(self) -> bool:
         """Whether compiled code may write to variables, and does so in the order of the code."""
-        return self.backend == "tensorflow"
+        return self.backend.assigns_in_compiled_code
 
     def view(self, tensor: Any) -> Any:
         """The values of a tensor, in its own dtype and memory where that is possible."""
-        return backends.view(self.backend, tensor)
+        return self.backend.view(tensor)
 
     @property
     def accelerated(self) -> bool:
         """Whether tensors live outside of the processor's own memory."""
-        return backends.accelerated(self.backend)
+        return self.backend.accelerated
 
-    @abstractmethod
     def uncompiled(self) -> AbstractContextManager[None]:
         """While the block runs, functions that the user has compiled run step by step."""
+        return self.backend.uncompiled()
 
     @abstractmethod
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         """What a new thread enters to run a model in inference as this thread would."""
 
-    @abstractmethod
     def is_traced(self, value: Any) -> bool:
         """Whether `value` stands for one that compiled code will have later."""
+        return self.backend.is_traced(value)
 
     def has_values(self, tensor: Any) -> bool:
         return not (self.is_symbolic(tensor) or self.is_traced(tensor))
@@ -266,6 +275,44 @@ class Values(Structure):
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
         """What `model.export` wrote, loaded again, for as long as the block lasts."""
 
-    @abstractmethod
     def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         """The ways in which users call a model, by name, each from inputs to outputs."""
+        return self.backend.entry_points(model, one_trace=self.runs_one_way(model))
+
+    def runs_one_way(self, model: Any) -> bool:
+        """Whether no code in `model` can tell how it is called: all of it is Keras's own.
+
+        `predict` calls a model with `training=False` and compiled calls with none. That is the same
+        unless a layer's default is another, or a call in the graph has a `training=` of its own.
+        """
+        step = getattr(model.predict_step, "__func__", None)
+        parts = [model, *(layer for _, layer in self.tree(model))]
+        models = [part for part in parts if self.is_model(part)]
+        return (
+            step is self.keras.Model.predict_step
+            and not getattr(model, "run_eagerly", False)
+            and getattr(model, "jit_compile", None) is not True
+            and all(self.has_graph(part) for part in models)
+            and all(self._is_plain(part) for part in parts if part not in models)
+            and all(_calm(node) for part in models for node in self.nodes(part))
+        )
+
+    def _is_plain(self, layer: Any) -> bool:
+        return (
+            self.is_own(layer)
+            and not isinstance(layer, self.keras.layers.Lambda)
+            and self.default_training(layer) is not True
+        )
+
+
+def _calm(node: RawNode) -> bool:
+    training = node.kwargs.get("training")
+    return training is None or training is False
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Whether two arrays of a variable are equal, NaN and the sign of zero included."""
+    if one.shape != other.shape or one.dtype.hasobject:
+        return one.tobytes() == other.tobytes()
+    ours, theirs = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
+    return bool(np.array_equal(ours, theirs))

@@ -1,6 +1,7 @@
 """Watch every layer of a model at work: what the first row brings in, and what comes out.
 
-Only row 0 is kept, since that is what must not depend on its neighbours.
+Only row 0 is kept, since that is what must not depend on its neighbours, and of all rows together
+two sums, by which one tells whether anything is another than it was.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ class Event:
         layer: The layer itself.
         inputs: Row 0 of every tensor that went in, by position or by name; a mask is one of them.
         outputs: Row 0 of every tensor that came out.
+        entered: How many calls had begun before it did.
+        taken: Of every tensor of numbers that went in, all rows, `sums`; empty unless asked for.
+        given: The same of what came out.
     """
 
     path: str
     layer: Any
     inputs: Rows
     outputs: Rows
+    entered: int
+    taken: Rows = ()
+    given: Rows = ()
 
 
 @contextmanager
-def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
+def watched(
+    adapter: Adapter, model: Any, rows: int, *, whole: bool = False
+) -> Generator[list[Event]]:
     """A list that fills with the calls made while the block runs, in the order they return.
 
     Args:
@@ -45,37 +54,59 @@ def watched(adapter: Adapter, model: Any, rows: int) -> Generator[list[Event]]:
             taken for the rows; where a tensor has a multiple of it in front (time folded into the
             batch), that many entries make up row 0.
     """
-    events: list[Event] = []
-    around: list[str] = []
-
-    def spy(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        return _spy(adapter, layer, call, events, around, rows)
-
-    with intercepted(adapter.callables(model), spy):
-        yield events
+    watching = _Watching(adapter, rows, whole)
+    with intercepted(adapter.callables(model), watching.spy):
+        yield watching.events
 
 
-def _spy(
-    adapter: Adapter,
-    layer: Any,
-    call: Callable[..., Any],
-    events: list[Event],
-    around: list[str],
-    rows: int,
-) -> Callable[..., Any]:
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        around.append(layer.name)
+class _Watching:
+    def __init__(self, adapter: Adapter, rows: int, whole: bool) -> None:
+        self.adapter, self.rows, self.whole = adapter, rows, whole
+        self.events: list[Event] = []
+        self.around: list[str] = []
+        self.begun = 0
+
+    def spy(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*args: Any, **kwargs: Any) -> Any:
+            entered, self.begun = self.begun, self.begun + 1
+            self.around.append(layer.name)
+            try:
+                # Taken before the call, which may change a state that it is given.
+                entering, taken = self._seen((args, kwargs))
+                outputs = call(*args, **kwargs)
+                path = "/".join(self.around)
+            finally:
+                self.around.pop()
+            leaving, given = self._seen(outputs)
+            self.events.append(Event(path, layer, entering, leaving, entered, taken, given))
+            return outputs
+
+        return spy
+
+    def _seen(self, structure: Any) -> tuple[Rows, Rows]:
+        first = _first(self.adapter, structure, self.rows)
+        return first, _sums(self.adapter, structure) if self.whole else ()
+
+
+def _sums(adapter: Adapter, structure: Any) -> Rows:
+    """Of each tensor of numbers, the sum of its absolute values and one with uneven weights."""
+    found: list[npt.NDArray[Any]] = []
+    for leaf in adapter.flatten(structure):
+        if not getattr(leaf, "shape", None):
+            continue
         try:
-            # Taken before the call, which may change a state that it is given.
-            entering = _first(adapter, (args, kwargs), rows)
-            outputs = call(*args, **kwargs)
-            path = "/".join(around)
-        finally:
-            around.pop()
-        events.append(Event(path, layer, entering, _first(adapter, outputs, rows)))
-        return outputs
+            values = np.asarray(adapter.to_numpy(leaf))
+        except (AttributeError, *adapter.run_errors):
+            continue  # as in `_first`
+        if values.dtype.kind in "fiub":
+            flat = values.reshape(-1).astype(np.float64)
+            uneven = np.modf(np.arange(1, flat.size + 1) * _GOLDEN)[0]
+            found.append(np.array([np.abs(flat).sum(), flat @ uneven]))
+    return tuple(found)
 
-    return spy
+
+#: Its multiples, cut down to what follows the point, are spread evenly and never repeat.
+_GOLDEN = 0.6180339887498949
 
 
 def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:

@@ -25,6 +25,7 @@ from bnfix.breadth_first.schedule import Schedule, Stage
 from bnfix.breadth_first.sizing import AT_ONCE
 from bnfix.graph.definition import TensorSpec
 from bnfix.graph.graph import Call, Value
+from bnfix.graph.steps import rows_per_row
 from bnfix.numerics.tolerance import width
 from bnfix.tree import map_leaves
 
@@ -187,7 +188,8 @@ class Engine:
         """
         values = [value for call in self.network.graph for value in call.outputs]
         if all(None not in value.shape[1:] for value in values):
-            return _declared_bytes
+            rows = rows_per_row(self.network.graph)
+            return lambda value: rows[value] * _declared_bytes(value)
         with self.adapter.preserved(self.network.model):
             return self._observed(flat).__getitem__
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import flat_inputs
+from bnfix.adapters.defining import flat_inputs
 from bnfix.data.batches import Batch, batches, first_rows, is_whole
 from bnfix.data.fit import check_fits, spec_of
 from bnfix.errors import DataError

@@ -160,7 +160,8 @@ def check_room(wanted: Need, limit: int, folder: Path) -> None:
     if wanted.working >= limit:
         raise ResourceError(
             f"memory_limit is {shown(limit)}, but one batch alone takes {shown(wanted.working)} on "
-            "its way through the network. Pass smaller batches or a higher memory_limit."
+            "its way through the network. Pass smaller batches or a higher memory_limit.",
+            advises=("memory_limit",),
         )
     spilled = wanted.total - limit
     free = shutil.disk_usage(folder).free
@@ -168,7 +169,8 @@ def check_room(wanted: Need, limit: int, folder: Path) -> None:
         raise ResourceError(
             f"beyond memory_limit, {shown(spilled)} must go to {folder}, which has {shown(free)} "
             "free. Free some space, set TMPDIR to another disk, pass less data, or use "
-            'method="streaming".'
+            'method="streaming".',
+            advises=("memory_limit", "method"),
         )
 
 

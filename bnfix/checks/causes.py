@@ -1,78 +1,102 @@
-"""What can be wrong with a model at inference, each cause in words."""
+"""What is said of each cause, and what mends it, as far as that does not depend on the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from bnfix.checks.report import NO_CALL, Finding, Gap, Measurement, worst
+from bnfix.checks.cause import Cause
+from bnfix.checks.report import Finding, Gap, Measurement, worst
 from bnfix.graph.miscompiled import SWITCH
+from bnfix.remedy import Remedy, Verb
 
 Points = Sequence[Measurement]
 
-NOTHING = f"{NO_CALL}nothing is wrong; bnfix.batch_invariant(model) gives the same bits always"
-_SWITCH = f"{NO_CALL}on a processor set {SWITCH} before TensorFlow is imported, and check again"
-REPORT = f"{NO_CALL}compiled and uncompiled code differ; report it to Keras"
+
+@dataclass(frozen=True)
+class Cure:
+    """The remedy of a finding, and what to know about it; or what to do where there is none."""
+
+    remedy: Remedy | None = None
+    advice: str = ""
 
 
-def assign_in_training(path: str) -> str:
-    return f"{NO_CALL}let {path} assign its weights under training=True only"
+_NOTHING = Cure(advice="nothing is wrong; bnfix.batch_invariant(model) gives the same bits always")
+_SWITCH = Cure(advice=f"on a processor set {SWITCH} before TensorFlow is imported, and check again")
+UNEXPLAINED = Cure(
+    advice="no layer does it, and uncompiled code cannot tell which is right; make the functions "
+    "anew by loading the model again, and check again"
+)
+ANEW = Cure(Remedy(Verb.MAKE_PREDICT))
 
 
-def random_in_training(path: str) -> str:
-    return f"{NO_CALL}let {path} be random under training=True only, unless it is wanted"
+def assign_in_training(path: str) -> Cure:
+    return Cure(advice=f"let {path} assign its weights under training=True only")
 
 
-def batch_statistics(path: str, points: Points, mend: str) -> Finding:
+def random_in_training(path: str) -> Cure:
+    return Cure(advice=f"let {path} be random under training=True only, unless it is wanted")
+
+
+def finding(
+    path: str | None, cause: Cause, points: Points, detail: str, cure: Cure, *, moved: bool = False
+) -> Finding:
+    """One of `cause` that shows at `points`; with the outputs that move, where `moved`."""
+    outputs = _moved_outputs(points) if moved else ()
+    severity = "fault" if cause.is_fault else "note"
+    return Finding(path, cause, _where(points), detail, cure.remedy, cure.advice, severity, outputs)
+
+
+def batch_statistics(path: str, points: Points, cure: Cure) -> Finding:
     detail = "normalizes by the batch at hand, not by its moving statistics" + _moved(points)
-    return Finding(path, "batch_statistics", _where(points), detail, mend, _moved_outputs(points))
+    return finding(path, Cause.BATCH_STATISTICS, points, detail, cure, moved=True)
 
 
 def batch_coupling(path: str, points: Points) -> Finding:
+    cure = Cure(advice=f"let {path} work on each row by itself, along axes other than 0")
     detail = "mixes the rows of a batch" + _moved(points)
-    mend = f"{NO_CALL}let {path} work on each row by itself, along axes other than 0"
-    return Finding(path, "batch_coupling", _where(points), detail, mend, _moved_outputs(points))
+    return finding(path, Cause.BATCH_COUPLING, points, detail, cure, moved=True)
 
 
 def stale_function(points: Points) -> Finding:
-    detail = "was compiled before a layer was frozen or thawed, and goes by the old flag"
-    mend = "model.make_predict_function(force=True)"
-    return Finding(None, "stale_function", _where(points), f"predict {detail}", mend)
+    detail = "predict was compiled before a layer was frozen or thawed, and goes by the old flag"
+    return finding(None, Cause.STALE_FUNCTION, points, detail, ANEW)
 
 
-def changed(path: str, points: Points, mend: str) -> Finding:
+def changed(path: str, points: Points, cure: Cure) -> Finding:
     by = [point for point in points if path in point.changed]
     detail = "its weights are overwritten by each call; they were put back after the check"
-    return Finding(path, "inference_changes_weights", _where(by), detail, mend)
+    return finding(path, Cause.INFERENCE_CHANGES_WEIGHTS, by, detail, cure)
 
 
 def state(path: str, points: Points) -> Finding:
     by = [point for point in points if path in point.carried]
     detail = "goes on from the state in which the call before has left it"
     layer = "".join(f'.get_layer("{name}")' for name in path.split("/"))
-    mend = (
-        f"{NO_CALL}it is meant to be called on one sequence after the other; run "
+    cure = Cure(
+        advice="it is meant to be called on one sequence after the other; run "
         f"model{layer}.reset_states() before each new one, or build it with stateful=False"
     )
-    return Finding(path, "state", _where(by), detail, mend)
+    return finding(path, Cause.STATE, by, detail, cure)
 
 
 def counter(path: str, points: Points) -> Finding:
     by = [point for point in points if point.goes_on and path in point.changed]
     detail = "answers depend on the calls before, which have changed its weights"
-    return Finding(path, "state", _where(by), detail, assign_in_training(path))
+    return finding(path, Cause.STATE, by, detail, assign_in_training(path))
 
 
-def randomness(path: str | None, points: Points, mend: str) -> Finding:
+def randomness(path: str | None, points: Points, cure: Cure) -> Finding:
     detail = f"two equal calls differ by {worst(p.repeat for p in points).difference:.2g}"
     if any(point.noise for point in points):
         detail += "; what rows do to each other may be hidden by that"
-    return Finding(path, "randomness", _where(points), detail, mend)
+    return finding(path, Cause.RANDOMNESS, points, detail, cure)
 
 
-def nonfinite(path: str, points: Points, mend: str) -> Finding:
+def nonfinite(path: str, points: Points, cure: Cure) -> Finding:
     by = [point for point in points if not point.finite]
     detail = "makes infinities or NaN of finite numbers"
-    return Finding(path, "nonfinite", _where(by), detail, mend)
+    return finding(path, Cause.NONFINITE, by, detail, cure)
 
 
 def batch_size(path: str, points: Points) -> Finding:
@@ -82,14 +106,25 @@ def batch_size(path: str, points: Points) -> Finding:
         f"than rounding ({alone.tolerance:.2g}), although it does not depend on who its neighbours "
         "are"
     )
-    mend = f"{NO_CALL}look for code in {path} that uses the batch size"
-    return Finding(path, "batch_size", _where(points), detail, mend, _moved_outputs(points))
+    cure = Cure(advice=f"look for code in {path} that uses the batch size")
+    return finding(path, Cause.BATCH_SIZE, points, detail, cure, moved=True)
 
 
-def disagreement(path: str | None, points: Points, mend: str) -> Finding:
+def training_by_default(path: str, points: Points, cure: Cure) -> Finding:
+    """A note where `predict` is right, which is how such a layer is meant to be used."""
+    known = any(point.entry_point == "predict" for point in points)
+    detail = (
+        "is in training mode wherever nobody says training=, as is the default of its own call"
+        + ("" if known else "; predict and model(x, training=False) are right")
+    )
+    found = finding(path, Cause.TRAINING_BY_DEFAULT, points, detail, cure)
+    return found if known else found.as_note()
+
+
+def disagreement(path: str | None, points: Points, cure: Cure) -> Finding:
     difference = worst(point.against_predict for point in points).difference
     detail = f"answers differ by {difference:.2g} from those of predict"
-    return Finding(path, "entry_points_disagree", _where(points), detail, mend)
+    return finding(path, Cause.ENTRY_POINTS_DISAGREE, points, detail, cure)
 
 
 def miscompiled(wrong: Mapping[str, Gap]) -> Finding:
@@ -98,7 +133,7 @@ def miscompiled(wrong: Mapping[str, Gap]) -> Finding:
         f"compiled code computes something else than the model's layers do one by one: off by "
         f"{worst(wrong.values()).difference:.2g}"
     )
-    return Finding(None, "entry_points_disagree", ", ".join(wrong), detail, _SWITCH)
+    return Finding(None, Cause.MISCOMPILED, ", ".join(wrong), detail, None, _SWITCH.advice)
 
 
 def rounding(points: Points, dtype: str) -> list[Finding]:
@@ -112,7 +147,7 @@ def rounding(points: Points, dtype: str) -> list[Finding]:
         f"rounding in {dtype} explains ({found.tolerance:.2g}); among other neighbours in a batch "
         "of the same size it is 0"
     )
-    return [Finding(None, "rounding", _where(seen), detail, NOTHING)]
+    return [finding(None, Cause.ROUNDING, seen, detail, _NOTHING)]
 
 
 def amplified(points: Points, dtype: str, response: float) -> Finding:
@@ -124,7 +159,7 @@ def amplified(points: Points, dtype: str, response: float) -> Finding:
         f"one rounding error each move the row by {response:.2g}. Among other neighbours in a "
         "batch of the same size it stays the same, bit for bit"
     )
-    return Finding(None, "rounding", _where(points), detail, NOTHING)
+    return finding(None, Cause.ROUNDING, points, detail, _NOTHING)
 
 
 def _between_sizes(point: Measurement) -> Gap:

@@ -69,10 +69,11 @@ def check(
         measurements = measure(adapter, model, probes, points)
         blame = Blame(adapter, model, probes, points, measurements)
         findings = faults(blame.findings()) if training else blame.findings()
+        consequences = () if training else blame.consequences
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]
     return CheckReport(
-        ok=all(finding.cause == "rounding" for finding in findings),
+        ok=all(finding.severity == "note" for finding in findings),
         max_difference=worst(alone).difference,
         coupling=worst(coupling).difference,
         tolerance=worst(alone + coupling).tolerance,
@@ -80,6 +81,7 @@ def check(
         measurements=measurements,
         rows=probes.rows,
         notes=(*notes, *failed, *dict.fromkeys(blame.notes)),
+        consequences=consequences,
     )
 
 

@@ -39,8 +39,8 @@ def _in_float64(adapter: Adapter, model: Any, x: Any) -> Arrays | None:
     if not adapter.has_graph(model):
         return None
     try:
-        twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
-        with adapter.uncompiled():
+        with adapter.backend.float64(), adapter.uncompiled():
+            twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
             return adapter.infer(twin, x)
     except Exception:  # whatever the code of a model raises where it is run in another way
         return None

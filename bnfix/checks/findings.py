@@ -1,4 +1,4 @@
-"""From measurements to causes: which layers are to blame, for what, and what mends it?"""
+"""From measurements to causes: which layers are to blame, for what, and what follows from that?"""
 
 from __future__ import annotations
 
@@ -7,44 +7,24 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import readable
 from bnfix.checks import causes
+from bnfix.checks.cause import Cause
 from bnfix.checks.compiled import off
+from bnfix.checks.cures import NO_BATCH, Cures
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import NO_CALL, Finding, Measurement
+from bnfix.checks.report import Finding, Measurement
 from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
 from bnfix.numerics.tolerance import SAFETY
-
-#: Layers that make rows depend on each other first, in the order in which they run; then what may
-#: follow from them, and symptoms last.
-_RANK = {
-    "batch_statistics": 0,
-    "batch_coupling": 0,
-    "stale_function": 1,
-    "state": 2,
-    "inference_changes_weights": 3,
-    "randomness": 4,
-    "nonfinite": 5,
-    "batch_size": 6,
-    "entry_points_disagree": 7,
-    "rounding": 8,
-}
-
-
-#: What entry points pass on as `training`; the others leave it to the model.
-_PASSES = {"predict": False, ENTRY_POINT: True}
-
-#: What frees training from the batch.
-_NO_BATCH = "model = bnfix.to_group_norm(model, x)  # and train on"
 
 
 class Blame:
     """The findings of one check.
 
     Attributes:
+        consequences: What was seen as well, and goes with what `findings` names.
         notes: What could not be found out.
     """
 
@@ -59,28 +39,36 @@ class Blame:
         self.adapter, self.model, self.probes = adapter, model, probes
         self.points, self.measurements = points, measurements
         self.dtype = adapter.rounding_dtype(model)
+        self.cures = Cures(adapter, model)
+        self.consequences: tuple[Finding, ...] = ()
         self.notes: list[str] = []
+        self._follow: list[Finding] = []
         self._traces: dict[tuple[bool | None, bool], Trace | None] = {}
 
     def findings(self) -> tuple[Finding, ...]:
+        """The causes, each once: the rest is in `consequences`."""
         found: list[Finding] = []
         for training, points in self._by_mode().items():
             if any(point.is_suspicious for point in points):
                 found += self._blamed(training, points)
-        found += self._disagreement()
+        found += self._disagreement(found)
+        self.consequences = tuple(sorted(_merged(self._follow), key=self._order))
         found = sorted(_merged(found), key=self._order)
         return tuple(found or causes.rounding(self.measurements, self.dtype))
 
     def _by_mode(self) -> dict[bool | None, list[Measurement]]:
-        """Entry points by the `training` that they pass on."""
+        """Entry points by the `training` that they pass on; None leaves it to the model."""
+        passed = False if self.adapter.predict_passes_training(self.model) else None
+        known = {"predict": passed, ENTRY_POINT: True}
         modes: dict[bool | None, list[Measurement]] = {}
         for measurement in self.measurements:
-            modes.setdefault(_PASSES.get(measurement.entry_point), []).append(measurement)
+            modes.setdefault(known.get(measurement.entry_point), []).append(measurement)
         return modes
 
-    def _order(self, finding: Finding) -> tuple[int, int]:
+    def _order(self, finding: Finding) -> tuple[bool, int, int]:
         traces = [trace for trace in self._traces.values() if trace is not None]
-        return _RANK[finding.cause], min((t.position(finding.path) for t in traces), default=0)
+        position = min((t.position(finding.path) for t in traces), default=0)
+        return finding.severity == "note", finding.cause.rank, position
 
     def _trace(self, training: bool | None, *, turned: bool = False) -> Trace | None:
         """What goes on inside; None where the layers cannot be watched."""
@@ -101,45 +89,21 @@ class Blame:
     def _blamed(self, training: bool | None, points: list[Measurement]) -> list[Finding]:
         turned = any(point.at_last_row for point in points if point.coupling.difference > 0)
         trace = self._trace(training, turned=turned)
-        found = self._of_norms(trace, points)
-        norms = {finding.path for finding in found if finding.path}
-        found += self._of_others(trace, points, norms)
-        for path in dict.fromkeys(path for point in points for path in point.changed):
-            mend = self._mend(path) if path in norms else causes.assign_in_training(path)
-            found.append(causes.changed(path, points, mend))
-            if path not in norms and any(point.goes_on for point in points):
-                found.append(causes.counter(path, points))
-        for path in dict.fromkeys(path for point in points for path in point.carried):
-            found.append(causes.state(path, points))
+        norms = self._of_norms(trace, points)
+        found = norms + self._of_others(trace, points, {f.path for f in norms if f.path})
+        found += self._of_memory(points, {f.path for f in norms})
         found += self._of_chance(trace, points)
+        if training is None and trace is not None:
+            found = self._of_defaults(trace, points, found)
         if not all(point.finite for point in points):
             paths = trace.not_finite()[:1] if trace else []
             found += [
-                causes.nonfinite(path, points, self._cure(path))
+                causes.nonfinite(path, points, self.cures.of_values(path))
                 for path in paths or [self.model.name]
             ]
         if not found and any(point.alone and point.alone.is_real for point in points):
             found += self._of_batch_size(trace, points)
         return found
-
-    def _of_batch_size(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
-        """Code that uses the length of the batch, or a network that amplifies rounding."""
-        apart = [point for point in points if point.alone and point.alone.is_real]
-        path = trace.by_length() if trace else None
-        if path is None:
-            allowed = SAFETY * self._response
-            if all(p.alone and p.alone.difference <= allowed for p in apart):
-                return [causes.amplified(apart, self.dtype, self._response)]
-        return [causes.batch_size(path or self.model.name, apart)]
-
-    @cached_property
-    def _response(self) -> float:
-        """How far a row moves when each weight is off by one rounding error."""
-        with self.adapter.untouched(self.model):
-            return self._meter().response(self.probes)
-
-    def _meter(self) -> Meter:
-        return Meter(self.adapter, self.model, self.points)
 
     def _of_norms(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
         if trace is None:
@@ -147,9 +111,13 @@ class Blame:
         changed = {path for point in points for path in point.changed}
         norms = self.adapter.batch_norms(self.model)
         ids = frozenset(id(layer) for path, layer in norms if path in changed)
-        paths = trace.by_batch_statistics(ids)
-        mend = _NO_BATCH if points[0].entry_point == ENTRY_POINT else None
-        return [causes.batch_statistics(path, points, mend or self._mend(path)) for path in paths]
+        in_training = points[0].entry_point == ENTRY_POINT
+        return [
+            causes.batch_statistics(
+                path, points, NO_BATCH if in_training else self.cures.of_mode(path)
+            )
+            for path in trace.by_batch_statistics(ids)
+        ]
 
     def _of_others(
         self, trace: Trace | None, points: list[Measurement], norms: set[str]
@@ -177,65 +145,106 @@ class Blame:
             anew = self._meter().points[0].pair(self.probes)
         return not anew.is_coupled
 
+    def _of_memory(self, points: list[Measurement], norms: set[str | None]) -> list[Finding]:
+        """Layers that keep something from call to call.
+
+        That weights are overwritten goes with a BatchNormalization which follows the batch, and
+        with a layer whose answers go on from them.
+        """
+        found: list[Finding] = []
+        for path in dict.fromkeys(path for point in points for path in point.changed):
+            if path in norms:
+                cure = self.cures.of_mode(path)
+                self._follow.append(causes.changed(path, points, cure))
+                continue
+            written = causes.changed(path, points, causes.assign_in_training(path))
+            if any(point.goes_on for point in points):
+                found.append(causes.counter(path, points))
+                self._follow.append(written)
+            else:
+                found.append(written)
+        carried = dict.fromkeys(path for point in points for path in point.carried)
+        return found + [causes.state(path, points) for path in carried]
+
     def _of_chance(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
         random = [point for point in points if point.repeat.is_real]
         if not random:
             return []
-        paths = trace.random() if trace else []
+        paths = trace.random if trace else []
         if not paths:
             return [causes.randomness(None, random, causes.random_in_training("the model"))]
-        return [causes.randomness(path, random, self._calm(path)) for path in paths]
+        return [causes.randomness(path, random, self.cures.of_chance(path)) for path in paths]
+
+    def _of_defaults(
+        self, trace: Trace, points: list[Measurement], found: list[Finding]
+    ) -> list[Finding]:
+        """`found`, with layers named that are in training mode by default for what they cause.
+
+        That is what goes away under training=False, comes from a layer behind or inside of such a
+        one, and is written nowhere.
+        """
+        calm = self._trace(False) if trace.leaders else None
+        if calm is None:
+            return found
+        left = {*calm.by_batch_statistics(frozenset()), *calm.coupled, *calm.random}
+        by_default = [
+            f
+            for f in found
+            if f.path and f.path not in left and not self.cures.is_baked(f.path)
+            if trace.leading(f.path)
+        ]
+        self._follow += by_default
+        in_predict = any(point.entry_point == "predict" for point in points)
+        leaders = dict.fromkeys(path for f in by_default for path in trace.leading(f.path or ""))
+        return [f for f in found if f not in by_default] + [
+            causes.training_by_default(
+                path, points, self.cures.of_default(path, in_predict=in_predict)
+            )
+            for path in leaders
+        ]
+
+    def _of_batch_size(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
+        """Code that uses the length of the batch, or a network that amplifies rounding."""
+        apart = [point for point in points if point.alone and point.alone.is_real]
+        path = trace.by_length() if trace else None
+        if path is None:
+            allowed = SAFETY * self._response
+            if all(p.alone and p.alone.difference <= allowed for p in apart):
+                return [causes.amplified(apart, self.dtype, self._response)]
+        return [causes.batch_size(path or self.model.name, apart)]
+
+    @cached_property
+    def _response(self) -> float:
+        """How far a row moves when each weight is off by one rounding error."""
+        with self.adapter.untouched(self.model):
+            return self._meter().response(self.probes)
+
+    def _meter(self) -> Meter:
+        return Meter(self.adapter, self.model, self.points)
 
     # --- all entry points --------------------------------------------------------------------
 
-    def _disagreement(self) -> list[Finding]:
+    def _disagreement(self, found: list[Finding]) -> list[Finding]:
+        """What differs between ways of calling, unless it goes with something found already."""
         apart = [point for point in self.measurements if point.against_predict.is_real]
         if not apart or any(point.repeat.is_real for point in self.measurements):
             return []
         in_predict, in_call = self._trace(False), self._trace(None)
         paths = in_predict.differs_from(in_call) if in_predict and in_call else []
-        if not paths and all(
-            p.against_predict.difference <= SAFETY * self._response for p in apart
-        ):
+        known = {finding.path for finding in (*found, *self._follow)}
+        spoilt = any(finding.cause is Cause.NONFINITE for finding in found)
+        if found and (spoilt or not paths or paths[0] in known):
+            path = paths[0] if paths else None
+            self._follow.append(causes.disagreement(path, apart, causes.Cure()))
+            return []
+        if paths:
+            return [causes.disagreement(paths[0], apart, self.cures.of_mode(paths[0]))]
+        if all(p.against_predict.difference <= SAFETY * self._response for p in apart):
             return [causes.amplified(apart, self.dtype, self._response)]
-        if not paths:
-            wrong = off(self.adapter, self.model, self.points, self.probes.x)
-            if wrong:
-                return [causes.miscompiled(wrong)]
-            return [causes.disagreement(None, apart, causes.REPORT)]
-        return [causes.disagreement(paths[0], apart, self._mend(paths[0]))]
-
-    # --- what mends it -----------------------------------------------------------------------
-
-    def _mend(self, path: str) -> str:
-        if self._is_baked(path):
-            return "model = bnfix.strip_training(model)  # or in place: bnfix.freeze(model)"
-        if any(path == norm for norm, _ in self.adapter.batch_norms(self.model)):
-            return "bnfix.freeze(model)"
-        return f"{NO_CALL}let {path} do the same under training=None as under training=False"
-
-    def _cure(self, path: str) -> str:
-        """What to do about a layer that makes numbers infinite."""
-        if any(path == norm for norm, _ in self.adapter.batch_norms(self.model)):
-            return f'model = bnfix.recalibrate(model, x, layers="{path}")'
-        return f"{NO_CALL}look at the weights of {path}"
-
-    def _calm(self, path: str) -> str:
-        if not self._is_baked(path):
-            return causes.random_in_training(path)
-        strip = f'model = bnfix.strip_training(model, layers=["{path}"])'
-        return f"{strip}  # unless it is wanted, as for Monte Carlo dropout"
-
-    def _is_baked(self, path: str) -> bool:
-        """Whether `training=True` is written into the call at `path` or into one around it."""
-        return any(path == call or path.startswith(f"{call}/") for call in self._baked)
-
-    @cached_property
-    def _baked(self) -> tuple[str, ...]:
-        reading = readable(self.adapter, self.model)
-        if reading is None:
-            return ()
-        return tuple(call.path for call in reading.graph if call.training)
+        wrong = off(self.adapter, self.model, self.points, self.probes.x)
+        if wrong:
+            return [causes.miscompiled(wrong)]
+        return [causes.disagreement(None, apart, causes.UNEXPLAINED)]
 
 
 def _merged(findings: list[Finding]) -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import flat_inputs
+from bnfix.adapters.defining import flat_inputs
 from bnfix.checks.probes import Probes
 from bnfix.data.batches import batches, first_rows
 from bnfix.data.fit import check_fits, spec_of

@@ -47,8 +47,8 @@ class Trace:
         with self.adapter.untouched(self.model):
             return self._run(self.probes.replaced)
 
-    def _run(self, x: Any) -> list[Event]:
-        with watched(self.adapter, self.model, self.probes.rows) as events:
+    def _run(self, x: Any, *, whole: bool = False) -> list[Event]:
+        with watched(self.adapter, self.model, self.probes.rows, whole=whole) as events:
             fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             self.model(fed, **options)
@@ -95,10 +95,42 @@ class Trace:
     def coupled(self) -> list[str]:
         return _first_to_differ(self.events, self._replaced)
 
+    @cached_property
     def random(self) -> list[str]:
-        """Paths of the innermost layers that answer the same input differently in a second call."""
+        """Paths of the innermost layers that answer the same input differently in a second call.
+
+        All rows of the input are to be the same, and any of the output may differ: what is random
+        in one row moves the others in a layer that mixes rows, and that one is not to blame.
+        """
         with self.adapter.untouched(self.model):
-            return _first_to_differ(self._run(self.probes.x), self._run(self.probes.x))
+            first, again = (self._run(self.probes.x, whole=True) for _ in range(2))
+        return _first_to_differ(first, again)
+
+    # --- training mode by default ------------------------------------------------------------
+
+    @cached_property
+    def leaders(self) -> dict[str, int]:
+        """When those layers were entered whose own default is training=True; the model's name is
+        that of the model itself, if it is one of them.
+        """
+        adapter, model = self.adapter, self.model
+        found = {model.name: -1} if adapter.default_training(model) else {}
+        for event in self.events:
+            if adapter.is_layer(event.layer) and adapter.default_training(event.layer):
+                found.setdefault(event.path, event.entered)
+        return found
+
+    def leading(self, path: str) -> list[str]:
+        """Those of `leaders` by whose default the layer at `path` is in training mode."""
+        entered = min((e.entered for e in self.events if e.path == path), default=-1)
+        return [
+            leader
+            for leader, at in self.leaders.items()
+            if leader == path
+            or at < 0
+            or path.startswith(f"{leader}/")
+            or (self.adapter.default_training_spreads and at < entered)
+        ]
 
     def not_finite(self) -> list[str]:
         """Paths of the innermost layers that make finite numbers infinite or not a number."""
@@ -166,7 +198,9 @@ def _first_to_differ(ours: list[Event], theirs: list[Event]) -> list[str]:
     for a, b in zip(ours, theirs, strict=False):
         if a.path != b.path:  # the model takes another way for other rows
             break
-        if _identical(a.inputs, b.inputs) and not _agree(a.outputs, b.outputs, a.layer):
+        same = _identical(a.inputs, b.inputs) and _identical(a.taken, b.taken)
+        agree = _agree(a.outputs, b.outputs, a.layer) and _agree(a.given, b.given, a.layer)
+        if same and not agree:
             # What is given no rows at all may be handed the fault of another.
             suspects = found if a.inputs else without_rows
             suspects += [] if _holds(a.path, found) else [a.path]

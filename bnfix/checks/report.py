@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bnfix.checks.cause import Cause
+from bnfix.remedy import Mendable, Remedy
 from bnfix.report import Rendered
 
 #: Findings of one cause that are listed before the rest is counted.
 _LISTED = 3
-
-#: How a fix begins that is a sentence, not code.
-NO_CALL = "no call mends it: "
 
 
 @dataclass(frozen=True)
@@ -93,34 +92,32 @@ class Measurement(Rendered):
 
 
 @dataclass(frozen=True)
-class Finding(Rendered):
+class Finding(Mendable):
     """One cause in one layer.
 
     Attributes:
         path: Full path of the layer; None where no layer is to blame.
-        cause: "batch_statistics" (a BatchNormalization normalizes by the batch), "batch_coupling"
-            (another layer mixes rows), "inference_changes_weights", "state" (a stateful recurrent
-            layer, or another that counts on), "stale_function" (`predict` was compiled under other
-            flags), "randomness", "nonfinite", "batch_size" (the length of the batch matters, the
-            neighbours do not), "entry_points_disagree" or "rounding", which alone leaves a model
-            ok.
+        cause: A `Cause`, which is its name too: "batch_statistics", "randomness", ...
         entry_point: Where it shows, several joined by commas.
         detail: What was seen.
-        fix: What to do: code to paste, or a sentence where no call mends it.
+        remedy: The one call that mends it, or None.
+        advice: What to do where no call does; beside a remedy, what to know about it.
+        severity: "fault" or "note"; notes leave a model ok.
         outputs: Names of the outputs in which it shows, where the model has several.
     """
 
     path: str | None
-    cause: str
+    cause: Cause
     entry_point: str
     detail: str
-    fix: str
+    remedy: Remedy | None = None
+    advice: str = ""
+    severity: str = "fault"
     outputs: tuple[str, ...] = ()
 
-    @property
-    def code(self) -> str | None:
-        """The call that mends it, to be run where `model` is the model; None if none does."""
-        return None if self.fix.startswith(NO_CALL) else self.fix
+    def as_note(self) -> Finding:
+        """The same where it does no harm."""
+        return replace(self, severity="note")
 
 
 @dataclass(frozen=True)
@@ -128,14 +125,15 @@ class CheckReport(Rendered):
     """Whether a model is batch-invariant; true if it is.
 
     Attributes:
-        ok: No finding but rounding.
+        ok: No finding but notes: `predict` is right, and so is what is called as it is meant to be.
         max_difference: Largest difference of row 0 as a batch of its own against row 0 among
             others.
         coupling: Largest difference of row 0, or of the last row, when its neighbours are replaced
             at the same batch size.
         tolerance: What rounding explains of the difference that is largest in units of it.
         findings: One per layer and cause: first the layers that make rows depend on each other, in
-            the order in which they run, then what follows from them.
+            the order in which they run; notes last.
+        consequences: What was seen as well, and goes when the findings are mended.
         measurements: One per entry point.
         rows: Batch size of the check.
         notes: What could not be checked.
@@ -149,6 +147,12 @@ class CheckReport(Rendered):
     measurements: tuple[Measurement, ...]
     rows: int
     notes: tuple[str, ...] = ()
+    consequences: tuple[Finding, ...] = ()
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings that are no notes."""
+        return tuple(finding for finding in self.findings if finding.severity != "note")
 
     @property
     def culprit(self) -> str | None:
@@ -164,13 +168,18 @@ class CheckReport(Rendered):
         head = f"  {'entry point':<12} {' '.join(titles)}  weights"
         rows = [_row(measurement) for measurement in self.measurements]
         found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
+        more = [line for cause in _grouped(self.consequences) for line in _followed(cause)]
         notes = [f"  note: {note}" for note in self.notes]
-        return "\n".join([verdict, head, *rows, *found, *notes])
+        return "\n".join([verdict, head, *rows, *found, *more, *notes])
 
     @property
     def _calm(self) -> str:
         if self.rows == 1:
             return "check: ok, as far as can be told from one row at a time"
+        told = [finding for finding in self.findings if finding.cause.is_fault]
+        if told:
+            where = told[0].entry_point
+            return f"check: ok in predict; in {where} {_headline(told[0])}"
         return f"check: ok, row 0 does not depend on its {self.rows - 1} neighbours"
 
 
@@ -197,12 +206,18 @@ def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
 
 def _shown(findings: list[Finding]) -> list[str]:
     first = findings[0]
+    fix = [f"    fix: {first.fix}"] if first.fix else []
+    return [f"  {_titled(findings)}", f"    {first.detail}", *fix]
+
+
+def _followed(findings: list[Finding]) -> list[str]:
+    return [f"  follows from that: {_titled(findings)}", f"    {findings[0].detail}"]
+
+
+def _titled(findings: list[Finding]) -> str:
+    first = findings[0]
     paths = [finding.path or "the model" for finding in findings]
     where = ", ".join(paths[:_LISTED])
     more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
     seen = f", outputs {', '.join(first.outputs)}" if first.outputs else ""
-    return [
-        f"  {first.cause} ({first.entry_point}{seen}): {where}{more}",
-        f"    {first.detail}",
-        f"    fix: {first.fix}",
-    ]
+    return f"{first.cause} ({first.entry_point}{seen}): {where}{more}"

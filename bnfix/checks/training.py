@@ -17,9 +17,6 @@ from bnfix.checks.report import Finding
 
 ENTRY_POINT = "training"
 
-#: What is a fault in training as well; that weights change, or that chance plays, is not.
-_FAULTS = ("batch_statistics", "batch_coupling", "nonfinite", "rounding")
-
 
 @contextmanager
 def without_chance(adapter: Adapter, model: Any) -> Generator[None]:
@@ -48,4 +45,4 @@ def entry_point(model: Any) -> dict[str, Callable[[Any], Any]]:
 
 def faults(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Those of `findings` that are faults in training."""
-    return tuple(finding for finding in findings if finding.cause in _FAULTS)
+    return tuple(finding for finding in findings if finding.cause.in_training)

@@ -125,36 +125,56 @@ def recalibrate(
     "fold",
     "bnfix fold model.h5 -o folded.h5",
     "bnfix fold model.h5 --lower -o folded.keras",
+    "bnfix fold model.h5 --merge --open all -o folded.keras",
 )
 @options.target
 @click.option("--lower", is_flag=True, help="Turn those that must stay into affine layers.")
 @click.option("--strict", is_flag=True, help="Write nothing unless all of them fold.")
+@click.option("--merge", is_flag=True, help="Make one layer of those that are added, as in RepVGG.")
+@options.opening
 @options.source
 @options.as_json
-def fold(source: Source, target: Target, lower: bool, strict: bool, as_json: bool) -> int:
+def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
     """Fold BatchNormalization into the linear layers around it.
 
     The report says of each that must stay why; exit status 3 with --strict then.
     """
 
     def folded(model: Any) -> Any:
-        return bnfix.fold(model, lower=lower, strict=strict, return_report=True)
+        return bnfix.fold(model, return_report=True, **wishes)
 
     return _rewrite(source, target, folded, as_json)
 
 
 @options.command("strip-training", "bnfix strip-training model.h5 -o stripped.h5")
 @options.target
+@options.opening
 @options.source
 @options.as_json
-def strip_training(source: Source, target: Target, as_json: bool) -> int:
+def strip_training(source: Source, target: Target, open: str, as_json: bool) -> int:
     """Take training=True and =False out of the model's calls.
 
     A BatchNormalization that was called with training=True normalizes by the batch at hand.
     """
 
     def stripped(model: Any) -> Any:
-        return bnfix.strip_training(model, return_report=True)
+        return bnfix.strip_training(model, open=open, return_report=True)
+
+    return _rewrite(source, target, stripped, as_json)
+
+
+@options.command("strip-augmentation", "bnfix strip-augmentation model.keras -o serving.keras")
+@options.target
+@options.source
+@options.as_json
+def strip_augmentation(source: Source, target: Target, as_json: bool) -> int:
+    """Turn off, outside of fit, layers that train unless told otherwise.
+
+    Random augmentation, in Keras 3 Resizing and CenterCrop too, has training=True as its default.
+    """
+
+    def stripped(model: Any) -> Any:
+        return bnfix.strip_augmentation(model, return_report=True)
 
     return _rewrite(source, target, stripped, as_json)
 
@@ -191,6 +211,7 @@ def freeze(source: Source, target: Target, as_json: bool) -> int:
     help="Groups in each layer; -1 for one a channel.",
 )
 @options.memory_limit
+@options.opening
 @options.source
 @options.as_json
 def to_group_norm(
@@ -199,6 +220,7 @@ def to_group_norm(
     target: Target,
     groups: int | str,
     memory_limit: int | None,
+    open: str,
     as_json: bool,
 ) -> int:
     """Put GroupNormalization in place of BatchNormalization.
@@ -213,6 +235,7 @@ def to_group_norm(
             data.of(model),
             groups=groups,
             memory_limit=memory_limit,
+            open=open,
             return_report=True,
         )
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import platform
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
 import bnfix
+from bnfix.adapters import kerases
 from bnfix.cli import INTERRUPTED
-from bnfix.cli.changing import fold, freeze, recalibrate, repair, strip_training, to_group_norm
+from bnfix.cli.changing import (
+    fold,
+    freeze,
+    recalibrate,
+    repair,
+    strip_augmentation,
+    strip_training,
+    to_group_norm,
+)
 from bnfix.cli.examining import check, diagnose, inspect
-from bnfix.cli.quiet import only_our_warnings
+from bnfix.cli.quiet import only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError
 from bnfix.restoring import all_or_nothing
@@ -30,6 +40,17 @@ Exit status:
 """
 
 
+def _tell_versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """What a report of a bug has to say first; Keras is imported to learn its backend."""
+    if not asked:
+        return
+    with quiet_tensorflow():
+        found = kerases.versions()
+    told = {"bnfix": bnfix.__version__, **found, "python": platform.python_version()}
+    click.echo("\n".join(f"{name} {version}" for name, version in told.items()))
+    context.exit()
+
+
 class _AsListed(click.Group):
     """Commands in the order in which one comes to need them, not in that of the alphabet."""
 
@@ -45,7 +66,14 @@ class _AsListed(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(bnfix.__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_versions,
+    help="Show the versions of bnfix, Keras, its backend and TensorFlow, and exit.",
+)
 @click.pass_context
 def group(context: click.Context) -> int:
     if context.invoked_subcommand is None:
@@ -54,8 +82,8 @@ def group(context: click.Context) -> int:
 
 
 for _command in (
-    inspect, check, diagnose, repair, recalibrate, strip_training, freeze, fold, to_group_norm,
-    demo,
+    inspect, check, diagnose, repair, recalibrate, strip_training, strip_augmentation, freeze, fold,
+    to_group_norm, demo,
 ):  # fmt: skip
     group.add_command(_command)
 
@@ -66,15 +94,17 @@ def run(argv: Sequence[str] | None) -> int:
         with only_our_warnings():
             return _answer(argv)
     except click.Abort as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
+        # What Click has caught; before 8.1.4 it does not call it the cause.
+        caught = error.__context__
+        if isinstance(caught, KeyboardInterrupt):
             return INTERRUPTED
-        traceback.print_exception(error.__cause__ or error)  # Click takes EOFError for Ctrl-D
+        traceback.print_exception(caught or error)  # Click takes EOFError for Ctrl-D
         return FAILED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except BnfixError as error:
-        click.echo("\n".join([f"bnfix: {error}", *_options_for(str(error))]), err=True)
+        click.echo("\n".join([f"bnfix: {error}", *_options_for(error.advises)]), err=True)
         return REFUSED
     except Exception:
         traceback.print_exc()
@@ -86,18 +116,19 @@ def _answer(argv: Sequence[str] | None) -> int:
     return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
 
 
-#: What messages, which speak of functions, advise; and the options that stand for it here.
-_ADVICE = {
-    "custom_objects": "--custom FILE.py",
-    "allow_unsafe": "--allow-unsafe",
-    "min_count": "--min-count",
-    "guard=False": "--no-guard",
-    "memory_limit": "--memory-limit",
-    "streaming": "--method streaming",
+#: Arguments that errors, which speak of functions, advise; and the options that stand for them.
+_OPTIONS = {
+    "custom_objects": ("custom_objects", "--custom FILE.py"),
+    "allow_unsafe": ("allow_unsafe", "--allow-unsafe"),
+    "min_count": ("min_count", "--min-count"),
+    "guard": ("guard=False", "--no-guard"),
+    "memory_limit": ("memory_limit", "--memory-limit"),
+    "method": ("method", "--method streaming"),
 }
 
 
-def _options_for(message: str) -> Iterator[str]:
-    for advice, option in _ADVICE.items():
-        if advice in message:
+def _options_for(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument in _OPTIONS:
+            advice, option = _OPTIONS[argument]
             yield f"bnfix: on the command line {advice} is {option}"

@@ -180,6 +180,16 @@ memory_limit = click.option(
 )
 
 
+opening = click.option(
+    "--open",
+    type=click.Choice(["auto", "all", "never"]),
+    default="auto",
+    show_default=True,
+    help="What may become plain layers where the code of a subclassed model, or of a layer made of "
+    "layers, hides them: what has to be changed, everything, or nothing.",
+)
+
+
 def groups(text: str) -> int | str:
     """`auto` or a whole number, of which bnfix itself says which may be."""
     try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import click
 
-from bnfix.adapters import backends
 from bnfix.errors import BnfixWarning
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -48,20 +51,53 @@ def _shown_once() -> Callable[..., None]:
 
 @contextmanager
 def working() -> Generator[None]:
-    """With TensorFlow; what is printed on the way to the report goes to stderr."""
-    import_quietly()
-    with contextlib.redirect_stdout(sys.stderr):
+    """TensorFlow is quiet; what is printed on the way to the report goes to stderr."""
+    with quiet_tensorflow(), contextlib.redirect_stdout(sys.stderr):
         yield
 
 
-def import_quietly() -> None:
-    """Import TensorFlow, unless it is there; whoever has set its log level hears what it says."""
-    if "tensorflow" in sys.modules:
-        return
+@contextmanager
+def quiet_tensorflow() -> Generator[None]:
+    """Whatever imports TensorFlow meanwhile, if anything does, it says nothing of itself.
+
+    Whoever has set its log level hears what it says.
+    """
     # What it says while it is imported does not obey the level; what it says later does.
     silent = os.environ.setdefault(_LEVEL, "3") == "3"
-    with _deaf() if silent else contextlib.nullcontext():
-        backends.import_tensorflow()
+    finder = _Quiet("tensorflow")
+    if silent:
+        sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        if silent:
+            sys.meta_path.remove(finder)
+
+
+class _Quiet(MetaPathFinder):
+    """Finds the package `name` where the others do, and is deaf while it is executed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._asking = False
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != self._name or self._asking:
+            return None
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking = False
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def quietly(module: ModuleType) -> None:
+                with _deaf():
+                    execute(module)
+
+            spec.loader.exec_module = quietly
+        return spec
 
 
 @contextmanager

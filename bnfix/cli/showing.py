@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bnfix.cli import options
-from bnfix.cli.quiet import import_quietly
+from bnfix.cli.quiet import quiet_tensorflow
 
 
 @options.command("demo", "bnfix demo", "bnfix demo --keras tf_keras --out picture.png")
@@ -39,7 +39,7 @@ from bnfix.cli.quiet import import_quietly
     type=click.Choice(["keras", "tf_keras"]),
     default="keras",
     show_default=True,
-    help="Keras 3 or Keras 2.",
+    help="The package keras, or tf_keras: Keras 2.",
 )
 def demo(out: Path, epochs: int, seed: int, keras: str) -> int:
     """Train on real digits, see predict fail, and repair it.
@@ -49,6 +49,7 @@ def demo(out: Path, epochs: int, seed: int, keras: str) -> int:
     from bnfix.demo import check_extra, run, show
 
     check_extra()
-    import_quietly()
-    show(run(epochs=epochs, seed=seed, keras=keras), out)
+    with quiet_tensorflow():
+        result = run(epochs=epochs, seed=seed, keras=keras)
+    show(result, out)
     return 0

@@ -103,12 +103,24 @@ def _check_values(array: Any, dtype: str, spec: TensorSpec, where: str) -> None:
         values = values.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.all():
+        rows, channels = (
+            _listed(np.unique(np.argwhere(~finite)[:, axis])) for axis in (0, values.ndim - 1)
+        )
+        spread = f", channel {channels}" if values.ndim > 1 else ""
         raise DataError(
             f"{where}: {int((~finite).sum())} of {values.size} values are not finite. Calibration "
-            "data "
-            f"must be finite; look at row {int(np.argwhere(~finite)[0][0])}."
+            f"data must be finite; look at row {rows}{spread}."
         )
     if "int" in spec.dtype and not np.array_equal(values, np.round(values)):
         raise DataError(
             f"{where}: got dtype {dtype} with fractions; {wanted}. Is this another input's data?"
         )
+
+
+def _listed(numbers: Any) -> str:
+    """The first of them."""
+    more = f" and {len(numbers) - _LISTED} more" if len(numbers) > _LISTED else ""
+    return ", ".join(str(int(number)) for number in numbers[:_LISTED]) + more
+
+
+_LISTED = 5

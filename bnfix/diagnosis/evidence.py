@@ -68,8 +68,10 @@ class Evidence:
         layers: By path.
         rows: Length of the data.
         losses: None where there are no labels, or no compiled loss.
+        unused: Why labels could not be used, although the model is compiled; None if they were.
     """
 
     layers: dict[str, Population]
     rows: int
     losses: Losses | None = None
+    unused: str | None = None

@@ -99,6 +99,8 @@ class ModelFacts:
         baked_calls: Paths of the calls with `training=True` that reach a BatchNormalization.
         baked_elsewhere: Whether there are others, such as dropout that is meant to be on.
         makes_images: Whether all that the model returns has at least two axes of positions.
+        augmenting: Paths of the calls in training mode by default whose mode goes over to a
+            BatchNormalization behind them.
     """
 
     norms: tuple[NormFacts, ...]
@@ -108,6 +110,7 @@ class ModelFacts:
     baked_calls: tuple[str, ...] = ()
     baked_elsewhere: bool = False
     makes_images: bool = False
+    augmenting: tuple[str, ...] = ()
 
 
 def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
@@ -128,7 +131,24 @@ def _baked(reading: Reading) -> dict[str, Any]:
     reaching = tuple(path for path, node in written if _reaches(reading, node))
     images = all(len(value.shape) >= _RANK_OF_IMAGES for value in reading.graph.outputs)
     elsewhere = len(reaching) < len(written)
-    return {"baked_calls": reaching, "baked_elsewhere": elsewhere, "makes_images": images}
+    return {
+        "baked_calls": reaching,
+        "baked_elsewhere": elsewhere,
+        "makes_images": images,
+        "augmenting": _augmenting(reading),
+    }
+
+
+def _augmenting(reading: Reading) -> tuple[str, ...]:
+    if not reading.adapter.default_training_spreads:
+        return ()
+    norms = [call for call in reading.graph if reading.is_batch_norm(call.layer)]
+    # What is written, or frozen, does not go by the default.
+    follow = [c.index for c in norms if c.training is None and reading.layers[c.layer].trainable]
+    last = max(follow, default=-1)
+    return tuple(
+        call.path for call in reading.graph if call.trains_by_default and call.index < last
+    )
 
 
 #: Batch, two positions, channels.

@@ -9,22 +9,20 @@ other data, or of other weights.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts, NormFacts
-from bnfix.diagnosis.remedy import Remedy, Verb
+from bnfix.diagnosis.remedies import RECALIBRATE, RECALIBRATE_JUDGED, RECALIBRATE_SOME
 from bnfix.diagnosis.report import LayerDistance, Symptom
-from bnfix.diagnosis.static import (
-    LEFT,
-    RECALIBRATE,
-    RECALIBRATE_JUDGED,
-    RECALIBRATE_SOME,
-    merged,
-)
+from bnfix.diagnosis.static import merged
+from bnfix.diagnosis.updates import FROZEN, LEFT, THAW
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
+from bnfix.remedy import Remedy, Verb
 
 #: Fewest values per channel on which a judgement of statistics rests.
 MIN_COUNT = 32
@@ -62,6 +60,15 @@ def measured_symptoms(facts: ModelFacts, evidence: Evidence) -> list[Symptom]:
     return merged(found)
 
 
+def relieved(symptom: Symptom, losses: Losses | None) -> Symptom:
+    """What training on batches of one has done, with the part of it that statistics mend."""
+    if symptom.cause is not Cause.BATCH_OF_ONE or losses is None or not losses.better:
+        return symptom
+    detail = f"{symptom.detail}; {losses}"
+    advice = f"this mends a part: {symptom.advice}"
+    return replace(symptom, detail=detail, remedy=RECALIBRATE_JUDGED, advice=advice)
+
+
 def distances(facts: ModelFacts, evidence: Evidence) -> tuple[LayerDistance, ...]:
     """Stored against actual statistics, layer by layer."""
     found: list[LayerDistance] = []
@@ -92,7 +99,7 @@ def _few(pair: _Pair) -> Iterator[Symptom]:
             f"the data give {actual.count} values per channel; {MIN_COUNT} are the least that "
             "anything can be told from"
         )
-        yield Symptom((norm.path,), "too_few_values", "note", detail)
+        yield Symptom((norm.path,), Cause.TOO_FEW_VALUES, "note", detail)
 
 
 def _shared(pair: _Pair) -> Iterator[Symptom]:
@@ -104,7 +111,7 @@ def _shared(pair: _Pair) -> Iterator[Symptom]:
             "own, in inference all are by one"
         )
         advice = "give each input a BatchNormalization of its own and train again"
-        yield Symptom((norm.path,), "shared_domains", "fault", detail, advice=advice)
+        yield Symptom((norm.path,), Cause.SHARED_DOMAINS, "fault", detail, advice=advice)
 
 
 # --- reasons of one layer --------------------------------------------------------------------
@@ -127,10 +134,10 @@ def _of_its_own(pair: _Pair, pairs: list[_Pair]) -> Iterator[Symptom]:
             "the stored variances are the square roots of the actual ones, within "
             f"{_off(norm.variance, np.sqrt(actual.variance)):.0%}: standard deviations were stored"
         )
-        yield Symptom((norm.path,), "deviations_stored", "fault", detail, RECALIBRATE_SOME)
+        yield Symptom((norm.path,), Cause.DEVIATIONS_STORED, "fault", detail, RECALIBRATE_SOME)
     elif other := _another(pair, pairs):
         detail = f"the stored statistics are those of {other}"
-        yield Symptom((norm.path,), "of_another_layer", "fault", detail, RECALIBRATE_SOME)
+        yield Symptom((norm.path,), Cause.OF_ANOTHER_LAYER, "fault", detail, RECALIBRATE_SOME)
 
 
 #: Share of a distance explained beyond which nothing else is looked for.
@@ -152,7 +159,7 @@ def _exchanged(norm: NormFacts, actual: Population) -> Symptom | None:
     which = ", ".join(" and ".join(pair) for pair in pairs)
     detail = f"{which} are exchanged: the data's statistics are found in the other"
     remedy = Remedy(Verb.EXCHANGE, (norm.path,), exchanged=pairs)
-    return Symptom((norm.path,), "exchanged", "fault", detail, remedy)
+    return Symptom((norm.path,), Cause.EXCHANGED, "fault", detail, remedy)
 
 
 def _better(candidate: Floats | None, stored: Floats, actual: Floats, sigma: Floats) -> bool:
@@ -209,18 +216,23 @@ _TINY = 1e-12
 
 def _never_updated(pairs: list[_Pair], losses: Losses | None) -> Iterator[Symptom]:
     """Only where labels decide; without them the model alone has said what can be said."""
+    frozen = tuple(n.path for n, _ in pairs if not n.has_learned and not n.trainable)
+    if frozen and losses is not None and losses.better:
+        detail = f"{FROZEN}: {losses}"
+        remedy = RECALIBRATE_JUDGED
+        yield Symptom(frozen, Cause.FROZEN_UNTRAINED, "fault", detail, remedy, THAW)
     paths = tuple(norm.path for norm, _ in pairs if norm.has_learned)
     if not paths or losses is None:
         return
     if losses.better:
         detail = f"gamma and beta are trained, mean and variance are still 0 and 1: {losses}"
-        yield Symptom(paths, "never_updated", "fault", detail, RECALIBRATE_JUDGED)
+        yield Symptom(paths, Cause.NEVER_UPDATED, "fault", detail, RECALIBRATE_JUDGED)
     else:
         detail = (
             "mean and variance are still 0 and 1, and the network has learned with that: "
             f"{losses}. Recalibrating would break it"
         )
-        yield Symptom(paths, "self_consistent", "note", detail)
+        yield Symptom(paths, Cause.SELF_CONSISTENT, "note", detail)
 
 
 def _together(pairs: list[_Pair], losses: Losses | None, rows: int) -> Iterator[Symptom]:
@@ -234,7 +246,7 @@ def _together(pairs: list[_Pair], losses: Losses | None, rows: int) -> Iterator[
             f"{fit.fraction:.0%} of the initial 0 and 1 are still in the statistics of all "
             f"layers{left}; that explains {fit.explained:.0%} of their distance from the data"
         )
-        yield _judged(paths, "unconverged", "fault", detail, losses)
+        yield _judged(paths, Cause.UNCONVERGED, "fault", detail, losses)
     elif off:
         farthest = max(off, key=_apart)
         detail = (
@@ -243,11 +255,11 @@ def _together(pairs: list[_Pair], losses: Losses | None, rows: int) -> Iterator[
             "or preprocessing, or from before the weights were changed or averaged"
         )
         paths = tuple(norm.path for norm, _ in off)
-        yield _judged(paths, "shifted", "fault" if losses else "warning", detail, losses)
+        yield _judged(paths, Cause.SHIFTED, "fault" if losses else "warning", detail, losses)
 
 
 def _judged(
-    paths: tuple[str, ...], cause: str, severity: str, detail: str, losses: Losses | None
+    paths: tuple[str, ...], cause: Cause, severity: str, detail: str, losses: Losses | None
 ) -> Symptom:
     if losses is None:
         return Symptom(paths, cause, severity, detail, RECALIBRATE)

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Losses
-from bnfix.diagnosis.remedy import Remedy
+from bnfix.remedy import Mendable, Remedy
 from bnfix.report import Rendered
 
 #: In order of rank: predictions are wrong; they may be, or will be after the next `fit`; worth
 #: knowing.
 SEVERITIES = ("fault", "warning", "note")
 
-#: How a fix begins that is a sentence, not code.
-NO_CALL = "no call mends it: "
 _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Symptom(Rendered):
+class Symptom(Mendable):
     """One cause, in one or several layers.
 
     Attributes:
         paths: Full paths of the layers, in the model's order; empty where it is about the model.
-        cause: "baked_training", "never_updated", "unconverged", "shifted", "nonfinite", ...
+        cause: A `Cause`, which is its name too: "baked_training", "unconverged", "shifted", ...
         severity: "fault", "warning" or "note"; notes leave a model ok.
         detail: What was seen, in numbers.
         remedy: The one call that mends it, or None.
-        advice: What to do where no call does.
+        advice: What to do where no call does; beside a remedy, what to know about it.
     """
 
     paths: tuple[str, ...]
-    cause: str
+    cause: Cause
     severity: str
     detail: str
     remedy: Remedy | None = None
@@ -42,19 +40,6 @@ class Symptom(Rendered):
     def path(self) -> str | None:
         """Of the first layer."""
         return self.paths[0] if self.paths else None
-
-    @property
-    def fix(self) -> str:
-        """The remedy as code where `model`, `x` and `y` are known, or a sentence; may be empty."""
-        return self.code or (f"{NO_CALL}{self.advice}" if self.advice else "")
-
-    @property
-    def code(self) -> str | None:
-        """The fix as code; None if there is none."""
-        return None if self.remedy is None else str(self.remedy)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "fix": self.fix}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def understood(
     except FileError:
         raise
     except unreadable as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None  # compiled code that is interrupted may call it its own
         raise FileError(
             f"{name}: {where} cannot be read as {form}: {gist(error)}. A whole file is required; "
             "fetch or copy it again."

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 
 from bnfix.errors import FileError
+from bnfix.files.backslashes import Backslashes
 from bnfix.files.damage import understood
 
 #: What h5py raises when it meets bytes that make no sense.
@@ -58,6 +59,8 @@ class Hdf5:
         with self.understood("as a whole"):
             self.file = h5py.File(source, mode)
         self._found: dict[str, Any] = {"": self.file}
+        self._backslashes = Backslashes({}, {})
+        self._backslashes = Backslashes.among(self.children())
 
     def __enter__(self) -> Hdf5:
         return self
@@ -68,18 +71,31 @@ class Hdf5:
 
     # --- groups ------------------------------------------------------------------------------
 
+    @property
+    def has_backslashes(self) -> bool:
+        """Whether Windows has put backslashes into names, which are read as slashes here."""
+        return bool(self._backslashes)
+
     def is_group(self, path: str) -> bool:
-        return isinstance(self._find(path), h5py.Group)
+        implied = path.strip("/") in self._backslashes.members
+        return implied or isinstance(self._find(path), h5py.Group)
 
     def children(self, path: str = "/") -> list[str]:
         """Names in the group at `path`; an empty list where there is none."""
         group = self._find(path)
+        implied = self._backslashes.members.get(path.strip("/"), ())
         if not isinstance(group, h5py.Group):
-            return []
+            return list(implied)
         with self.understood(path):
             if len(group) > MAX_OBJECTS:
                 self.refuse(path, f"a group of {len(group):,} members")
-            return [str(name) for name in group]
+            held = [str(name) for name in group if str(name) not in self._names]
+        return list(dict.fromkeys([*held, *implied]))
+
+    @property
+    def _names(self) -> frozenset[str]:
+        """Those of groups that are found under another."""
+        return frozenset(self._backslashes.named.values())
 
     def _find(self, path: str) -> Any:
         """The object at `path`, every link on the way being of the plain kind; None if absent."""
@@ -88,7 +104,8 @@ class Hdf5:
             self.refuse(path[:80], f"a path of more than {_MAX_DEPTH} names")
         if path not in self._found:
             parent, _, name = path.rpartition("/")
-            group = self._find(parent)
+            known = self._backslashes.named.get(path)
+            group, name = (self.file, known) if known else (self._find(parent), name)
             with self.understood(path):
                 if not isinstance(group, h5py.Group) or name not in group:
                     return None

@@ -13,8 +13,8 @@ from bnfix.files.config import LayerEntry, layers_of
 from bnfix.files.container import Format, Stored, format_of, opened
 from bnfix.files.norms import Arrays, record, record_of_weights
 from bnfix.files.placing import Places, placing_in
-from bnfix.files.report import FileReport, LayerRecord, NormRecord
-from bnfix.files.trust import Danger, concerns
+from bnfix.files.report import FileReport, NormRecord
+from bnfix.files.summary import report_on
 from bnfix.restoring import all_or_nothing
 
 
@@ -44,25 +44,6 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         return report_on(stored, layers, tuple(_records(stored, layers)))
 
 
-def report_on(
-    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
-) -> FileReport:
-    """The report on a file whose layers and BatchNormalizations have been read."""
-    found = list(concerns([stored.model, stored.training]))
-    dangers = dict.fromkeys(f"{c.where} {c.what}" for c in found if isinstance(c, Danger))
-    missing = dict.fromkeys(c.name for c in found if not isinstance(c, Danger))
-    return FileReport(
-        path=str(stored.path),
-        format=stored.format.value if stored.model is not None else "weights",
-        keras_version=stored.keras_version,
-        layers=tuple(LayerRecord(layer.path, layer.kind) for layer in layers),
-        batch_norms=norms,
-        unsafe=tuple(dangers),
-        needs=tuple(missing),
-        notes=tuple(_notes(stored, norms)),
-    )
-
-
 def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
     if stored.weights is None:
         yield from (record(layer, {}) for layer in layers if layer.is_batch_norm)
@@ -84,25 +65,3 @@ def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
         told.add(name)
     for path, places in placing.others(layers):
         yield record_of_weights(path, arrays(places))
-
-
-def _notes(stored: Stored, norms: tuple[NormRecord, ...]) -> Iterator[str]:
-    if stored.model is None:
-        yield (
-            "it holds weights alone: build the model by the code that made it and call "
-            "model.load_weights(path)"
-        )
-    if stored.major == 1:
-        yield "Keras 1 wrote it; no Keras of today opens its configuration"
-    hidden = sum(norm.kind is None for norm in norms)
-    if hidden and stored.model is not None:
-        yield (
-            f"{hidden} are inside of layers whose inside the configuration does not tell; they are "
-            "known by their weights"
-        )
-    if (
-        stored.model is not None
-        and stored.weights is None
-        and stored.format is not Format.SAVED_MODEL
-    ):
-        yield "its weights are in a form that is not looked into"

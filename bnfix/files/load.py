@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bnfix.adapters import opening
-from bnfix.errors import BnfixWarning, FileError
-from bnfix.files.container import Format, Stored, format_of, opened
+from bnfix.adapters import kerases, opening
+from bnfix.errors import BnfixWarning, FileError, gist
+from bnfix.files.backslashes import with_slashes
+from bnfix.files.container import WEIGHTS, Format, Stored, format_of, opened
 from bnfix.files.plan import Plan, plan_for
 from bnfix.files.survey import survey
 from bnfix.restoring import all_or_nothing
@@ -48,11 +49,12 @@ def load(
             Only for files whose author you trust as you trust a program's.
 
     Returns:
-        A model of Keras 3 or tf_keras.
+        A model of Keras 3 or Keras 2.
 
     Raises:
         UnsafeFileError: Opening the file would run code that is not Keras's own.
-        FileError: The file is damaged, holds no model, or needs code that was not handed in.
+        FileError: The file is damaged, holds no model, or needs code that was not handed in or a
+            Keras that is not installed.
     """
     where, form = format_of(path)
     if form is Format.SAVED_MODEL:
@@ -68,7 +70,13 @@ def load(
                 "its weights in HDF5."
             )
         survey(stored.weights)
-    return _Opening(where, form, plan).result()
+        windows = form is Format.KERAS and stored.weights.has_backslashes
+    if not windows:
+        return _Opening(where, form, plan).result()
+    with tempfile.TemporaryDirectory(prefix="bnfix-") as folder:
+        copied = Path(folder) / f"model{form.suffix}"
+        with_slashes(where, copied, WEIGHTS)
+        return _Opening(copied, form, plan).result()
 
 
 class _Opening:
@@ -84,20 +92,21 @@ class _Opening:
             if model is not None:
                 self._plan.log(root)
                 return model
-        raise FileError(self._plan.explanation(self._failures)) from next(
-            iter(self._failures.values())
-        )
+        raise self._plan.refusal(self._failures) from next(iter(self._failures.values()))
 
     def _by(self, root: str) -> Any:
         """The model as `root` opens it, or None."""
         plan = self._plan
-        why = plan.uncompiled
+        if problem := kerases.problem_with(root):
+            self._failures[root] = ImportError(problem)
+            return None
+        why = plan.why_uncompiled(root)
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
                     return self._compiled(root, path)
                 except Exception as error:  # whatever a Keras raises on a file
-                    why = plan.why_uncompiled(root, error)
+                    why = gist(error)
             try:
                 model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
             except Exception as error:
@@ -110,7 +119,7 @@ class _Opening:
     def _compiled(self, root: str, path: str) -> Any:
         objects = self._plan.objects_for(root)
         model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
-        if root == "keras" and self._form is Format.H5:
+        if kerases.generation(root) == 3 and self._form is Format.H5:
             with opened(self._path, self._form) as stored:
                 opening.mend_optimizer(model, _optimizer_state(stored))
         return model
@@ -128,10 +137,12 @@ def _optimizer_state(stored: Stored) -> list[npt.NDArray[Any]]:
 def _named_as_keras_wants(path: Path, form: Format, root: str) -> Generator[str]:
     """`path`, or a link to it under a name with the right extension.
 
-    tf_keras opens `.keras` files for writing, without writing to them: it gets a copy of those that
+    Keras 2 opens `.keras` files for writing, without writing to them: it gets a copy of those that
     it may not.
     """
-    may_not = form is Format.KERAS and root == "tf_keras" and not os.access(path, os.W_OK)
+    may_not = (
+        form is Format.KERAS and kerases.generation(root) == 2 and not os.access(path, os.W_OK)
+    )
     if path.name.endswith(_SUFFIXES[form]) and not may_not:
         yield str(path)
         return

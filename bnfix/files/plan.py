@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
-from bnfix.adapters import opening
+from bnfix.adapters import kerases, opening
 from bnfix.errors import FileError, UnsafeFileError, gist
 from bnfix.files.container import Format, Stored
 from bnfix.files.text import Json, items_of
 from bnfix.files.trust import Concern, Danger, Missing, concerns
 
 _log = logging.getLogger("bnfix")
-
-_TITLES = {"keras": "Keras 3", "tf_keras": "tf_keras"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Plan:
         safe: Whether Keras is to refuse lambdas as well.
         classes: Names of classes that the file leaves to Keras to find.
         functions: Names of losses and metrics that it leaves to Keras to find.
+        named: Names of functions that its layers call, and that it leaves to Keras to find.
         major: Of the Keras that wrote it.
     """
 
@@ -46,10 +45,11 @@ class Plan:
     safe: bool
     classes: frozenset[str] = field(default=frozenset())
     functions: frozenset[str] = field(default=frozenset())
+    named: frozenset[str] = field(default=frozenset())
     major: int | None = None
 
     def log(self, root: str) -> None:
-        _log.info("%s opened by %s %s", self.title, root, opening.version(root))
+        _log.info("%s opened by %s %s", self.title, root, kerases.version(root))
 
     def without_compilation(self, why: str) -> str:
         return (
@@ -59,42 +59,63 @@ class Plan:
 
     def objects_for(self, root: str) -> dict[str, Any]:
         """Custom objects, and functions that Keras 3 names in .h5 files without finding them."""
-        found = opening.functions(root, self.functions) if root == "keras" else {}
+        keras3 = kerases.generation(root) == 3
+        found = opening.functions(root, self.functions) if keras3 else {}
         plain = {name: one for name, one in found.items() if isinstance(one, FunctionType)}
         return {**plain, **self.objects}
 
-    def why_uncompiled(self, root: str, error: Exception) -> str:
+    def why_uncompiled(self, root: str) -> str | None:
+        """Why `root` has to open the file without its compile state; None if it need not.
+
+        Told from the file, since not every Keras refuses a loss that it does not know.
+        """
+        if self.uncompiled is not None:
+            return self.uncompiled
         unknown = sorted(self.functions - opening.functions(root, self.functions).keys())
         if not unknown:
-            return gist(error)
+            return None
         names = ", ".join(f"{name!r}: {name}" for name in unknown)
         return f"{', '.join(unknown)} is not Keras's own, and custom_objects={{{names}}} is missing"
 
-    def explanation(self, failures: Mapping[str, Exception]) -> str:
+    def refusal(self, failures: Mapping[str, Exception]) -> FileError:
         """Why none of the Kerases tried opens the file, and what helps."""
-        tried = "; ".join(f"{_TITLES[root]} says {gist(e)}" for root, e in failures.items())
-        return f"{self.title} cannot be opened. {self._hint()}{tried}."
+        if lacking := self._lacking():
+            names = ", ".join(f"{name!r}: {name}" for name in lacking)
+            return FileError(
+                f"{self.title} cannot be opened. It names the function {', '.join(lacking)}, which "
+                "is neither Keras's nor in the file: bnfix.load(path, "
+                f"custom_objects={{{names}}}).",
+                advises=("custom_objects",),
+            )
+        tried = "; ".join(f"{kerases.title(root)} says {gist(e)}" for root, e in failures.items())
+        hint, advises = self._hint()
+        return FileError(f"{self.title} cannot be opened. {hint}{tried}.", advises=advises)
 
-    def _hint(self) -> str:
+    def _lacking(self) -> list[str]:
+        """Functions that the model is to find by name, and that no Keras tried has."""
+        known = (opening.functions_among(root, self.named) for root in self.roots)
+        return sorted(self.named.difference(*known))
+
+    def _hint(self) -> tuple[str, tuple[str, ...]]:
         if self.major == 1:
             return (
                 "Configurations of Keras 1 are read by no Keras of today: build the model anew in "
                 "tf_keras and assign its weights, which bnfix.inspect(path) lists. "
-            )
+            ), ()
         known = [{name for name in self.classes if opening.knows(r, name)} for r in self.roots]
         unknown = sorted(self.classes.difference(*known))
         if not unknown:
-            return ""
-        if functions := [name for name in unknown if opening.is_function(name)]:
+            return "", ()
+        if functions := _operations(self.roots, unknown):
             return (
                 f"It uses functions of keras.ops ({', '.join(functions)}), which Keras 3 writes "
                 "into this format but does not find again: save the model as .keras. "
-            )
+            ), ()
         names = ", ".join(f"{name!r}: {name}" for name in unknown)
         return (
             f"It uses {', '.join(unknown)}, which Keras does not have: "
             f"bnfix.load(path, custom_objects={{{names}}}). "
-        )
+        ), ("custom_objects",)
 
 
 def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe: bool) -> Plan:
@@ -108,7 +129,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
             "what is in it."
         )
     model, training = _parts(stored)
-    roots = _roots(stored, custom_objects)
+    roots = _roots(title, stored, custom_objects)
     given = {**opening.registered(), **custom_objects}
     if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
         given |= opening.registered(roots)  # Kerases register some of their own as well
@@ -124,6 +145,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
         safe=not allow_unsafe,
         classes=frozenset(_classes(model)) - given.keys(),
         functions=frozenset(_functions(training)) - given.keys(),
+        named=frozenset(_named(model)) - given.keys(),
         major=stored.major,
     )
 
@@ -140,7 +162,8 @@ def _refuse(title: str, found: list[Concern]) -> None:
         raise UnsafeFileError(
             f"{title} was not opened: {_told(dangers)}. Keras's safe mode would not stop all of "
             "that. Ask for the file without it; if you trust its author as you trust a program's, "
-            "pass allow_unsafe=True."
+            "pass allow_unsafe=True.",
+            advises=("allow_unsafe",),
         )
     missing = [concern for concern in found if isinstance(concern, Missing)]
     if missing:
@@ -148,7 +171,8 @@ def _refuse(title: str, found: list[Concern]) -> None:
         names = ", ".join(dict.fromkeys(f"{m.name!r}: {m.name}" for m in missing))
         raise (UnsafeFileError if imports else FileError)(
             f"{title} needs code that is neither Keras's nor in the file: {_told(missing)}. Pass "
-            f"your own: bnfix.load(path, custom_objects={{{names}}})."
+            f"your own: bnfix.load(path, custom_objects={{{names}}}).",
+            advises=("custom_objects",),
         )
 
 
@@ -175,14 +199,23 @@ def _by_their_keys(parts: list[Any], custom_objects: Mapping[str, Any]) -> dict[
     return {m.key: custom_objects[m.name] for m in found if m.name in custom_objects}
 
 
-def _roots(stored: Stored, custom_objects: Mapping[str, Any]) -> tuple[str, ...]:
+def _roots(title: str, stored: Stored, custom_objects: Mapping[str, Any]) -> tuple[str, ...]:
     """A `.keras` file is for the Keras that wrote it; an `.h5` file may suit both."""
-    own = "keras" if (stored.major or 2) >= 3 else "tf_keras"
-    if stored.format is Format.KERAS:
-        return (own,)
+    generation = 3 if (stored.major or 2) >= 3 else 2
+    own = kerases.root_of(generation)
     homes = {opening.home_of(value) for value in custom_objects.values()} - {None}
-    first = homes.pop() if len(homes) == 1 else own
-    return tuple(dict.fromkeys((str(first), own, "tf_keras", "keras")))
+    ported = stored.format is not Format.KERAS and len(homes) == 1
+    first = homes.pop() if ported else own
+    if first == own and (problem := kerases.lack(generation)):
+        raise FileError(f"{title} needs Keras {generation} to be opened. {problem}.")
+    if stored.format is Format.KERAS:
+        return (str(own),)
+    others = (own, kerases.root_of(2), kerases.root_of(3))
+    return tuple(dict.fromkeys(root for root in (first, *others) if root))
+
+
+def _operations(roots: tuple[str, ...], names: list[str]) -> list[str]:
+    return [name for name in names if any(opening.is_function(root, name) for root in roots)]
 
 
 def _classes(model: Json) -> Iterator[str]:
@@ -192,6 +225,18 @@ def _classes(model: Json) -> Iterator[str]:
         if isinstance(found, dict) and "module" not in found:
             name = found.get("class_name")
             if isinstance(name, str):
+                yield name
+        pending += items_of(found)
+
+
+def _named(model: Json) -> Iterator[str]:
+    """Functions that a layer calls, such as a Lambda, and of which the file has the name alone."""
+    pending: list[Any] = [model]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict) and found.get("class_name") == "function":
+            name = found.get("config")
+            if isinstance(name, str) and found.get("module") in (None, "builtins"):
                 yield name
         pending += items_of(found)
 

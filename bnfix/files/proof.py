@@ -84,8 +84,8 @@ def new_findings(again: Any, x: Any, before: CheckReport) -> tuple[Loss, ...]:
     known = {finding.cause for finding in before.findings}  # names of inner layers may be others
     return tuple(
         Loss(found.path, f"{found.cause} in {found.path or 'the model'}: {found.detail}")
-        for found in check(again, x).findings
-        if found.cause not in ("rounding", *known)
+        for found in check(again, x).faults
+        if found.cause not in known
     )
 
 

@@ -105,7 +105,7 @@ class FileReport(Rendered):
         number = f"{len(norms)} BatchNormalization{'s' * (len(norms) != 1)}"
         lines = [
             f"inspect: {self.path}, {self._origin()}",
-            f"  {len(self.layers)} layers, {number}" + (f", {verdict}" if norms else ""),
+            f"  {self._layers()}, {number}" + (f", {verdict}" if norms else ""),
             *_table(norms),
             *_found(norms),
             *(f"  unsafe: {sentence}" for sentence in self.unsafe),
@@ -113,6 +113,10 @@ class FileReport(Rendered):
             *(f"  note: {note}" for note in self.notes),
         ]
         return "\n".join(_printable(line) for line in lines)
+
+    def _layers(self) -> str:
+        told = bool(self.layers) or not self.batch_norms
+        return f"{len(self.layers)} layers" if told else "layers not told by the file"
 
     def _origin(self) -> str:
         names = {"h5": ".h5", "keras": ".keras", "saved_model": "SavedModel", "weights": "weights"}

@@ -62,7 +62,7 @@ _FUNCTIONS = frozenset(
         "activations initializers regularizers constraints losses metrics ops optimizers"
     ).split()
 )
-#: Classes under the names of their functions, as Keras 1 and what remains of TensorFlow 1 have them.
+#: Classes under the names of functions, as Keras 1 and what remains of TensorFlow 1 have them.
 _ALIASES = {
     "initializers": frozenset(
         (  # noqa: SIM905

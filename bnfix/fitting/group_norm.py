@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.replacing import build
@@ -26,6 +25,7 @@ from bnfix.errors import StatisticsError
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.pairing import paired
+from bnfix.graph.steps import rows_per_row
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit, Regression, RowSums, normalizing, row_sums
@@ -56,7 +56,7 @@ def fit(
     graph = paired(reading.graph, news)
     network = Network(reading.adapter, reading.model, graph, layers)
     olds = {new: key for key, new in news.items()}
-    stop = _Fitting(reading.adapter, {new: sites[key] for new, key in olds.items()})
+    stop = _Fitting(network, {new: sites[key] for new, key in olds.items()})
     ran = run(
         network,
         schedule(graph, olds),
@@ -82,8 +82,9 @@ def _as_it_was(reading: Reading, key: LayerKey, site: Site) -> Callable[..., Any
 class _Fitting:
     """Compares and fits where the two networks meet."""
 
-    def __init__(self, adapter: Adapter, sites: Mapping[LayerKey, Site]) -> None:
-        self.adapter, self.sites = adapter, sites
+    def __init__(self, network: Network, sites: Mapping[LayerKey, Site]) -> None:
+        self.adapter, self.sites = network.adapter, sites
+        self._rows = rows_per_row(network.graph)
         self.regressions = {
             key: Regression(site.candidates, site.norm.channels, site.norm.epsilon)
             for key, site in sites.items()
@@ -129,6 +130,8 @@ class _Fitting:
         maps = self._maps.get(call.index)
         if maps is None:
             return None
+        number = self._rows[call.inputs[0]]
+        rows = slice(rows.start * number, rows.stop * number)
         if rows.stop == len(maps[0]):
             del self._maps[call.index]
         axis, rank = self.sites[call.layer].norm.axis, len(call.inputs[0].shape)

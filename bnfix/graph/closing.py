@@ -42,7 +42,7 @@ def _changed(definitions: Definitions, key: LayerKey, edit: Edit) -> bool:
     for inside in _within(definitions, key):
         for position, node in enumerate(definitions[inside].nodes):
             at = (inside, position)
-            if at in edit.bypass or at in edit.untrain:
+            if at in edit.bypass or at in edit.untrain or at in edit.infer:
                 return True
             if node.layer in edit.assign or node.layer in edit.replace:
                 return True

@@ -48,6 +48,9 @@ class Node:
         outputs: One per tensor that the call returns.
         binding: For a nested model that is unfolded, the slots fed to its inputs, in their order.
         accepts_training: Whether the layer's `call` has a `training` argument.
+        trains_by_default: Whether nothing is written there and the layer's own default is
+            training=True, as that of random augmentation is.
+        kept_calm: Whether training=False is written there against such a default.
         masked: Whether a mask travels with one of the tensors that it reads.
         masks: Names of the arguments that take a mask.
         options: Where `kind` is that of a layer which a bare function stands for, the options that
@@ -64,6 +67,8 @@ class Node:
     outputs: tuple[TensorSpec, ...]
     binding: tuple[Slot, ...] | None = None
     accepts_training: bool = False
+    trains_by_default: bool = False
+    kept_calm: bool = False
     masked: bool = False
     masks: frozenset[str] = frozenset()
     options: Mapping[str, Any] | None = None

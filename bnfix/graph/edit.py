@@ -59,6 +59,7 @@ class Edit:
         assign: New weights of linear layers, in float64; a bias is added where there was none.
         bypass: Nodes that hand on their first input unchanged and vanish.
         untrain: Nodes that lose the `training=` written into their call.
+        infer: Nodes into whose call training=False is written.
         drop: Positions of the tensors that a sum adds no more; it hands on one that is left alone.
         replace: What BatchNormalizations become, under the name that they have.
     """
@@ -66,8 +67,10 @@ class Edit:
     assign: Mapping[LayerKey, Linear] = field(default_factory=dict[LayerKey, Linear])
     bypass: frozenset[NodeKey] = frozenset()
     untrain: frozenset[NodeKey] = frozenset()
+    infer: frozenset[NodeKey] = frozenset()
     drop: Mapping[NodeKey, frozenset[int]] = field(default_factory=dict[NodeKey, frozenset[int]])
     replace: Mapping[LayerKey, Replacement] = field(default_factory=dict[LayerKey, Replacement])
 
     def __bool__(self) -> bool:
-        return bool(self.assign or self.bypass or self.untrain or self.drop or self.replace)
+        nodes = self.bypass or self.untrain or self.infer or self.drop
+        return bool(self.assign or nodes or self.replace)

@@ -52,6 +52,8 @@ class Call:
         training: The `training=` that applies, written here or at a surrounding nested model; None
             where the caller of the model decides.
         accepts_training: Whether the layer's `call` has a `training` argument.
+        trains_by_default: Whether the caller of the model decides, and where the caller does not,
+            the layer's own default is training=True.
         masked: Whether a mask travels with one of the tensors that it reads.
     """
 
@@ -68,6 +70,7 @@ class Call:
     accepts_training: bool
     masked: bool
     masks: tuple[Value, ...] = ()
+    trains_by_default: bool = False
     options: Mapping[str, Any] | None = None
 
     @property
@@ -238,6 +241,7 @@ class _Unfolding:
             accepts_training=node.accepts_training,
             masked=around.masked or node.masked,
             masks=_values_in(masks),
+            trains_by_default=node.trains_by_default and around.training is None,
             options=node.options,
         )
         self.calls.append(call)

@@ -106,7 +106,7 @@ def updates(fraction: float, momentum: float) -> float | None:
     """Number of steps after which `momentum` leaves `fraction` of the initial values."""
     if not 0.0 < momentum < 1.0:
         return None
-    return math.inf if fraction <= 0.0 else math.log(fraction) / math.log(momentum)
+    return math.inf if fraction <= 0.0 else abs(math.log(fraction) / math.log(momentum))
 
 
 def _terms(

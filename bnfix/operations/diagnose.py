@@ -10,9 +10,11 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.data.batches import Batch, batches
+from bnfix.data.sizes import in_batches_of
+from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
-from bnfix.diagnosis.measured import distances, measured_symptoms
+from bnfix.diagnosis.measured import distances, measured_symptoms, relieved
 from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.static import merged, static_symptoms
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
@@ -21,30 +23,6 @@ from bnfix.passes import fold as fold_pass
 from bnfix.restoring import all_or_nothing
 
 __all__ = ["DiagnosisReport", "Symptom", "diagnose", "examine"]
-
-#: What stands in the way of everything else comes first; among equals the order is that of paths.
-_RANK = (
-    "nonfinite",
-    "negative_variance",
-    "baked_training",
-    "instance_statistics",
-    "exchanged",
-    "deviations_stored",
-    "of_another_layer",
-    "zero_variance",
-    "batch_of_one",
-    "out_of_step",
-    "shared_domains",
-    "never_updated",
-    "unconverged",
-    "shifted",
-)
-
-#: Static findings that give way where data have decided the same question.
-_DECIDED = {
-    "never_updated": {"never_updated", "self_consistent"},
-    "unconverged": {"unconverged", "shifted"},
-}
 
 
 @all_or_nothing(state.settings)
@@ -81,7 +59,10 @@ def diagnose(
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
     """
     adapter = adapter_of(model)
-    data = None if ds is None else list(batches(ds, batch_size=batch_size, steps=steps))
+    data = None
+    if ds is not None:
+        read = batches(ds, batch_size=batch_size, steps=steps)
+        data = list(in_batches_of(adapter.batch_size(model), read))
     return examine(adapter, model, data, verbose=verbose)
 
 
@@ -102,9 +83,10 @@ def examine(
     stay, more = _stays(adapter, model)
     found = [*known, *stay]
     if evidence is not None:
-        spoilt = {p for s in known if s.severity == "fault" for p in s.paths if _spoils(s)}
+        spoilt = {p for s in known if s.severity == "fault" for p in s.paths if s.cause.spoils}
         sound = replace(facts, norms=tuple(n for n in facts.norms if n.path not in spoilt))
-        found = _settled(found, measured_symptoms(sound, evidence))
+        known = [relieved(symptom, evidence.losses) for symptom in found]
+        found = _settled(known, measured_symptoms(sound, evidence))
     return DiagnosisReport(
         symptoms=tuple(sorted(found, key=_order)),
         layers=distances(facts, evidence) if evidence else (),
@@ -121,23 +103,24 @@ def _evidence(
     if data is None or not facts.norms:
         return None, ()
     try:
-        statistics = statistics_of(adapter, model, data, 0)
+        measured = statistics_of(adapter, model, data, 0)
     except DataError:
         raise
     except BnfixError as refusal:
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    unused = (
-        f"the labels were not used: {model.name} is not compiled, so it has no loss. "
-        "Compile it to have losses compared",
-    )
+    evidence = evidence_of(adapter, model, facts, measured.layers, data)
     has_labels = all(batch.y is not None for batch in data)
-    notes = unused if has_labels and not adapter.is_compiled(model) else ()
-    return evidence_of(adapter, model, facts, statistics, data), notes
-
-
-def _spoils(symptom: Symptom) -> bool:
-    """Whether stored statistics need no further explanation."""
-    return symptom.cause not in ("baked_training", "unconverged", "never_updated")
+    why = None
+    if has_labels and not adapter.is_compiled(model):
+        why = "is not compiled, so it has no loss"
+    elif evidence.unused is not None:
+        why = f"gives no loss ({evidence.unused})"
+    if why is None:
+        return evidence, measured.notes
+    note = (
+        f"the labels were not used: {model.name} {why}. Compile it with one to have both compared"
+    )
+    return evidence, (*measured.notes, note)
 
 
 def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
@@ -147,10 +130,9 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
         decided.setdefault(symptom.cause, set()).update(symptom.paths)
     kept: list[Symptom] = []
     for symptom in known:
-        by = _DECIDED.get(symptom.cause)
-        gone = {path for cause in by or () for path in decided.get(cause, ())}
+        gone = {path for cause in symptom.cause.decided_by for path in decided.get(cause, ())}
         paths = tuple(path for path in symptom.paths if path not in gone)
-        if paths and symptom.cause != "unconverged":
+        if paths and symptom.cause is not Cause.UNCONVERGED:  # which data always decide
             kept.append(replace(symptom, paths=paths))
     return merged([*kept, *measured])
 
@@ -165,12 +147,11 @@ def _stays(adapter: Adapter, model: Any) -> tuple[list[Symptom], tuple[str, ...]
     except Exception as error:  # these are notes: a bug in them must not hide faults
         return [], (f"what fold would leave could not be found out: {gist(error)}",)
     stay = [
-        Symptom((outcome.path,), "stays_unfolded", "note", outcome.detail)
+        Symptom((outcome.path,), Cause.STAYS_UNFOLDED, "note", outcome.detail)
         for outcome in report.declined
     ]
     return stay, ()
 
 
 def _order(symptom: Symptom) -> tuple[int, int]:
-    rank = _RANK.index(symptom.cause) if symptom.cause in _RANK else len(_RANK)
-    return SEVERITIES.index(symptom.severity), rank
+    return SEVERITIES.index(symptom.severity), symptom.cause.rank

@@ -43,6 +43,7 @@ def to_group_norm(
     batch_size: int = 32,
     steps: int | None = None,
     memory_limit: int | str | None = None,
+    x: Any = None,
     open: str = "auto",
     verbose: int | str = "auto",
     return_report: bool = False,
@@ -56,7 +57,9 @@ def to_group_norm(
     made in its place, on inputs from the new layers before it.
 
     Args:
-        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
+            where there is something to replace; what is opened comes back as a Functional model.
+            Not changed.
         ds: Inputs as `fit` takes them, preprocessed as for training, read once; labels are not
             used. Without it gamma and beta are taken over, which suits `groups=-1` in place of
             BatchNormalizations called with `training=True`, and training from there.
@@ -71,6 +74,8 @@ def to_group_norm(
         steps: Number of batches to take; needed where `ds` does not end.
         memory_limit: Bytes that tensors on their way through the network may take; the others go
             to files in a temporary folder. All are held in memory by default.
+        x: Inputs that tell what a subclassed model takes, where it does not know; the new model is
+            tried on them, too. Made from the input specs by default.
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
@@ -82,7 +87,7 @@ def to_group_norm(
         be replaced.
 
     Raises:
-        UnsupportedModelError: `model` has no graph.
+        UnsupportedModelError: `model` is not built or cannot be opened.
         SelectionError: `where` names a path without BatchNormalization.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
         StatisticsError: What reaches a layer is not finite.
@@ -93,7 +98,7 @@ def to_group_norm(
     """
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
-    reading = read(adapter, model, "to_group_norm", open=open)
+    reading = read(adapter, model, "to_group_norm", x=x, open=open)
     norms = meant(reading, where)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
@@ -110,7 +115,7 @@ def to_group_norm(
         specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
         edit = Edit(replace=specs)
         rebuilt = rebuild(reading, edit)
-        agreement = verify_compiled(adapter, rebuilt.model, None, operation="to_group_norm")
+        agreement = verify_compiled(adapter, rebuilt.model, x, operation="to_group_norm")
         if all(layer.exact for layer in layers):
             verify_on_single_rows(reading, edit, rebuilt.model, operation="to_group_norm")
         model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost, *agreement.caveats)

@@ -14,16 +14,19 @@ from bnfix.adapters.base import Adapter
 from bnfix.data.batches import Batch, length
 from bnfix.diagnosis.evidence import Evidence, Losses, Population
 from bnfix.diagnosis.facts import ModelFacts
+from bnfix.errors import Incomparable
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.recalibrate import recalibrate
-from bnfix.recalibration.statistics import LayerStatistics
+from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.tree import map_leaves
 
 
-def statistics_of(adapter: Adapter, model: Any, data: list[Batch], verbose: int | str) -> Any:
-    """`LayerStatistics` of every BatchNormalization over `data`; the model keeps its own.
+def statistics_of(
+    adapter: Adapter, model: Any, data: list[Batch], verbose: int | str
+) -> RecalibrationReport:
+    """The `RecalibrationReport` of every layer over `data`; the model keeps its own statistics.
 
     Raises:
         BnfixError: As `recalibrate` does.
@@ -33,7 +36,7 @@ def statistics_of(adapter: Adapter, model: Any, data: list[Batch], verbose: int 
         _, report = recalibrate(
             model, inputs, min_count=1, guard=False, verbose=verbose, return_report=True
         )
-    return report.layers
+    return report
 
 
 def evidence_of(
@@ -52,17 +55,22 @@ def evidence_of(
         if path in paths
     ]
     shared = {n.path: paths[n.path] for n in facts.norms if n.calls > 1 and n.path in paths}
-    has_loss = adapter.compile_config(model) is not None and all(b.y is not None for b in data)
-    stored = _loss(adapter, model, data) if has_loss else 0.0
+    losses, unused = None, None
+    has_loss = adapter.is_compiled(model) and all(batch.y is not None for batch in data)
+    try:
+        stored = _loss(adapter, model, data) if has_loss else 0.0
+    except Incomparable as reason:
+        has_loss, stored, unused = False, 0.0, str(reason)
     with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
-        of_data = _loss(adapter, model, data) if has_loss else 0.0
+        if has_loss:
+            losses = Losses(stored, _loss(adapter, model, data))
         between = _between(adapter, model, shared, data) if shared else {}
     layers = {
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
     }
     rows = sum(length(batch.x) for batch in data)
-    return Evidence(layers, rows, Losses(stored, of_data) if has_loss else None)
+    return Evidence(layers, rows, losses, unused)
 
 
 def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import Reading, flat_inputs
+from bnfix.adapters.defining import flat_inputs
+from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, NodeKey
@@ -81,9 +82,12 @@ def _without_training(definitions: Definitions, nodes: frozenset[NodeKey]) -> De
 
 
 def baked(reading: Reading) -> frozenset[NodeKey]:
-    """The calls into which a `training=` is written."""
-    written = reading.definitions.written()
-    return frozenset(key for key, _, node in written if node.training is not None)
+    """The calls into which a `training=` is written, but for one that only keeps a layer calm."""
+    return frozenset(
+        key
+        for key, _, node in reading.definitions.written()
+        if node.training is not None and not node.kept_calm
+    )
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,10 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
     ours = {key: new for key, new in affine.items() if key not in edit.replace}
     changed = replace(edit, untrain=edit.untrain | calm, replace={**ours, **edit.replace})
     try:
-        old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
-        new = rebuild(reading, changed, dtype="float64").model
-        answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
+        with adapter.backend.float64():
+            old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
+            new = rebuild(reading, changed, dtype="float64").model
+            answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
     except (UnsupportedModelError, *adapter.run_errors):
         return None
     return Twins(*answers, adapter.coarsest_dtype(old))

@@ -5,25 +5,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import read
-from bnfix.checks.check import CheckReport, check
+from bnfix.adapters.reading import readable
+from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, batches, first_rows
-from bnfix.diagnosis.remedy import Remedy, Verb
+from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
-from bnfix.errors import DataError
+from bnfix.errors import DataError, UnsupportedModelError, VerificationError
 from bnfix.operations.diagnose import examine
 from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.freeze import freeze
-from bnfix.operations.repair_report import RepairReport, listed
+from bnfix.operations.repair_report import RepairReport
+from bnfix.operations.strip_augmentation import strip_augmentation
 from bnfix.operations.strip_training import strip_training
 from bnfix.options import whole
 from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.remedy import Remedy, Verb
 from bnfix.restoring import all_or_nothing
 
 #: Rows on which the model is checked; more would only cost time.
@@ -45,8 +49,9 @@ def repair(
     """Diagnose `model` on `ds`, carry out what that suggests, and check the result.
 
     A `training=True` baked into a call that reaches a BatchNormalization is stripped, which gives a
-    new model; where calls cannot be rewritten, the BatchNormalizations that still follow the batch
-    are frozen. Statistics that are not those of `ds` are re-estimated: all of them, or those of the
+    new model. A BatchNormalization is frozen, which ends its training, only where it follows the
+    batch in calls that cannot be rewritten, or where `fit` would undo what was meant; the report
+    says so. Statistics that are not those of `ds` are re-estimated: all of them, or those of the
     layers that are off for a reason of their own. Where labels show that the stored statistics
     serve the model better they stay, and without labels those that were never updated do.
 
@@ -70,17 +75,19 @@ def repair(
     """
     adapter = adapter_of(model)
     whole("min_count", min_count, at_least=1)
-    data = list(batches(ds, batch_size=batch_size, steps=steps))
+    read = batches(ds, batch_size=batch_size, steps=steps)
+    data = list(in_batches_of(adapter.batch_size(model), read))
     if not data:
         raise DataError("the data is empty: at least one row is required.")
     before = check(model, first_rows(data, _CHECKED_ROWS))
     diagnosis = examine(adapter, model, data)
     mending = _Mending(model, data, before, min_count, verbose)
     for symptom in diagnosis.symptoms:
-        mending.mend(symptom)
-    mending.freeze_what_follows_the_batch()
+        if symptom.severity != "note":
+            mending.mend(symptom)
+    mending.mend_what_is_left()
     mending.recalibrate()
-    mending.freeze_what_follows_the_batch()  # statistics that were NaN have hidden it until now
+    mending.mend_what_is_left()  # statistics that were NaN have hidden it until now
     folded = None
     if fold:
         mending.model, folded = fold_model(mending.model, return_report=True)
@@ -116,7 +123,9 @@ class _Mending:
         self.changed = False
         self.statistics: RecalibrationReport | None = None
         self._off: dict[str, None] | None = {}  # paths to recalibrate; None for all
-        self._why: Symptom | None = None  # the first for which statistics are re-estimated
+        self._why: Symptom | Finding | None = (
+            None  # the first for which statistics are re-estimated
+        )
 
     def did(self, sentence: str, changed: bool = True) -> None:
         self.story.append(sentence)
@@ -129,22 +138,37 @@ class _Mending:
             self._checked = check(self.model, first_rows(self.data, _CHECKED_ROWS))
         return self._checked
 
-    def mend(self, symptom: Symptom) -> None:
-        """Do what mends `symptom`; statistics wait until everything else is done."""
-        deeds = {
+    def mend(self, found: Symptom | Finding) -> None:
+        """Do what mends `found`; statistics wait until everything else is done."""
+        remedy = found.remedy
+        if remedy is not None and remedy.verb in self._deeds and not remedy.optional:
+            self._deeds[remedy.verb](found, remedy)
+
+    @property
+    def _deeds(self) -> dict[Verb, Callable[[Any, Remedy], None]]:
+        return {
             Verb.STRIP_TRAINING: self._strip,
+            Verb.STRIP_AUGMENTATION: self._strip_augmentation,
             Verb.FREEZE: self._freeze,
             Verb.EXCHANGE: self._exchange,
             Verb.RECALIBRATE: self._note_statistics,
         }
-        remedy = symptom.remedy
-        if remedy is not None and remedy.verb in deeds:
-            deeds[remedy.verb](symptom, remedy)
 
-    def _strip(self, symptom: Symptom, remedy: Remedy) -> None:
-        self.model, report = strip_training(
-            self.model, layers=_over_batch_norms(self.model), return_report=True
-        )
+    def mend_what_is_left(self) -> None:
+        """What shows in the answers: the graph does not show all calls, and one hides another."""
+        for remedy, found in _together(self.check().faults).items():
+            if remedy.verb is not Verb.RECALIBRATE:
+                self.mend(replace(found, remedy=remedy))
+
+    def _strip(self, found: Symptom | Finding, remedy: Remedy) -> None:
+        calls = _over_batch_norms(self.model)
+        if not calls:
+            return
+        try:
+            self.model, report = strip_training(self.model, layers=calls, return_report=True)
+        except (UnsupportedModelError, VerificationError) as refusal:
+            self._freeze(found, Remedy(Verb.FREEZE, _paths(found)), str(refusal))
+            return
         first = report.changed[0].path
         self.did(
             f"stripped training=True from {len(report.changed)} calls, the first at {first}: they "
@@ -153,34 +177,38 @@ class _Mending:
         # What predict and call have left in them is of no batch in particular.
         self._off = None
 
-    def _freeze(self, symptom: Symptom, remedy: Remedy) -> None:
-        self.model = freeze(self.model, layers=remedy.paths)
-        self.did(f"froze {listed(symptom)}: {symptom.detail}")
+    def _strip_augmentation(self, found: Symptom | Finding, remedy: Remedy) -> None:
+        self.model, report = strip_augmentation(self.model, return_report=True)
+        first = report.changed[0].path
+        self.did(
+            f"wrote training=False into {len(report.changed)} calls, the first at {first}: "
+            f"{found.detail}"
+        )
 
-    def _exchange(self, symptom: Symptom, remedy: Remedy) -> None:
+    def _freeze(self, found: Symptom | Finding, remedy: Remedy, why: str = "") -> None:
+        norms = dict(adapter_of(self.model).batch_norms(self.model))
+        paths = [path for path in remedy.paths or () if path in norms]
+        ends = [path for path in paths if norms[path].trainable]
+        self.model = freeze(self.model, layers=paths)
+        said = f"froze {_counted(paths)}: {found.detail}"
+        if ends:
+            said += ". Nothing else mends that" + (f" ({why})" if why else "")
+            said += f"; it ends the training of {_counted(ends)}, gamma and beta included"
+        self.did(said)
+
+    def _exchange(self, found: Symptom | Finding, remedy: Remedy) -> None:
         """In place, weights that stand in each other's."""
         layers = dict(adapter_of(self.model).batch_norms(self.model))
         for path in remedy.paths or ():
             for ours, theirs in remedy.exchanged:
                 weights.exchange(layers[path], ours, theirs)
         what = ", ".join(" with ".join(pair) for pair in remedy.exchanged)
-        self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {symptom.detail}")
+        self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {found.detail}")
 
-    def _note_statistics(self, symptom: Symptom, remedy: Remedy) -> None:
+    def _note_statistics(self, found: Symptom | Finding, remedy: Remedy) -> None:
         every = remedy.paths is None or self._off is None
         self._off = None if every else {**(self._off or {}), **dict.fromkeys(remedy.paths or ())}
-        self._why = self._why or symptom
-
-    def freeze_what_follows_the_batch(self) -> None:
-        """Where the graph shows no baked call, something inside a layer of the user's own does."""
-        found = self.check().findings
-        paths = [f.path for f in found if f.cause == "batch_statistics" and f.path]
-        if paths:
-            self.model = freeze(self.model, layers=paths)
-            self.did(
-                f"froze {len(paths)} BatchNormalizations, the first {paths[0]}: they normalize by "
-                "the batch in calls that cannot be rewritten"
-            )
+        self._why = self._why or found
 
     def recalibrate(self) -> None:
         if self._off is not None and not self._off:
@@ -205,8 +233,35 @@ class _Mending:
         )
 
 
+def _together(faults: tuple[Finding, ...]) -> dict[Remedy, Finding]:
+    """Each remedy once, those of one verb for certain layers put together, with its first cause."""
+    found: dict[Verb, tuple[Remedy, Finding]] = {}
+    for fault in faults:
+        remedy = fault.remedy
+        if remedy is None or remedy.optional:
+            continue
+        before = found.get(remedy.verb, (remedy, fault))
+        paths = dict.fromkeys([*(before[0].paths or ()), *(remedy.paths or ())])
+        joined = replace(remedy, paths=tuple(paths) if remedy.paths is not None else None)
+        found[remedy.verb] = joined, before[1]
+    return dict(found.values())
+
+
+def _paths(found: Symptom | Finding) -> tuple[str, ...]:
+    if isinstance(found, Symptom):
+        return found.paths
+    return () if found.path is None else (found.path,)
+
+
+def _counted(paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return paths[0]
+    return f"{len(paths)} BatchNormalizations, the first {paths[0]}" if paths else "nothing"
+
+
 def _over_batch_norms(model: Any) -> list[str]:
-    return baked_over_batch_norm(read(adapter_of(model), model, "repair"))
+    reading = readable(adapter_of(model), model)
+    return [] if reading is None else baked_over_batch_norm(reading)
 
 
 def _found(diagnosis: DiagnosisReport) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from bnfix.checks.check import CheckReport
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
 from bnfix.recalibration.statistics import RecalibrationReport
-from bnfix.report import Rendered, Report
+from bnfix.report import Rendered, Report, Word
 
 
-class RepairOutcome(StrEnum):
+class RepairOutcome(Word):
     """What came of a repair."""
 
     NOTHING_TO_DO = "nothing to do"
@@ -92,7 +91,7 @@ def listed(symptom: Symptom) -> str:
 
 def _wrong(check: CheckReport, diagnosis: DiagnosisReport) -> set[tuple[str, str]]:
     """Cause and path of everything that is wrong."""
-    seen = {(f.cause, f.path or "") for f in check.findings if f.cause != "rounding"}
+    seen: set[tuple[str, str]] = {(f.cause, f.path or "") for f in check.faults}
     return seen | {
         (symptom.cause, path)
         for symptom in needs_mending(diagnosis)
@@ -103,10 +102,9 @@ def _wrong(check: CheckReport, diagnosis: DiagnosisReport) -> set[tuple[str, str
 def _left(check: CheckReport, diagnosis: DiagnosisReport) -> Iterator[str]:
     for symptom in needs_mending(diagnosis):
         yield f"{symptom.cause} in {listed(symptom)}: {symptom.detail}; {symptom.fix}"
-    for finding in check.findings:
-        if finding.cause != "rounding":
-            where = finding.path or "the model"
-            yield f"{finding.cause} in {where}: {finding.detail}; {finding.fix}"
+    for finding in check.faults:
+        where = finding.path or "the model"
+        yield f"{finding.cause} in {where}: {finding.detail}; {finding.fix}"
 
 
 def _indented(report: Any) -> str:

@@ -68,6 +68,7 @@ def replace(
     factory: Callable[[BatchNormSpec], Any],
     *,
     where: Selection = None,
+    x: Any = None,
     open: str = "auto",
     return_report: bool = False,
 ) -> Any:
@@ -79,11 +80,15 @@ def replace(
     is, unless it is frozen already.
 
     Args:
-        model: Functional or Sequential model, nested as deep as you like. Not changed.
+        model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
+            where there is something to replace; what is opened comes back as a Functional model.
+            Not changed.
         factory: Is given a `BatchNormSpec`, and returns a new layer of the model's Keras that keeps
             the shape of its input, or None to leave that BatchNormalization as it is.
         where: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
+        x: Inputs that tell what a subclassed model takes, where it does not know; the new model is
+            tried on them, too. Made from the input specs by default.
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
@@ -94,14 +99,15 @@ def replace(
         replaced.
 
     Raises:
-        UnsupportedModelError: `model` has no graph, or does not work with the new layers.
+        UnsupportedModelError: `model` is not built or cannot be opened, or does not work with the
+            new layers.
         SelectionError: `where` names a path without BatchNormalization.
         VerificationError: Compiled and uncompiled code of the new model disagree. No model is
             returned.
         OptionError: `factory` returned no layer, or one that is in use already.
     """
     adapter = adapter_of(model)
-    reading = read(adapter, model, "replace", open=open)
+    reading = read(adapter, model, "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
     for norm in meant(reading, where):
@@ -114,7 +120,7 @@ def replace(
     notes = () if outcomes else ("the model has no BatchNormalization",)
     if made:
         rebuilt = _rebuilt(reading, made)
-        agreement = verify_compiled(adapter, rebuilt.model, None, operation="replace")
+        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace")
         model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
     report = Report("replace", tuple(outcomes), notes)
     return (model, report) if return_report else model

@@ -15,6 +15,7 @@ from bnfix.graph.definition import NodeKey
 from bnfix.operations import reference
 from bnfix.operations.reference import Outputs
 from bnfix.operations.samples import domains, samples
+from bnfix.restoring import put_back_after
 from bnfix.tree import map_leaves
 
 #: Two, so that an output that does not depend on the input shows.
@@ -54,7 +55,8 @@ class Trial:
         """
         best: Trial | None = None
         error: Exception | None = None
-        for inputs in [x] if x is not None else _made(reading, rows):
+        for given in [x] if x is not None else _made(reading, rows):
+            inputs = map_leaves(reading.adapter.as_predicted, given)
             try:
                 wanted = _wanted(reading, inputs, untrained)
             except reading.adapter.run_errors as failure:
@@ -80,8 +82,9 @@ class Trial:
         with adapter.functions_kept(model), warnings.catch_warnings():
             # TensorFlow warns that tf.data stays compiled while everything else is not.
             warnings.simplefilter("ignore", UserWarning)
+            put_back = adapter.noted_values(adapter.memory(model))
             for name, call in adapter.entry_points(model).items():
-                with adapter.untouched(model):
+                with put_back_after(put_back):
                     try:
                         found[name] = self._answer(call)
                     except Exception as failure:  # whatever the code of a model raises

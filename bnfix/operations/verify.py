@@ -119,8 +119,9 @@ def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operati
 
     found = agreement(reading, changed)
     if not found or is_half(found.dtype):
-        twin = Reading(adapter, rebuild(reading, Edit(), dtype="float64").model)
-        found = agreement(twin, rebuild(reading, edit, dtype="float64").model)
+        with adapter.backend.float64():
+            twin = Reading(adapter, rebuild(reading, Edit(), dtype="float64").model)
+            found = agreement(twin, rebuild(reading, edit, dtype="float64").model)
     if not found:
         raise VerificationError(
             f"{operation} gave a model that answers otherwise to single rows than "

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from bnfix.graph.graph import Call, Graph, Value
 from bnfix.passes.absorbing import Folded, is_passed
+
+
+@dataclass(frozen=True)
+class Addend:
+    """The input `value` of the sum `join`, at `position`."""
+
+    join: Call
+    position: int
+    value: Value
 
 
 def maker(graph: Graph, value: Value, done: Folded) -> Call | None:
@@ -23,14 +33,20 @@ def origin(graph: Graph, value: Value, done: Folded) -> Value:
     return origin(graph, call.inputs[0], done) if is_passed(call, done) else value
 
 
-def addends(graph: Graph, join: Call, done: Folded) -> Iterator[Value]:
+def addends(graph: Graph, join: Call, done: Folded) -> Iterator[Addend]:
     """What `join` adds up, sums that are made for nobody else taken apart."""
-    for value in join.inputs:
-        call = maker(graph, value, done)
-        if call is not None and call.kind == "Add" and is_whole(call):
-            yield from addends(graph, call, done)
+    for position, value in enumerate(join.inputs):
+        inner = partial_sum(graph, value, done)
+        if inner is None:
+            yield Addend(join, position, value)
         else:
-            yield value
+            yield from addends(graph, inner, done)
+
+
+def partial_sum(graph: Graph, value: Value, done: Folded) -> Call | None:
+    """The sum that makes `value` for nobody else than who reads it here."""
+    call = maker(graph, value, done)
+    return call if call is not None and call.kind == "Add" and is_whole(call) else None
 
 
 def is_whole(join: Call) -> bool:

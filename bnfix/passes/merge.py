@@ -3,25 +3,38 @@
     W1*x + b1 + W2*x + b2 + x  =  (W1 + W2 + 1)*x + (b1 + b2)
 
 where the taps of the smaller kernels are put where they see the same positions within the largest,
-and the identity is a kernel of one tap (Ding et al. 2021, RepVGG, arXiv:2101.03697, section 3.3).
+the identity is a kernel of one tap (Ding et al. 2021, RepVGG, arXiv:2101.03697, section 3.3), and
+the mean of n positions one of n taps of 1/n (Ding et al. 2021, Diverse Branch Block,
+arXiv:2103.13425, section 3.2).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from bnfix.graph.definition import NodeKey
-from bnfix.graph.graph import Call, Value
+from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
-from bnfix.numerics.linear import Linear, plus, plus_input
+from bnfix.numerics.linear import InputSide, Linear, plus, plus_input
 from bnfix.numerics.tolerance import largest
-from bnfix.numerics.window import identity
+from bnfix.numerics.window import Window, identity
 from bnfix.passes.absorbing import Folded, free_linear
-from bnfix.passes.branches import is_whole, maker, origin
+from bnfix.passes.branches import Addend, addends, is_whole, maker, origin, partial_sum
 from bnfix.passes.objection import Objection
 from bnfix.report import Outcome
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """An average pooling: its window, and the axis of channels."""
+
+    window: Window
+    axis: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,27 +42,27 @@ class _Branch:
     """An addend that is linear in what `read` holds.
 
     Attributes:
-        position: Among the addends.
+        addend: What it makes.
         read: What it reads.
         call: Of its layer; None for the identity.
-        linear: Its layer; None for the identity.
+        linear: Its layer; None for the identity and for a mean.
+        mean: Over which window it takes the mean; None for the identity and for a layer.
     """
 
-    position: int
+    addend: Addend
     read: Value
     call: Call | None = None
     linear: Linear | None = None
+    mean: _Mean | None = None
 
 
 def merged(
     source: Source, done: Folded
 ) -> tuple[dict[NodeKey, frozenset[int]], tuple[Outcome, ...]]:
     """The addends that each sum loses, and what became of each; `done` takes up the layers."""
-    dropped: dict[NodeKey, frozenset[int]] = {}
+    dropped: dict[NodeKey, set[int]] = defaultdict(set)
     outcomes: list[Outcome] = []
-    for join in source.graph.of_kind("Add"):
-        if len(source.graph.sharing(join)) > 1 or not is_whole(join):
-            continue
+    for join in _whole_sums(source, done):
         branches = _branches(source, join, done)
         linear = [branch for branch in branches if branch.linear is not None]
         gone: dict[_Branch, _Branch] = {}
@@ -57,32 +70,80 @@ def merged(
             if host not in gone:
                 beside = [one for one in branches if one is not host and one not in gone]
                 gone.update({one: host for one in beside if _take(done, host, one)})
-        if gone:
-            dropped[join.node] = frozenset(branch.position for branch in gone)
-            outcomes += [_outcome(join, one, host) for one, host in gone.items()]
-    return dropped, tuple(outcomes)
+        for branch in gone:
+            dropped[branch.addend.join.node].add(branch.addend.position)
+        _drop_empty(source.graph, join, done, dropped)
+        outcomes += [_outcome(one, host) for one, host in gone.items()]
+    return {node: frozenset(positions) for node, positions in dropped.items()}, tuple(outcomes)
 
 
-def _outcome(join: Call, gone: _Branch, host: _Branch) -> Outcome:
+def _whole_sums(source: Source, done: Folded) -> list[Call]:
+    """The sums that are no part of another."""
+    graph = source.graph
+    sums = [
+        join for join in graph.of_kind("Add") if is_whole(join) and len(graph.sharing(join)) == 1
+    ]
+    inner = [partial_sum(graph, value, done) for join in sums for value in join.inputs]
+    parts = {part.index for part in inner if part is not None}
+    return [join for join in sums if join.index not in parts]
+
+
+def _drop_empty(graph: Graph, join: Call, done: Folded, dropped: dict[NodeKey, set[int]]) -> None:
+    """Drop the sums within `join` of which nothing is left."""
+    for position, value in enumerate(join.inputs):
+        inner = partial_sum(graph, value, done)
+        if inner is not None:
+            _drop_empty(graph, inner, done, dropped)
+            if len(dropped.get(inner.node, ())) == len(inner.inputs):
+                dropped[join.node].add(position)
+
+
+def _outcome(gone: _Branch, host: _Branch) -> Outcome:
     into = "" if host.call is None else host.call.path
     if gone.call is None:
+        join = gone.addend.join
         return Outcome(join.path, True, f"the identity that it added was merged into {into}")
     return Outcome(gone.call.path, True, f"merged into {into}")
 
 
 def _branches(source: Source, join: Call, done: Folded) -> list[_Branch]:
     """The addends of `join` that could be merged."""
+    return [_branch(source, addend, done) for addend in addends(source.graph, join, done)]
+
+
+def _branch(source: Source, addend: Addend, done: Folded) -> _Branch:
     graph = source.graph
-    made = [maker(graph, value, done) for value in join.inputs]
-    found: list[_Branch] = []
-    for position, (value, call) in enumerate(zip(join.inputs, made, strict=True)):
-        linear = None if call is None else _mergeable(source, call, done)
-        if call is not None and linear is not None:
-            read = origin(graph, call.inputs[0], done)
-            found.append(_Branch(position, read, call, linear))
-        else:
-            found.append(_Branch(position, origin(graph, value, done)))
+    call = maker(graph, addend.value, done)
+    linear = None if call is None else _mergeable(source, call, done)
+    mean = None if call is None else _averaged(call, source)
+    if call is None or (linear is None and mean is None):
+        read = origin(graph, addend.value, done)
+        return _Branch(addend, read)
+    return _Branch(addend, origin(graph, call.inputs[0], done), call, linear, mean)
+
+
+def _averaged(call: Call, source: Source) -> _Mean | None:
+    """What an average pooling does, if its means are of as many positions everywhere."""
+    if not call.kind.startswith("AveragePooling"):
+        return None
+    options, shape = source.options(call), call.inputs[0].shape
+    axes = len(shape) - 2
+    size, steps = (_each(options[name], axes) for name in ("pool_size", "strides"))
+    first = 2 if options.get("data_format") == "channels_first" else 1
+    found = _Mean(Window(size, steps, (1,) * axes, "valid"), 1 if first == 2 else axes + 1)
+    if options["padding"] == "valid":
+        return found
+    made = call.outputs[0].shape
+    for axis, (taps, step) in enumerate(zip(size, steps, strict=True), first):
+        given, out = shape[axis], made[axis]
+        if given is None or out is None or (out - 1) * step + taps > given:
+            return None  # at the borders it is of fewer
     return found
+
+
+def _each(number: Any, axes: int) -> tuple[int, ...]:
+    whole = (number,) * axes if isinstance(number, int) else tuple(number)
+    return tuple(map(int, whole))
 
 
 def _mergeable(source: Source, call: Call, done: Folded) -> Linear | None:
@@ -120,20 +181,38 @@ def _sum(linear: Linear, call: Call, other: _Branch, done: Folded) -> Linear | N
         return None
     lengths = [size for axis, size in enumerate(shape) if axis not in (0, side.axis)]
     lengths = lengths[len(lengths) - len(side.window.size) :]
-    if other.call is None:
-        places = side.window.places(identity(len(lengths)), lengths)
-        fits = side.one_to_one(linear) and shape == call.outputs[0].shape
+    if other.linear is None:
+        window = identity(len(lengths)) if other.mean is None else other.mean.window
+        if len(window.size) != len(lengths):
+            return None
+        places = side.window.places(window, lengths)
+        fits = side.one_to_one(linear) and _channels_alike(side, call, other)
         if places is None or not fits or call.outputs[0].dtype != other.read.dtype:
             return None
-        ones = np.ones(linear.channels)
-        return plus_input(linear, tuple(taps[0] for taps in places), ones, 0 * ones)
+        return _with_mean(linear, places)
+    if other.call is None:
+        return None
     theirs = done.assign.get(other.call.layer) or other.linear
-    window = theirs.input.window if theirs and theirs.input else None
-    if theirs is None or window is None or not linear.is_alike(theirs):
+    window = theirs.input.window if theirs.input else None
+    if window is None or not linear.is_alike(theirs):
         return None
     places = side.window.places(window, lengths)
     same = call.outputs[0].dtype == other.call.outputs[0].dtype
     return plus(linear, theirs, places) if places is not None and same else None
+
+
+def _channels_alike(side: InputSide, call: Call, other: _Branch) -> bool:
+    """Whether channels lie along one axis; of the identity, whether shapes stay as they are."""
+    if other.mean is None:
+        return call.inputs[0].shape == call.outputs[0].shape
+    return other.mean.axis == side.axis
+
+
+def _with_mean(linear: Linear, places: tuple[tuple[int, ...], ...]) -> Linear:
+    share = np.full(linear.channels, 1 / np.prod([len(taps) for taps in places]))
+    for tap in product(*places):
+        linear = plus_input(linear, tap, share, 0 * share)
+    return linear
 
 
 def _is_finite(linear: Linear, call: Call) -> bool:

@@ -6,7 +6,7 @@ round (`after`), exactly and for all inputs. Linear layers are not among them: t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,20 @@ from bnfix.graph.graph import Call, Value
 from bnfix.numerics.affine import Affine, compact, per_channel
 from bnfix.numerics.moments import Floats
 from bnfix.passes.objection import Objection
-
-Options = Mapping[str, Any]
-
+from bnfix.passes.positions import (
+    Options,
+    flattened,
+    joined_after,
+    joined_before,
+    permute_after,
+    permute_before,
+    repeated_after,
+    repeated_before,
+    reshape_after,
+    reshape_before,
+    sliced_before,
+    unflattened,
+)
 
 #: Kind of what reads the shape of a tensor and not what is in it.
 SHAPE_ONLY = "Shape"
@@ -42,7 +53,7 @@ def before(
     if call.kind in _JOINS:
         return _JOINS[call.kind](call, options(call), affine)
     if call.kind == "Slice":
-        return [_sliced_before(call, options(call)["slices"][output], affine)]
+        return [sliced_before(call, options(call)["slices"][output], affine)]
     raise Objection(f"it follows {call.path} ({call.kind}), which is not a linear layer")
 
 
@@ -57,18 +68,13 @@ def after(
     if call.kind in _ONE_INPUT:
         return [_ONE_INPUT[call.kind][1](call, options(call), affine)]
     if call.kind == "Concatenate":
-        return [_joined_after(call, options(call), affine, position)]
+        return [joined_after(call, options(call), affine, position)]
     if call.kind == "Slice":
         return [affine.taken(index) for index in options(call)["slices"]]
     raise Objection(f"it feeds {call.path} ({call.kind}), which is not a linear layer")
 
 
 # --- what is done with rows ------------------------------------------------------------------
-
-
-def _row(value: Value) -> tuple[int, ...]:
-    """Shape of a row; -1 where it is not known."""
-    return tuple(-1 if size is None else size for size in value.shape[1:])
 
 
 def _channel_axis(options: Options, rank: int) -> int:
@@ -101,35 +107,6 @@ def _check_whole(call: Call) -> None:
         raise Objection(f"{call.path} ({call.kind}) reads the same tensor twice")
     if any(value.shape != call.outputs[0].shape for value in call.inputs):
         raise Objection(f"{call.path} ({call.kind}) joins tensors of different shapes")
-
-
-def _concatenated(call: Call, options: Options) -> tuple[int, list[tuple[int, int]]]:
-    """The axis of a row along which inputs are joined, and where along it each comes to lie."""
-    if len(set(call.inputs)) < len(call.inputs):
-        raise Objection(f"{call.path} ({call.kind}) reads the same tensor twice")
-    axis = options["axis"] % len(call.outputs[0].shape) - 1
-    sizes = [_row(value)[axis] for value in call.inputs]
-    if axis < 0 or -1 in sizes:
-        raise Objection(f"{call.path} ({call.kind}) joins tensors along an axis of unknown length")
-    ends = np.cumsum(sizes)
-    return axis, [(int(end) - size, int(end)) for end, size in zip(ends, sizes, strict=True)]
-
-
-def _reshaped(call: Call, affine: Affine, old: Value, new: Value) -> Affine:
-    rows = _row(old), _row(new)
-    if -1 not in (*rows[0], *rows[1]):
-        return affine.reshaped(*rows)
-    last = len(rows[0]) - 1
-    if affine.varies <= {last} and rows[0][-1] == rows[1][-1] != -1:
-        return per_channel(*affine.along(last, rows[0][-1]), len(rows[1]) - 1, len(rows[1]))
-    raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
-
-
-def _channels_last(options: Options, rank: int) -> list[int]:
-    """Order of a row's axes in which Flatten takes them."""
-    return (
-        [*range(1, rank), 0] if options.get("data_format") == "channels_first" else [*range(rank)]
-    )
 
 
 # --- one input -------------------------------------------------------------------------------
@@ -203,13 +180,6 @@ def _rescaled_after(call: Call, options: Options, affine: Affine) -> Affine:
     return compact(affine.scale, scale * affine.shift + offset - affine.scale * offset)
 
 
-def _sliced_before(call: Call, index: tuple[Any, ...], affine: Affine) -> Affine:
-    found = affine.placed(index, _row(call.inputs[0]), alone=len(call.outputs) == 1)
-    if found is None:
-        raise Objection(f"{call.path} ({call.kind}) takes a part of an unknown length")
-    return found
-
-
 def _global(call: Call, options: Options, affine: Affine, old: Value, new: Value) -> Affine:
     """From the rows of `old` to those of `new`, of which one is pooled over all positions."""
     ranks = len(old.shape) - 1, len(new.shape) - 1
@@ -219,35 +189,6 @@ def _global(call: Call, options: Options, affine: Affine, old: Value, new: Value
     _check_along(call, affine, axes[0])
     size = max(affine.scale.shape[axes[0]], affine.shift.shape[axes[0]])
     return per_channel(*affine.along(axes[0], size), axes[1], ranks[1])
-
-
-def _flattened(call: Call, options: Options, affine: Affine) -> Affine:
-    order = _channels_last(options, affine.rank)
-    row = tuple(_row(call.inputs[0])[axis] for axis in order)
-    moved = affine.transposed(order)
-    if -1 not in row:
-        return moved.reshaped(row, (int(np.prod(row)),))
-    raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
-
-
-def _unflattened(call: Call, options: Options, affine: Affine) -> Affine:
-    rank = len(call.inputs[0].shape) - 1
-    order = _channels_last(options, rank)
-    row = tuple(_row(call.inputs[0])[axis] for axis in order)
-    if -1 in row:
-        raise Objection(f"{call.path} ({call.kind}) reshapes rows of unknown length")
-    back = [int(at) for at in np.argsort(order)]
-    return affine.reshaped((int(np.prod(row)),), row).transposed(back)
-
-
-def _repeated_before(call: Call, options: Options, affine: Affine) -> Affine:
-    if affine.varies & {0}:
-        raise Objection(f"{call.path} repeats what the normalization treats differently")
-    return Affine(affine.scale[0], affine.shift[0])
-
-
-def _repeated_after(call: Call, options: Options, affine: Affine) -> Affine:
-    return Affine(affine.scale[np.newaxis], affine.shift[np.newaxis])
 
 
 # --- several inputs --------------------------------------------------------------------------
@@ -268,36 +209,9 @@ def _extreme_before(call: Call, options: Options, affine: Affine) -> list[Affine
     return _mean_before(call, options, affine)
 
 
-def _joined_before(call: Call, options: Options, affine: Affine) -> list[Affine]:
-    axis, places = _concatenated(call, options)
-    return [affine.part(axis, *place) for place in places]
-
-
-def _joined_after(call: Call, options: Options, affine: Affine, position: int) -> Affine:
-    axis, places = _concatenated(call, options)
-    return affine.embedded(axis, *places[position], places[-1][1])
-
-
 # --- the rules, by kind ----------------------------------------------------------------------
 
 _One = Callable[[Call, Options, Affine], Affine]
-
-
-def _reshape_before(call: Call, options: Options, affine: Affine) -> Affine:
-    return _reshaped(call, affine, call.outputs[0], call.inputs[0])
-
-
-def _reshape_after(call: Call, options: Options, affine: Affine) -> Affine:
-    return _reshaped(call, affine, call.inputs[0], call.outputs[0])
-
-
-def _permute_before(call: Call, options: Options, affine: Affine) -> Affine:
-    order = [axis - 1 for axis in options["dims"]]
-    return affine.transposed([int(at) for at in np.argsort(order)])
-
-
-def _permute_after(call: Call, options: Options, affine: Affine) -> Affine:
-    return affine.transposed([axis - 1 for axis in options["dims"]])
 
 
 def _global_before(call: Call, options: Options, affine: Affine) -> Affine:
@@ -331,10 +245,12 @@ _ONE_INPUT: dict[str, tuple[_One, _One]] = {
     **dict.fromkeys(_of_each_rank("ZeroPadding"), (_padded, _padded)),
     **dict.fromkeys(_of_each_rank("GlobalAveragePooling"), (_global_before, _global_after)),
     **dict.fromkeys(_of_each_rank("GlobalMaxPooling"), (_global_before, _global_after)),
-    "Flatten": (_unflattened, _flattened),
-    "Reshape": (_reshape_before, _reshape_after),
-    "Permute": (_permute_before, _permute_after),
-    "RepeatVector": (_repeated_before, _repeated_after),
+    "Flatten": (unflattened, flattened),
+    "Reshape": (reshape_before, reshape_after),
+    "Permute": (permute_before, permute_after),
+    "RepeatVector": (repeated_before, repeated_after),
+    "RowsToSteps": (repeated_before, repeated_after),  # the same map for every step
+    "StepsToRows": (repeated_after, repeated_before),
 }
 
 
@@ -345,5 +261,5 @@ _JOINS: dict[str, Callable[[Call, Options, Affine], list[Affine]]] = {
     "Average": _mean_before,
     "Maximum": _extreme_before,
     "Minimum": _extreme_before,
-    "Concatenate": _joined_before,
+    "Concatenate": joined_before,
 }

@@ -31,8 +31,8 @@ def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[
     join = _sum_behind(source.graph, norm.outputs[0], done)
     read = origin(source.graph, norm.inputs[0], done)
     why = f"no linear layer beside it reads what it reads, to be added in {join.path}"
-    for value in addends(source.graph, join, done):
-        call = maker(source.graph, value, done)
+    for addend in addends(source.graph, join, done):
+        call = maker(source.graph, addend.value, done)
         if call is None or not call.inputs or origin(source.graph, call.inputs[0], done) != read:
             continue
         try:

@@ -15,11 +15,14 @@ from bnfix.report import Outcome, Report
 
 
 def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:
-    """Path and value of each `training=` written into a call, nested models' own included."""
+    """Path and value of each `training=` written into a call, nested models' own included.
+
+    Without the training=False that `strip_augmentation` writes, where none would mean True.
+    """
     return {
         key: (path, node.training)
         for key, path, node in definitions.written()
-        if node.training is not None
+        if node.training is not None and not node.kept_calm
     }
 
 

@@ -86,7 +86,8 @@ def estimate(
         raise OptionError(
             f"memory_limit needs a graph that shows every call of a BatchNormalization; "
             f"{model.name} hides some in its code. Leave memory_limit out, or pass "
-            'method="streaming", which holds one batch at a time.'
+            'method="streaming", which holds one batch at a time.',
+            advises=("memory_limit", "method"),
         )
     without_graph = _lockstep if settings.method == "exact" else _streaming
     return without_graph(adapter, model, norms, batches, settings)

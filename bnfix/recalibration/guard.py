@@ -8,7 +8,6 @@ weights tells it from a model whose statistics were lost, but labels do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,39 +17,17 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
-from bnfix.data.batches import Batch
-from bnfix.errors import DataError, OptionError, StatisticsError, gist
-from bnfix.report import Rendered
+from bnfix.errors import DataError, Incomparable, OptionError, StatisticsError, gist
+from bnfix.recalibration.verdict import Sample
 from bnfix.tree import map_leaves
 
 MODES = ("auto", "raise", False)
 
+#: Groups of rows at most, of which losses are compared.
+_GROUPS = 64
+
 #: Of targets and predictions of one batch, a number that should be small.
 Metric = Callable[[Any, Any], Any]
-
-
-@dataclass(frozen=True)
-class Verdict(Rendered):
-    """Loss on the calibration data with the old statistics and with the new.
-
-    Attributes:
-        before: Mean over rows.
-        after: Mean over rows.
-    """
-
-    before: float
-    after: float
-
-    @property
-    def worse(self) -> bool:
-        """Whether the new loss is larger by more than rounding, or not a number."""
-        if not np.isfinite(self.before):
-            return False
-        rounding = 1e-5 * abs(self.before) + 1e-7
-        return not self.after <= self.before + rounding
-
-    def __str__(self) -> str:
-        return f"loss on the calibration data {self.before:.4g} before, {self.after:.4g} after"
 
 
 class Guard:
@@ -86,6 +63,7 @@ class Guard:
         self._complete = True
         self._watches = bool(mode) and (metric is not None or adapter.is_compiled(model))
         self._predict: Callable[[Any], Any] | None = None
+        self.reason: str | None = None  # why losses cannot be compared, although labels are there
 
     def watch(self, batches: Iterator[Loaded], norms: dict[str, Any]) -> Iterator[Loaded]:
         """Pass `batches` on and keep those that have labels.
@@ -104,17 +82,29 @@ class Guard:
         if self.mode and not self.kept:
             self._refuse_blindness(norms)
 
-    @property
-    def can_judge(self) -> bool:
-        return bool(self.kept)
+    def sample(self, norms: dict[str, Any]) -> Sample | None:
+        """Losses of the rows kept, in inference mode; the model is as before when it returns.
 
-    def loss(self) -> float:
-        """Mean over the rows kept, in inference mode; the model is as before when it returns."""
-        total = 0.0
-        with self.adapter.preserved(self.model):
-            for one in self.kept:
-                total += one.rows * self._of(one)
-        return total / sum(one.rows for one in self.kept)
+        None where there is nothing to compare, and `reason` says why if there should be.
+
+        Raises:
+            StatisticsError: As `watch` does, where the model has no loss after all.
+        """
+        if not self.kept or self.reason is not None:
+            return None
+        number = sum(one.rows for one in self.kept)
+        size = max(1, -(-number // _GROUPS))
+        found: list[tuple[float, int]] = []
+        try:
+            with self.adapter.preserved(self.model):
+                for one in self.kept:
+                    found += self._of(one, size)
+        except Incomparable as reason:
+            self.reason = str(reason)
+            self._refuse_blindness(norms)
+            return None
+        losses, rows = np.array(found, np.float64).T
+        return Sample(losses, rows)
 
     def _refuse_blindness(self, norms: dict[str, Any]) -> None:
         if self.metric is not None:
@@ -132,16 +122,52 @@ class Guard:
                 "labels, as (x, y), for a compiled model or with metric=, so that both can be "
                 "compared; or guard=False to have the new ones anyway.",
                 path=first,
+                advises=("guard",),
             )
 
-    def _of(self, one: Loaded) -> float:
-        batch = one.batch
+    def _of(self, one: Loaded, size: int) -> list[tuple[float, int]]:
+        """Loss and number of rows of each group of `size` rows of a batch."""
         predictions = self._predicted(as_inputs(self.adapter, self.model, one))
         if self.metric is not None:
-            shown = map_leaves(self.adapter.to_numpy, predictions)
-            return _measured(self.metric, batch, shown)
-        y, weight = (map_leaves(self.adapter.fed, part) for part in (batch.y, batch.weight))
-        return self.adapter.loss_of(self.model, batch.x, y, predictions, weight)
+            return self._by_metric(self.metric, one, predictions)
+        if self.adapter.is_distributed(self.model):  # losses are added up within a step of its own
+            batch = one.batch
+            return [(self.adapter.loss(self.model, batch.x, batch.y, batch.weight), one.rows)]
+        groups = [slice(start, start + size) for start in range(0, one.rows, size)]
+        try:
+            return [self._by_loss(one, predictions, group) for group in groups]
+        except Incomparable:  # a loss may be one of a whole batch
+            return [self._by_loss(one, predictions, slice(0, one.rows))]
+
+    def _by_metric(self, metric: Metric, one: Loaded, predictions: Any) -> list[tuple[float, int]]:
+        shown = map_leaves(self.adapter.to_numpy, predictions)
+        try:
+            found = np.asarray(metric(one.batch.y, shown), np.float64)
+        except Exception as error:  # it is the user's own
+            raise OptionError(
+                f"metric failed on the labels and predictions of batch {one.batch.index}: "
+                f"{gist(error)}. It has to give a number, or one a row."
+            ) from error
+        if found.shape[:1] == (one.rows,) and one.rows > 1:
+            by_row = found.reshape(one.rows, -1).mean(axis=1)
+            return [(float(loss), 1) for loss in by_row]
+        return [(float(np.mean(found)), one.rows)]
+
+    def _by_loss(self, one: Loaded, predictions: Any, group: slice) -> tuple[float, int]:
+        def cut(part: Any) -> Any:
+            return map_leaves(lambda leaf: leaf[group], part)
+
+        batch = one.batch
+        y, weight = (map_leaves(self.adapter.fed, cut(part)) for part in (batch.y, batch.weight))
+        try:
+            x, shown = cut(batch.x), cut(predictions)
+            loss = self.model.compute_loss(x=x, y=y, y_pred=shown, sample_weight=weight)
+            found = float("nan") if loss is None else float(self.adapter.to_numpy(loss))
+        except Exception as error:  # whatever a loss, or the lack of one, raises
+            raise Incomparable(gist(error)) from error
+        if loss is None:
+            raise Incomparable("it has no loss")
+        return found, len(range(one.rows)[group])
 
     def _predicted(self, inputs: Any) -> Any:
         if self._predict is None:
@@ -149,16 +175,6 @@ class Guard:
             pays = len(self.kept) >= TRACING_PAYS_FROM and self.adapter.has_graph(self.model)
             self._predict = self.adapter.compiled(predict, any_rows=False) if pays else predict
         return self._predict(inputs)
-
-
-def _measured(metric: Metric, batch: Batch, predictions: Any) -> float:
-    try:
-        return float(np.mean(np.asarray(metric(batch.y, predictions), np.float64)))
-    except Exception as error:  # it is the user's own
-        raise OptionError(
-            f"metric failed on the labels and predictions of batch {batch.index}: {gist(error)}. "
-            "It has to give a number, or one a row."
-        ) from error
 
 
 def _never_updated(norms: dict[str, Any]) -> bool:

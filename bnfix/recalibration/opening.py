@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.reading import Reading, flat_inputs, readable
+from bnfix.adapters.defining import flat_inputs
+from bnfix.adapters.reading import Reading, readable
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec

@@ -9,15 +9,18 @@ from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
+from bnfix.data.sizes import in_batches_of
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.options import size, whole
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
-from bnfix.recalibration.guard import Guard, Metric, Verdict
+from bnfix.recalibration.guard import Guard, Metric
+from bnfix.recalibration.outlying import Watch
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.targets import never_built, targets
+from bnfix.recalibration.verdict import Verdict
 from bnfix.restoring import all_or_nothing
 
 
@@ -56,7 +59,8 @@ def recalibrate(
         method: "exact", or "streaming" for data too large to hold: one pass in which each BN
             normalizes by the batch at hand, as training does, so that it is exact for the first
             BN only. The larger the batches, the better.
-        batch_size: For arrays; with "exact" any value gives the same statistics.
+        batch_size: For arrays; with "exact" any value gives the same statistics. A model with a
+            batch size of its own gets that, whatever comes.
         steps: Number of batches to take; needed where `ds` does not end.
         layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
@@ -68,8 +72,9 @@ def recalibrate(
             text such as "1 GiB"; the others go to files in a temporary folder. All are held in
             memory by default.
         guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
-            loss on `ds`, and refuses to replace statistics that were never updated where it cannot
-            compare; "raise" raises; False keeps the new ones whatever they do.
+            loss on `ds` by more than chance, rows taken in pairs, and refuses to replace statistics
+            that were never updated where it cannot compare; "raise" raises; False keeps the new
+            ones whatever they do.
         metric: What the guard compares instead of the compiled loss: a function of the labels and
             the predictions of a batch, as they come, that gives a number or one a row, the smaller
             the better.
@@ -96,30 +101,35 @@ def recalibrate(
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
     held = settings.method == "exact" and settings.memory_limit is None
     read = batches(ds, batch_size=batch_size, steps=steps, held=held)
-    stream = loaded(adapter, model, read)
-    found = estimate(adapter, model, norms, judge.watch(stream, norms), settings)
+    stream = loaded(adapter, model, in_batches_of(adapter.batch_size(model), read))
+    outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
+    passing = judge.watch(outlying.over(stream), norms)
+    found = estimate(adapter, model, norms, passing, settings)
     _check_counts(found.moments, min_count)
     rows = tuple(_row(path, norms[path], m, ddof) for path, m in found.moments.items())
-    before = judge.loss() if judge.can_judge else None
+    before = judge.sample(norms)
     updates = [(norms[row.path], row.mean, row.variance) for row in rows]
     with committed(adapter, updates) as keep:
-        verdict = None if before is None else Verdict(before, judge.loss())
+        after = None if before is None else judge.sample(norms)
+        verdict = None if before is None or after is None else Verdict.of(before, after)
         kept = verdict is None or not verdict.worse
         if not kept and guard == "raise":
             raise StatisticsError(
-                f"new statistics make {model.name} worse: {verdict}. Look whether the data is "
-                "preprocessed as for training; guard=False keeps them anyway."
+                f"new statistics make {model.name} worse: {verdict}. They are those of the data "
+                "as it was passed; guard=False keeps them anyway.",
+                advises=("guard",),
             )
         if kept:
             keep()
     if verdict is not None and not kept:
         warnings.warn(
-            f"recalibrate made {model.name} worse and put the old statistics back: {verdict}. Is "
-            "the data preprocessed as for training? guard=False keeps the new ones.",
+            f"recalibrate made {model.name} worse and put the old statistics back: {verdict}. It "
+            "goes by the data as it was passed, and by labels; guard=False keeps the new ones.",
             BnfixWarning,
             stacklevel=3,
         )
-    report = _report(found, rows, kept, verdict, never_built(adapter, model))
+    notes = (*never_built(adapter, model), *outlying.notes(), *_uncompared(model, judge.reason))
+    report = _report(found, rows, kept, verdict, notes)
     return (model, report) if return_report else model
 
 
@@ -129,6 +139,12 @@ def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | s
     if ddof not in (0, 1):
         raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
     return Settings(method, ddof, memory_limit, verbose)
+
+
+def _uncompared(model: Any, reason: str | None) -> tuple[str, ...]:
+    if reason is None:
+        return ()
+    return (f"losses were not compared, since {model.name} gives none ({reason}); metric= does",)
 
 
 def _share(settings: Settings) -> int | None:
@@ -152,6 +168,7 @@ def _check_counts(moments: dict[str, ChannelMoments], min_count: int) -> None:
                 f"{path} saw {found.count} values per channel; min_count is {min_count}. Pass "
                 "more calibration data or lower min_count.",
                 path=path,
+                advises=("min_count",),
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
-from bnfix.recalibration.guard import Verdict
+from bnfix.recalibration.verdict import Verdict
 from bnfix.report import Rendered
 
 #: A channel of variance below this fraction of its squared mean is constant but for rounding.

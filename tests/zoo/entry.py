@@ -6,9 +6,9 @@ name. Builders take the Keras as their argument `K`, so that the same text makes
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,15 @@ def keras_module(dialect: str) -> ModuleType:
     return KERASES[dialect]()
 
 
+def too_old(dialect: str, wanted: str) -> str | None:
+    """Why what `dialect` has since the version `wanted` cannot be tried; None if it can."""
+    K = keras_module(dialect)
+    here, oldest = (tuple(map(int, v.split(".")[:2])) for v in (K.__version__, f"{wanted}.0"))
+    if here >= oldest:
+        return None
+    return f"{K.__name__} {K.__version__} is older than {wanted}, which has what this needs"
+
+
 def is_keras3(K: ModuleType) -> bool:
     """Whether `K` is Keras 3 rather than tf_keras."""
     return K.__name__ == "keras"
@@ -55,6 +64,7 @@ class Entry:
         build: From the Keras module to a built model.
         dialects: Where the Keras has the feature.
         tags: From the package docstring; `no_h5:tf_keras` holds in one dialect only.
+        since: The oldest version of a dialect's Keras that runs the model as it is meant.
         sample: `(rows, rng)` to inputs, where the model's input specs do not say enough.
     """
 
@@ -62,6 +72,7 @@ class Entry:
     build: Builder
     dialects: frozenset[str] = BOTH
     tags: frozenset[str] = frozenset()
+    since: Mapping[str, str] = field(default_factory=dict)
     sample: Sample | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +85,10 @@ class Entry:
         """The tags that hold in `dialect`, without their dialect suffix."""
         split = (tag.partition(":") for tag in self.tags)
         return frozenset(plain for plain, _, where in split if where in {"", dialect})
+
+    def lack(self, dialect: str) -> str | None:
+        """Why the installed Keras cannot be asked for this model; None if it can."""
+        return too_old(dialect, self.since.get(dialect, "0"))
 
     def __str__(self) -> str:
         return self.name
@@ -89,12 +104,18 @@ class Collection:
         return iter(self._entries)
 
     def entry(
-        self, *tags: str, only: frozenset[str] = BOTH, sample: Sample | None = None
+        self,
+        *tags: str,
+        only: frozenset[str] = BOTH,
+        since: Mapping[str, str] = MappingProxyType({}),
+        sample: Sample | None = None,
     ) -> Callable[[Builder], Builder]:
         """Decorator: list the builder under its own name."""
 
         def add(builder: Builder) -> Builder:
-            self._entries.append(Entry(builder.__name__, builder, only, frozenset(tags), sample))
+            self._entries.append(
+                Entry(builder.__name__, builder, only, frozenset(tags), since, sample)
+            )
             return builder
 
         return add

@@ -97,7 +97,7 @@ def bn_chain(K: ModuleType) -> Any:
     )
 
 
-@zoo.entry("functional", "bn", "no_h5:keras3", "no_keras:keras3")
+@zoo.entry("functional", "bn", "no_h5:keras3", "no_keras:keras3", since={"keras3": "3.15"})
 def bn_renorm(K: ModuleType) -> Any:
     L = K.layers
     return chain(K, IMAGE, L.Conv2D(4, 3, **BIAS), L.BatchNormalization(renorm=True), L.ReLU())

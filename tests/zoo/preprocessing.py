@@ -82,7 +82,14 @@ def integer_lookup_and_encoding(K: ModuleType) -> Any:
 
 
 @zoo.entry(
-    "functional", "bn", "preprocessing", "string_input", "int_input", "multi_io", "two_d_only"
+    "functional",
+    "bn",
+    "preprocessing",
+    "string_input",
+    "int_input",
+    "multi_io",
+    "two_d_only",
+    since={"keras3": "3.8"},
 )
 def tabular(K: ModuleType) -> Any:
     """Numbers, integers and strings by name, as structured-data models have them."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 import bnfix
-from bnfix.checks.report import CheckReport
+from bnfix.adapters import kerases
+from bnfix.demo.result import DemoResult, Step
 from bnfix.errors import BnfixError
-from bnfix.recalibration.statistics import RecalibrationReport
 
 _TRAINING_IMAGES = 1400
 _BATCH_SIZE = 32
 _SPEED_REPEATS = 15
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The model at one point of the story.
-
-    Attributes:
-        name: What was done before.
-        training_accuracy: Of `predict` on the training images.
-        test_accuracy: Of `predict` on images never trained on.
-        batch_norms: BatchNormalization layers left.
-        milliseconds: Median time of `predict` on the test images.
-        check: Whether it is batch-invariant.
-    """
-
-    name: str
-    training_accuracy: float
-    test_accuracy: float
-    batch_norms: int
-    milliseconds: float
-    check: CheckReport
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What the demo measured.
-
-    Attributes:
-        fit_accuracy: Training accuracy as `fit` showed it in its last epoch.
-        batch_accuracy: On the test images, normalized by their own statistics: what can be had.
-        stages: As trained, recalibrated, folded.
-        recalibration: The statistics before and after.
-    """
-
-    fit_accuracy: float
-    batch_accuracy: float
-    stages: tuple[Stage, ...]
-    recalibration: RecalibrationReport
 
 
 def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
@@ -70,12 +31,14 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
     Args:
         epochs: Of training; the more, the smaller the fault.
         seed: Of the weights, and of the order of images.
-        keras: "keras" (Keras 3) or "tf_keras".
+        keras: "keras" or "tf_keras".
 
     Raises:
-        BnfixError: scikit-learn or matplotlib is not installed.
+        BnfixError: scikit-learn, matplotlib or the Keras is not installed.
     """
     check_extra()
+    if problem := kerases.problem_with(keras) or kerases.problem_with_seeds(keras):
+        raise BnfixError(f"the demo cannot run on {keras}. {problem}.")
     x, y = digits(seed)
     training, test = slice(None, _TRAINING_IMAGES), slice(_TRAINING_IMAGES, None)
     K = importlib.import_module(keras)
@@ -84,13 +47,13 @@ def run(*, epochs: int = 2, seed: int = 0, keras: str = "keras") -> DemoResult:
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(x[training], y[training], batch_size=_BATCH_SIZE, epochs=epochs, verbose=0)
     data = x[training], y[training], x[test], y[test]
-    stages = [_stage("as trained", model, data)]
+    steps = [_step("as trained", model, data)]
     batch_accuracy = _accuracy(_by_batch_statistics(model, x[test]), y[test])
     model, recalibration = bnfix.recalibrate(model, x[training], return_report=True)
-    stages.append(_stage("recalibrated", model, data))
-    stages.append(_stage("folded", bnfix.fold(model), data))
+    steps.append(_step("recalibrated", model, data))
+    steps.append(_step("folded", bnfix.fold(model), data))
     fitted = float(history.history["accuracy"][-1])
-    return DemoResult(fitted, batch_accuracy, tuple(stages), recalibration)
+    return DemoResult(fitted, batch_accuracy, tuple(steps), recalibration)
 
 
 def digits_resnet(K: Any) -> Any:
@@ -117,7 +80,7 @@ def show(result: DemoResult, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bnfix.plots import draw_repair
+    from bnfix.demo.picture import draw_repair
 
     console = Console()
     table = Table(
@@ -130,14 +93,14 @@ def show(result: DemoResult, out: Path) -> None:
     for column in ("training", "test", "BN", "predict"):
         table.add_column(column, justify="right")
     table.add_column("check")
-    for stage in result.stages:
+    for step in result.steps:
         table.add_row(
-            stage.name,
-            f"{stage.training_accuracy:.1%}",
-            f"{stage.test_accuracy:.1%}",
-            str(stage.batch_norms),
-            f"{stage.milliseconds:.0f} ms",
-            "batch-invariant" if stage.check.ok else str(stage.check.culprit),
+            step.name,
+            f"{step.training_accuracy:.1%}",
+            f"{step.test_accuracy:.1%}",
+            str(step.batch_norms),
+            f"{step.milliseconds:.0f} ms",
+            "batch-invariant" if step.check.ok else str(step.check.culprit),
         )
     console.print(table)
     console.print(str(result.recalibration), highlight=False, soft_wrap=True)
@@ -166,7 +129,7 @@ def digits(seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     return x, np.asarray(labels)[order]
 
 
-def _stage(name: str, model: Any, data: tuple[Any, Any, Any, Any]) -> Stage:
+def _step(name: str, model: Any, data: tuple[Any, Any, Any, Any]) -> Step:
     x, y, x_test, y_test = data
     predicted = model.predict(x_test, batch_size=len(x_test), verbose=0)  # traces, so not timed
     seconds: list[float] = []
@@ -175,7 +138,7 @@ def _stage(name: str, model: Any, data: tuple[Any, Any, Any, Any]) -> Stage:
         predicted = model.predict(x_test, batch_size=len(x_test), verbose=0)
         seconds.append(time.perf_counter() - begin)
     left = sum("BatchNormalization" in type(layer).__name__ for layer in model.layers)
-    return Stage(
+    return Step(
         name=name,
         training_accuracy=_accuracy(model.predict(x, verbose=0), y),
         test_accuracy=_accuracy(predicted, y_test),

@@ -1,23 +1,28 @@
-"""What mends a symptom: data, of which both the line to paste and the deed of `repair` are made."""
+"""What mends a finding: data, of which both the line to paste and the deed of `repair` are made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from typing import Any
 
-from bnfix.report import Rendered
+from bnfix.report import Rendered, Word
+
+#: How a fix begins that is a sentence, not code.
+NO_CALL = "no call mends it: "
 
 
-class Verb(StrEnum):
+class Verb(Word):
     """What there is to do."""
 
     STRIP_TRAINING = "strip_training"
+    STRIP_AUGMENTATION = "strip_augmentation"
     FREEZE = "freeze"
     RECALIBRATE = "recalibrate"
     EXCHANGE = "exchange"
     TO_GROUP_NORM = "to_group_norm"
     COMPILE = "compile"
+    MAKE_PREDICT = "make_predict_function"
     RAISE_EPSILON = "raise_epsilon"
     ASK_LABELS = "ask_labels"
 
@@ -32,12 +37,18 @@ class Remedy(Rendered):
             for those of the symptom, until `on` fills it.
         exchanged: Pairs of weights that stand in each other's place.
         labels: Whether the call is to be given labels as well.
+        data: Whether it is to be given inputs, where it can do without.
+        optional: Whether what it takes away may be wanted, so that `repair` leaves it to the user.
+        groups: Of GroupNormalization; -1 for one a channel, None leaves it open.
     """
 
     verb: Verb
     paths: tuple[str, ...] | None = None
     exchanged: tuple[tuple[str, str], ...] = ()
     labels: bool = False
+    data: bool = False
+    optional: bool = False
+    groups: int | None = -1
 
     def on(self, paths: tuple[str, ...]) -> Remedy:
         """The same for the layers at `paths`, if it is for certain layers and not told which."""
@@ -45,6 +56,33 @@ class Remedy(Rendered):
 
     def __str__(self) -> str:
         return _CODE[self.verb](self)
+
+
+class Mendable(Rendered):
+    """Something found that may have a remedy: base of what `check` and `diagnose` report.
+
+    Attributes:
+        remedy: The one call that mends it, or None.
+        advice: What to do where no call does; beside a remedy, what to know about it.
+    """
+
+    remedy: Remedy | None
+    advice: str
+
+    @property
+    def code(self) -> str | None:
+        """The remedy as code, to be run where `model`, `x` and `y` are known; None without one."""
+        return None if self.remedy is None else str(self.remedy)
+
+    @property
+    def fix(self) -> str:
+        """What to do: code to paste, or a sentence where no call mends it; may be empty."""
+        if self.remedy is not None:
+            return f"{self.remedy}  # {self.advice}" if self.advice else str(self.remedy)
+        return f"{NO_CALL}{self.advice}" if self.advice else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "fix": self.fix}
 
 
 def _call(remedy: Remedy, *given: str) -> str:
@@ -55,6 +93,12 @@ def _call(remedy: Remedy, *given: str) -> str:
 def _layer(remedy: Remedy) -> str:
     names = (remedy.paths or ("",))[0].split("/")
     return "model" + "".join(f'.get_layer("{name}")' for name in names)
+
+
+def _to_group_norm(remedy: Remedy) -> str:
+    given = ["model", *(["x"] if remedy.data else [])]
+    groups = [] if remedy.groups is None else [f"groups={remedy.groups}"]
+    return f"model = bnfix.to_group_norm({', '.join([*given, *groups])})"
 
 
 def _exchange(remedy: Remedy) -> str:
@@ -69,11 +113,13 @@ def _exchange(remedy: Remedy) -> str:
 
 _CODE: dict[Verb, Callable[[Remedy], str]] = {
     Verb.STRIP_TRAINING: _call,
+    Verb.STRIP_AUGMENTATION: _call,
     Verb.FREEZE: _call,
     Verb.RECALIBRATE: lambda remedy: _call(remedy, "(x, y)" if remedy.labels else "x"),
     Verb.EXCHANGE: _exchange,
-    Verb.TO_GROUP_NORM: lambda remedy: "model = bnfix.to_group_norm(model, groups=-1)",
+    Verb.TO_GROUP_NORM: _to_group_norm,
     Verb.COMPILE: lambda remedy: "model.compile_from_config(model.get_compile_config())",
+    Verb.MAKE_PREDICT: lambda remedy: "model.make_predict_function(force=True)",
     Verb.RAISE_EPSILON: lambda remedy: f"{_layer(remedy)}.epsilon = 1e-3",
     Verb.ASK_LABELS: lambda remedy: (
         "print(bnfix.diagnose(model, (x, y)))  # the loss tells whether recalibrate helps"

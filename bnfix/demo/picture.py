@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bnfix.demo.result import DemoResult
 from bnfix.errors import BnfixError
-
-if TYPE_CHECKING:
-    from bnfix.demo import DemoResult
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 
 
 def draw_repair(result: DemoResult, out: Path) -> None:
-    """One PNG: how far each layer's statistics were off, and the accuracy at each stage.
+    """One PNG: how far each layer's statistics were off, and the accuracy at each step.
 
     Raises:
         BnfixError: matplotlib is not installed.
@@ -57,8 +55,8 @@ def _draw_drift(means: Any, variances: Any, result: DemoResult) -> None:
 
 
 def _draw_accuracy(axes: Any, result: DemoResult) -> None:
-    names = [stage.name for stage in result.stages]
-    values = [100 * stage.test_accuracy for stage in result.stages]
+    names = [step.name for step in result.steps]
+    values = [100 * step.test_accuracy for step in result.steps]
     bars = axes.bar(names, values, color=[_ORANGE, *([_BLUE] * (len(values) - 1))], width=0.6)
     labels = [f"{value:.1f} %" for value in values]
     axes.bar_label(bars, labels, label_type="center", color="white", fontweight="bold")

@@ -1,0 +1,20 @@
+"""The array libraries below Keras, each chosen once by the name that Keras gives it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from bnfix.adapters.backends.base import Backend
+
+_CLASSES = {"tensorflow": "TensorFlow", "jax": "Jax", "torch": "Torch"}
+
+
+@cache
+def backend_of(name: str) -> Backend:
+    """The backend that Keras calls `name`: "tensorflow", "jax" or "torch"."""
+    found: type[Backend] = getattr(import_module(f"{__name__}.{name}"), _CLASSES[name])
+    return found()
+
+
+__all__ = ["Backend", "backend_of"]

@@ -1,0 +1,194 @@
+"""TensorFlow, below Keras 3 and below tf_keras."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bnfix.adapters.backends.base import Backend, rows
+from bnfix.restoring import put_back_after
+
+
+class TensorFlow(Backend):
+    name = "tensorflow"
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        import tensorflow as tf
+
+        return (tf.errors.OpError,)
+
+    @property
+    def accelerated(self) -> bool:
+        import tensorflow as tf
+
+        return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+    @property
+    def rounds_products(self) -> bool:
+        import tensorflow as tf
+
+        allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+        return bool(allowed and tf.config.list_logical_devices("GPU"))
+
+    @property
+    def assigns_in_compiled_code(self) -> bool:
+        return True
+
+    def is_distributed(self, model: Any) -> bool:
+        strategy = getattr(model, "distribute_strategy", None)
+        if strategy is None:
+            return False
+        import tensorflow as tf
+
+        with strategy.scope():
+            return bool(tf.distribute.has_strategy())
+
+    def replicas(self, model: Any) -> int:
+        strategy = getattr(model, "distribute_strategy", None)
+        return int(getattr(strategy, "num_replicas_in_sync", 1))
+
+    # --- tensors ---------------------------------------------------------------------------------
+
+    def is_traced(self, value: Any) -> bool:
+        import tensorflow as tf
+
+        return bool(tf.is_symbolic_tensor(value)) if tf.is_tensor(value) else False
+
+    def affine(self, values: Any, scale: Any, shift: Any) -> Any:
+        channels_last = values.shape[-1] == scale.shape[-1] and tuple(scale.shape[:-1]) == (1, 1, 1)
+        if channels_last and values.dtype.name == "float32":
+            return _fused_affine(values, scale, shift)
+        return super().affine(values, scale, shift)
+
+    # --- how code runs ---------------------------------------------------------------------------
+
+    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+        return _traced(fn) if any_rows else _function(fn)
+
+    @contextmanager
+    def uncompiled(self) -> Generator[None]:
+        import tensorflow as tf
+
+        before = tf.config.functions_run_eagerly()
+        with put_back_after(lambda: tf.config.run_functions_eagerly(before)):
+            tf.config.run_functions_eagerly(True)
+            yield
+
+    def inference_thread(self) -> contextlib.AbstractContextManager[None]:
+        # A new thread records on no tape, and `uncompiled` reaches all threads.
+        return contextlib.nullcontext()
+
+    # --- how users run a model -------------------------------------------------------------------
+
+    def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:
+        points = super().entry_points(model, one_trace=one_trace)
+        if not one_trace:
+            return points
+        return {**points, "predict": _through(points["tf.function"], model, points["predict"])}
+
+    def predict(self, model: Any) -> Callable[[Any], Any]:
+        by_array = super().predict(model)
+
+        def run(inputs: Any) -> Any:
+            import tensorflow as tf
+
+            if not tf.is_tensor(inputs):
+                return by_array(inputs)
+            # Cutting an array into batches takes Keras longer than running a small model does.
+            batches = tf.data.Dataset.from_tensor_slices((inputs,)).batch(rows(inputs))
+            return model.predict(batches, verbose=0)
+
+        return run
+
+    def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+        import tensorflow as tf
+
+        return {"tf.function": tf.function(model, autograph=False)}
+
+    @contextmanager
+    def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
+        """The SavedModel that `model.export` writes."""
+        import tensorflow as tf
+
+        with tempfile.TemporaryDirectory() as folder:
+            with contextlib.redirect_stdout(io.StringIO()):  # both Kerases print what they wrote
+                model.export(folder, **options)
+            served = tf.saved_model.load(folder)
+            yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _through(
+    traced: Callable[[Any], Any], model: Any, predict: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    """`predict`, whose step runs `traced` where Keras's own would trace `model` once more.
+
+    Keras's loop, its data handling and its compiled function around the step stay what they are.
+    """
+
+    def step(data: Any) -> Any:
+        return traced(data[0] if isinstance(data, tuple) else data)
+
+    def run(inputs: Any) -> Any:
+        if model.predict_function is not None:  # there is nothing left to trace
+            return predict(inputs)
+        vars(model)["predict_step"] = step  # past Keras's own bookkeeping of attributes
+        with put_back_after(lambda: vars(model).pop("predict_step")):
+            return predict(inputs)
+
+    return run
+
+
+def _function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    return tf.function(fn, autograph=False, reduce_retracing=True)
+
+
+def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`fn`, traced for tensors of an unknown first dimension; None may stand in for a tensor."""
+    import tensorflow as tf
+
+    traced: dict[Any, Callable[[Any], Any]] = {}
+
+    def call(structure: Any) -> Any:
+        flat = tf.nest.flatten(structure)
+        tensors = [leaf for leaf in flat if leaf is not None]
+        if not all(isinstance(leaf, tf.Tensor) for leaf in tensors):
+            return traced.setdefault("any", _function(fn))(structure)
+        present = [leaf is not None for leaf in flat]
+        specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in tensors]
+        key = (*present, *specs)
+        if key not in traced:
+
+            def run(given: Any) -> Any:
+                left = iter(given)
+                full = [next(left) if here else None for here in present]
+                return fn(tf.nest.pack_sequence_as(structure, full))
+
+            # The concrete function is called directly: finding it anew costs as much as it does.
+            traced[key] = tf.function(run, autograph=False).get_concrete_function(specs)
+        return traced[key](tensors)
+
+    return call
+
+
+def _fused_affine(values: Any, scale: Any, shift: Any) -> Any:
+    """As inference of a BatchNormalization whose mean is 0 and whose variance + epsilon is 1."""
+    import tensorflow as tf
+
+    epsilon = 2.0**-10
+    channels = scale.shape[-1:]
+    return tf.compat.v1.nn.fused_batch_norm(
+        values,
+        tf.reshape(scale, channels),
+        tf.reshape(shift, channels),
+        tf.zeros(channels),
+        tf.fill(channels, 1 - epsilon),
+        epsilon=epsilon,
+        is_training=False,
+    )[0]

@@ -1,0 +1,82 @@
+"""From what was read of a file to the report on it, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bnfix.files.config import LayerEntry
+from bnfix.files.container import Format, Stored
+from bnfix.files.report import FileReport, LayerRecord, NormRecord
+from bnfix.files.trust import Danger, concerns
+
+
+def report_on(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> FileReport:
+    """The report on a file whose layers and BatchNormalizations have been read."""
+    found = list(concerns([stored.model, stored.training]))
+    dangers = dict.fromkeys(f"{c.where} {c.what}" for c in found if isinstance(c, Danger))
+    missing = dict.fromkeys(c.name for c in found if not isinstance(c, Danger))
+    return FileReport(
+        path=str(stored.path),
+        format=stored.format.value if stored.model is not None else "weights",
+        keras_version=stored.keras_version,
+        layers=tuple(LayerRecord(layer.path, layer.kind) for layer in layers),
+        batch_norms=norms,
+        unsafe=tuple(dangers),
+        needs=tuple(missing),
+        notes=tuple(_notes(stored, layers, norms)),
+    )
+
+
+def _in_training_by_default(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> list[str]:
+    """Layers whose own default is training=True, in front of BatchNormalizations of Keras 3.
+
+    Keras notes that down at their calls, but for those in a Sequential, which are known by name.
+    """
+    if stored.major != 3 or not norms:
+        return []
+    plain = [layer for layer in layers if layer.is_plain and not layer.is_batch_norm]
+    return [
+        layer.path
+        for layer in plain
+        if layer.kind in ("Resizing", "CenterCrop") or layer.kind.startswith("Random")
+        if False not in layer.calls
+    ]
+
+
+def _and_more(paths: list[str]) -> str:
+    return f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
+
+
+def _notes(
+    stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
+) -> Iterator[str]:
+    if stored.model is None:
+        yield (
+            "it holds weights alone: build the model by the code that made it and call "
+            "model.load_weights(path)"
+        )
+    if by_default := _in_training_by_default(stored, layers, norms):
+        yield (
+            f"{by_default[0]}{_and_more(by_default)} in training mode by default: model(x), "
+            "tf.function and the exported model normalize by the batch in every BatchNormalization "
+            "behind; predict is right, and so is model(x, training=False), or "
+            "bnfix.strip_augmentation(model)"
+        )
+    if stored.major == 1:
+        yield "Keras 1 wrote it; no Keras of today opens its configuration"
+    hidden = sum(norm.kind is None for norm in norms)
+    if hidden and stored.model is not None:
+        yield (
+            f"{hidden} are inside of layers whose inside the configuration does not tell; they are "
+            "known by their weights"
+        )
+    if (
+        stored.model is not None
+        and stored.weights is None
+        and stored.format is not Format.SAVED_MODEL
+    ):
+        yield "its weights are in a form that is not looked into"

@@ -1,0 +1,83 @@
+"""Does one row alone make most of a channel's variance?
+
+Of n rows, each with the sum s_i of squared deviations of its values in the channel, row i makes the
+share s_i / sum(s) of the variance. A value of 1e12 among thousands near 1 makes all of it, and one
+image that was not standardized as the others were most of it: the statistics are then those of this
+row. A channel that is the same everywhere else is rare, not wrong, and is not told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfix.numerics.moments import Floats
+
+#: Share of the variance beyond which one row is told of.
+_MOST = 0.9
+
+#: Fewest rows among which one can stand out.
+_ENOUGH = 32
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A row that makes most of a channel's variance.
+
+    Attributes:
+        row: Its position among all rows seen, from 0.
+        channel: Index along the last axis.
+        share: Of the channel's variance.
+        value: What of it lies farthest from the rest.
+    """
+
+    row: int
+    channel: int
+    share: float
+    value: float
+
+
+class Outliers:
+    """Finds them as batches `(batch, ..., channels)` pass by."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._middle: Floats | None = None
+        self._total = self._largest = self._where = self._value = np.zeros(0)
+
+    def update(self, batch: Floats) -> None:
+        values = np.asarray(batch, np.float64)
+        if not values.size:
+            return
+        values = values.reshape(len(values), -1, values.shape[-1] if values.ndim > 1 else 1)
+        if self._middle is None:
+            channels = values.shape[-1]
+            self._middle = np.median(values, axis=(0, 1))  # which one row does not move
+            self._total, self._largest, self._where, self._value = np.zeros((4, channels))
+        if values.shape[-1] != self._total.size:
+            return
+        with np.errstate(over="ignore"):
+            apart = np.square(values - self._middle)
+            sums = apart.sum(axis=1)
+        first = sums.argmax(axis=0)
+        channels = np.arange(self._total.size)
+        larger = sums[first, channels] > self._largest
+        farthest = apart[first, :, channels].argmax(axis=1)
+        self._value = np.where(larger, values[first, farthest, channels], self._value)
+        self._where = np.where(larger, self._rows + first, self._where)
+        self._largest = np.maximum(self._largest, sums[first, channels])
+        self._total += sums.sum(axis=0)
+        self._rows += len(values)
+
+    def found(self) -> list[Outlier]:
+        """One for each channel that has one."""
+        if self._rows < _ENOUGH:
+            return []
+        with np.errstate(all="ignore"):
+            share = self._largest / self._total
+        alone = (self._total > self._largest) & (share > _MOST)
+        return [
+            Outlier(int(self._where[c]), int(c), float(share[c]), float(self._value[c]))
+            for c in np.flatnonzero(alone)
+        ]

@@ -1,0 +1,192 @@
+"""The guard: losses in pairs, models that give none, fixed batches, rows that outweigh all."""
+
+import warnings
+
+import numpy as np
+import pytest
+import references as ref
+
+import bnfix
+from bnfix.callbacks import RecalibrateBN
+from bnfix.numerics.outliers import Outliers
+from bnfix.recalibration import verdict as judging
+from bnfix.recalibration.verdict import Sample, Verdict
+
+
+def sample(losses):
+    return Sample(np.asarray(losses, np.float64), np.ones(len(losses)))
+
+
+def hard_rows(number=400, seed=0):
+    """Losses as a classifier has them: most rows are easy, some are not."""
+    return np.random.default_rng(seed).exponential(2.0, size=number)
+
+
+# --- in pairs -------------------------------------------------------------------------------------
+
+
+def assert_only_what_is_no_chance_is_worse():
+    before, rng = hard_rows(), np.random.default_rng(1)
+    noise = rng.normal(scale=0.5, size=len(before))
+    noise -= noise.mean()
+    assert not Verdict.of(sample(before), sample(before + noise + 0.01)).worse, "chance"
+    assert not Verdict.of(sample(before), sample(before + 0.001)).worse, "sure, and no matter"
+    assert Verdict.of(sample(before), sample(before + noise + 0.2)).worse
+    # Sure only in pairs: the scatter of the rows themselves is ten times the difference.
+    assert Verdict.of(sample(before), sample(before + noise / 10 + 0.05)).worse
+
+
+def test_only_what_is_more_than_chance_and_matters_is_worse():
+    assert_only_what_is_no_chance_is_worse()
+
+
+def test_the_law_rejects_a_guard_that_compares_no_pairs(monkeypatch):
+    def unpaired(cls, before, after):
+        spread = np.std(before.losses) + np.std(after.losses)
+        return cls(before.mean, after.mean, spread / np.sqrt(len(before.losses)), 400)
+
+    monkeypatch.setattr(judging.Verdict, "of", classmethod(unpaired))
+    with pytest.raises(AssertionError):
+        assert_only_what_is_no_chance_is_worse()
+
+
+def test_a_loss_that_is_no_number_any_more_is_worse_and_one_that_was_none_is_not():
+    before, nan = hard_rows(), np.full(400, np.nan)
+    assert Verdict.of(sample(before), sample(nan)).worse
+    assert not Verdict.of(sample(nan), sample(before)).worse
+
+
+def test_from_two_batches_only_what_anyone_would_notice_is_worse():
+    assert Verdict.of(sample([1.0, 1.0]), sample([1.05, 1.05])).worse
+    assert not Verdict.of(sample([1.0, 1.0]), sample([1.01, 1.01])).worse
+
+
+def test_the_numbers_are_said():
+    said = str(Verdict.of(sample(hard_rows()), sample(hard_rows() + 0.5)))
+    assert "before" in said
+    assert "+0.5 +- " in said
+    assert "in 400 groups" in said
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def model_of(K, **compile_options):
+    K.utils.set_random_seed(0)
+    layers = [K.layers.Dense(4), K.layers.BatchNormalization(name="bn"), K.layers.Dense(3)]
+    model = K.Sequential([K.Input((5,)), *layers])
+    if compile_options:
+        model.compile(**compile_options)
+    return model
+
+
+def data(rows=64):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, 5)).astype("float32"), rng.normal(size=(rows, 3))
+
+
+def test_a_model_compiled_without_a_loss_is_recalibrated_and_that_is_said(K):
+    model = model_of(K, optimizer="sgd")
+    _, report = bnfix.recalibrate(model, data(), verbose=0, return_report=True)
+    assert report
+    assert report.verdict is None
+    assert any("losses were not compared" in note for note in report.notes)
+    diagnosis = bnfix.diagnose(model, data())
+    assert diagnosis.losses is None
+    assert any("the labels were not used" in note for note in diagnosis.notes)
+    _, story = bnfix.repair(model_of(K, optimizer="sgd"), data(), return_report=True)
+    assert story.recalibration is not None
+
+
+def test_a_training_step_of_ones_own_goes_on_when_its_loss_cannot_be_compared(K):
+    import tensorflow as tf
+
+    class Own(K.Model):
+        def train_step(self, batch):
+            x, y = batch[0], batch[1]
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(self(x, training=True) - tf.cast(y, tf.float32)))
+            weights = self.trainable_variables
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return {"loss": loss}
+
+    inputs = K.Input((5,))
+    x = K.layers.BatchNormalization(name="bn")(K.layers.Dense(4)(inputs))
+    model = Own(inputs, K.layers.Dense(3)(x))
+    model.compile(optimizer="sgd")
+    model.fit(*data(), epochs=1, verbose=0, callbacks=[callback := RecalibrateBN(data())])
+    assert callback.report
+
+
+def test_a_callback_leaves_the_statistics_with_a_warning_and_goes_on(K):
+    model = model_of(K, optimizer="sgd", loss="mse")
+    few = data(8)[0]
+    with pytest.warns(bnfix.BnfixWarning, match="left the statistics as they are"):
+        history = model.fit(*data(), epochs=2, verbose=0, callbacks=[RecalibrateBN(few)])
+    assert len(history.history["loss"]) == 2
+    with pytest.raises(bnfix.StatisticsError, match="min_count"):
+        model.fit(*data(), verbose=0, callbacks=[RecalibrateBN(few, guard="raise")])
+
+
+@pytest.mark.parametrize("rows", [20, 8])
+def test_a_model_of_one_batch_size_gets_it(K, rows):
+    inputs = K.Input(batch_size=8, shape=(5, 3))
+    x = K.layers.LSTM(4, stateful=True)(inputs)
+    model = K.Model(inputs, K.layers.Dense(2)(K.layers.BatchNormalization(name="bn")(x)))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(rows, 5, 3)).astype("float32")
+    y = np.zeros((rows, 2))
+    report = bnfix.diagnose(model, (x, y))
+    whole = rows // 8 * 8
+    bnfix.recalibrate(model, (x, y), verbose=0, guard=False, min_count=1)
+    assert [layer.count for layer in report.layers] == [whole]
+    with pytest.raises(bnfix.DataError, match="5 rows, and the model takes batches of 8"):
+        bnfix.recalibrate(model, x[:5], verbose=0)
+
+
+# --- rows that outweigh all others --------------------------------------------------------------
+
+
+def test_one_value_of_a_trillion_is_told_with_its_row_and_channel(K):
+    model = model_of(K)
+    x = data(200)[0]
+    x[137, 2] = 1e12
+    _, report = bnfix.recalibrate(model, x, verbose=0, return_report=True)
+    told = [note for note in report.notes if "row 137" in note]
+    assert len(told) == 1
+    assert "channel 2" in told[0]
+    assert "1e+12" in told[0]
+    assert any("row 137" in note for note in bnfix.diagnose(model, x).notes)
+
+
+def test_an_image_that_was_not_standardized_is_told_and_a_rare_feature_is_not():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(64, 4, 4, 2))
+    images[9] *= 52
+    seen = Outliers()
+    for start in range(0, 64, 10):
+        seen.update(images[start : start + 10])
+    assert {found.row for found in seen.found()} == {9}
+    assert [found.channel for found in seen.found()] == [0, 1]
+    rare = Outliers()
+    rare.update(np.eye(64, 3))
+    rare.update(rng.lognormal(size=(64, 3)))
+    assert rare.found() == []
+
+
+def test_a_row_of_nan_is_named_with_its_channels(K):
+    model = model_of(K)
+    before = ref.weights_of(model)
+    x = data()[0]
+    x[40, 1:4] = np.nan
+    with pytest.raises(bnfix.DataError, match=r"look at row 8, channel 1, 2, 3") as raised:
+        bnfix.recalibrate(model, x, verbose=0)
+    assert "batch 1" in str(raised.value)
+    ref.assert_same_weights(model, before)
+
+
+def test_no_warning_comes_of_healthy_data(K):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bnfix.BnfixWarning)
+        _, report = bnfix.recalibrate(model_of(K), data()[0], verbose=0, return_report=True)
+    assert report.notes == ()
