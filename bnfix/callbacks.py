@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.fitting import calling_list
 from bnfix.data.batches import batches
 from bnfix.errors import (
     BnfixWarning,
@@ -25,7 +27,7 @@ from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.options import whole
 from bnfix.recalibration.recalibrate import recalibrate
-from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.restoring import all_or_nothing
 
 
@@ -79,10 +81,15 @@ class RecalibrateBN(_Callback):
     """Recalibrate before each validation of a `fit`, at the end of epochs, and of the training.
 
     Validation then measures the weights rather than moving statistics that lag behind them, and so
-    do checkpoints and early stopping. List it before the callbacks that are to see the new
-    statistics, and after those that change weights, such as Keras 3's SwapEMAWeights: it runs
-    wherever the weights are not those that it has seen last. Training itself goes on as without
-    it, since training mode normalizes by the batch.
+    do checkpoints and early stopping, wherever in the list of callbacks they stand: it runs before
+    each of the others, if the weights are not those that it has seen last, as after Keras 3's
+    SwapEMAWeights. Training itself goes on as without it, since training mode normalizes by the
+    batch.
+
+    `logs` have `bn_off` after each epoch, for CSVLogger, TensorBoard and `history`: how far the
+    moving statistics were from those of `ds`, root mean square in standard deviations, at the layer
+    that was off most; not a number in epochs without recalibration. Unless `fit` is silent, a line
+    says so.
 
     Args:
         ds: Calibration data, as for `recalibrate`. It is read anew each time, so that a generator,
@@ -95,37 +102,63 @@ class RecalibrateBN(_Callback):
 
     Raises:
         DataError: `ds` can be read only once, is no calibration data, or never ends.
+        OptionError: `every` or one of the options is none of what it may be.
     """
 
     @all_or_nothing()
     def __init__(self, ds: Any, every: int = 1, **options: Any) -> None:
         super().__init__()
-        whole("every", every, at_least=1)
         self.ds = ds
-        self.every = every
+        self.every = whole("every", every, at_least=1)
         self.options: dict[str, Any] = {"verbose": 0, **options, "return_report": True}
         self.report: RecalibrationReport | None = None
         self._epoch: int | None = None  # within `fit` only
+        self._first: RecalibrationReport | None = None  # of this epoch
         self._seen = b""
         _check_readable(ds, self.options)
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        running = calling_list()
+        if running is None:
+            return
+        others = [other for other in running.callbacks if other is not self]
+        again = [_Again(self) for _ in others[1:]]
+        between = [one for pair in zip(others, again, strict=False) for one in pair]
+        # A new list: the one that calls is being gone through.
+        running.callbacks = [self, *between, *others[len(again) :], _Last(self)]
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
+        self._epoch, self._first = epoch, None
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._recalibrate_if_due()
+        self.refresh()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._recalibrate_if_due()
+        self.refresh()
+        if logs is not None:
+            logs[_OFF] = float("nan") if self._first is None else _worst(self._first).distance
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._epoch is not None:
             self._recalibrate()
-        self._epoch = None
 
-    def _recalibrate_if_due(self) -> None:
+    def refresh(self) -> None:
+        """Recalibrate, if this is an epoch for that and the weights have changed since."""
         if self._epoch is not None and (self._epoch + 1) % self.every == 0:
             self._recalibrate()
+
+    def tell(self) -> None:
+        """One line on what this epoch's recalibration has found, unless `fit` is silent."""
+        if self._first is not None and self.params.get("verbose"):
+            worst = _worst(self._first)
+            sys.stdout.write(
+                f"RecalibrateBN: statistics were off by up to {worst.distance:.2g} sigma, at "
+                f"{worst.path}\n"
+            )
+
+    def leave(self) -> None:
+        """`fit` has ended."""
+        self._epoch = None
 
     def _recalibrate(self) -> None:
         if _fingerprint(self.model) == self._seen:
@@ -140,7 +173,46 @@ class RecalibrateBN(_Callback):
                 BnfixWarning,
                 stacklevel=2,
             )
+        else:
+            self._first = self._first or self.report
         self._seen = _fingerprint(self.model)
+
+
+#: The key in `logs`.
+_OFF = "bn_off"
+
+
+class _Again(_Callback):
+    """Between two callbacks of a `fit`: the first may have changed weights."""
+
+    def __init__(self, owner: RecalibrateBN) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.owner.refresh()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.owner.refresh()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.owner.on_train_end()
+
+
+class _Last(_Again):
+    """Behind all callbacks of a `fit`."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch)
+        self.owner.tell()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end()
+        self.owner.leave()
+
+
+def _worst(report: RecalibrationReport) -> LayerStatistics:
+    return max(report.layers, key=lambda layer: layer.distance)
 
 
 class FreezeBN(_Callback):

@@ -5,7 +5,10 @@ Every message says where, what was seen, what is required, what to do, and what 
 
 from __future__ import annotations
 
+import errno
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 
@@ -72,22 +75,46 @@ class BatchDependenceError(BnfixError, AssertionError):
     """A model that should be batch-invariant is not.
 
     Attributes:
-        report: The `CheckReport`.
+        report: The `CheckReport`; pickling makes an error of its message, and adds this later.
     """
 
-    def __init__(self, message: str, *, report: Any, path: str | None = None) -> None:
+    def __init__(self, message: str, *, report: Any = None, path: str | None = None) -> None:
         super().__init__(message, path=path)
         self.report = report
 
 
+def disk_is_full(error: BaseException, folder: Path) -> bool:
+    """Whether `error`, raised while something was written to `folder`, comes of a lack of space.
+
+    HDF5 tells no number of the system's when it closes a file, but then nothing is left.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return shutil.disk_usage(folder).free < _NOTHING_LEFT
+
+
+_NOTHING_LEFT = 1 << 12
+
+
 def gist(error: BaseException) -> str:
-    """Kind and last line of a foreign error; Keras puts calls before it and arguments behind."""
+    """Kind and last line of a foreign error that says something.
+
+    Keras puts calls before it and arguments behind, TensorFlow a count of what came of it.
+    """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.split(r"(?:Call a|A)rguments received by", text)[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if not _SAYS_NOTHING.match(line)]
     said = lines[-1][:_GIST] if lines else ""
     kind = type(error).__name__
     return said if said.startswith(kind) else f"{kind}: {said}".rstrip(": ")
 
 
 _GIST = 300
+
+#: Empty lines, and how TensorFlow ends the message of compiled code.
+_SAYS_NOTHING = re.compile(
+    r"\s*$|\d+ (root error|successful op|derived error)|\s*\[\[|\s*\(\d+\) CANCELLED"
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,7 +18,22 @@ class Word(str, Enum):
 
 
 class Rendered:
-    """Base of all reports: `str()` for terminals, HTML for notebooks, `to_dict()` for machines."""
+    """Base of all reports: `str()` for terminals, HTML for notebooks, `to_dict()` for machines.
+
+    Two are equal if they are of one class and say the same; equal ones have the same hash.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What dataclasses would generate stumbles over arrays; it leaves alone what is there.
+        cls.__eq__ = Rendered.__eq__
+        cls.__hash__ = Rendered.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and _content(self) == _content(other)
+
+    def __hash__(self) -> int:
+        return hash(_content(self))
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -77,6 +93,20 @@ class Report(Rendered):
             for outcome in self.outcomes
         ]
         return "\n".join([head, *rows, *(f"  note: {note}" for note in self.notes)])
+
+
+def _content(value: Any) -> Any:
+    """`value` as something that can be compared and hashed; what is no number equals itself."""
+    if isinstance(value, Rendered):
+        fields = dataclasses.fields(value)  # type: ignore[arg-type]
+        return type(value), *(_content(getattr(value, field.name)) for field in fields)
+    if isinstance(value, (list, tuple)):
+        return tuple(_content(item) for item in value)
+    if isinstance(value, dict):
+        return frozenset((key, _content(item)) for key, item in value.items())
+    if hasattr(value, "tobytes"):
+        return value.shape, value.dtype.str, value.tobytes()
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """RecalibrateBN and FreezeBN within the `fit` of both Kerases; averaged weights on real digits."""
 
 import functools
+import itertools
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ import zoo
 import bnfix
 from bnfix import callbacks
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.fitting import calling_list
 from bnfix.callbacks import FreezeBN, RecalibrateBN, _Callback
 
 
@@ -194,6 +196,7 @@ def test_training_goes_on_as_without_it(K):
         told = fitted(model, *callbacks, functions)
         assert len(set(map(id, functions.seen))) == 1, "the train function was made again"
         slots = [np.array(v.numpy() if hasattr(v, "numpy") else v) for v in variables(model)]
+        told.history.pop("bn_off", None)
         return told.history, trained(model), slots
 
     history, weights, slots = run(RecalibrateBN(digits()[0][:200]))
@@ -319,6 +322,91 @@ def test_a_callback_of_ours_has_every_hook_that_keras_has(K):
     assert theirs <= set(dir(_Callback))
     asked = {name for name in dir(K.callbacks.Callback) if name.startswith("_implements")}
     assert asked <= set(dir(_Callback))
+
+
+# --- the order of callbacks, and what is told -----------------------------------------------------
+
+
+def checkpoint(K, folder, **options):
+    return K.callbacks.ModelCheckpoint(
+        str(folder / "{epoch}.weights.h5"), save_weights_only=True, **options
+    )
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_checkpoint_holds_fresh_statistics_whatever_the_order(K, tmp_path, order):
+    x, look = digits()[0][:100], Recorder(is_fresh_on(digits()[0][:100]))
+    given = [RecalibrateBN(x), checkpoint(K, tmp_path), look]
+    model = small(K, eagerly=True)
+    fitted(model, *(given[at] for at in order), epochs=2, rows=100)
+    assert look.seen == [True, True]
+    for epoch in (1, 2):
+        model.load_weights(str(tmp_path / f"{epoch}.weights.h5"))
+        assert is_fresh_on(x)(model), epoch
+
+
+def is_fresh_on(x):
+    def look(model):
+        with adapter_of(model).untouched(model):
+            return ref.worst_deviation(model, x) <= 1e-4
+
+    return look
+
+
+def test_in_the_order_given_a_checkpoint_before_it_would_be_stale(K, monkeypatch):
+    """The mutant: callbacks run as they stand."""
+    monkeypatch.setattr(callbacks, "calling_list", lambda: None)
+    look = Recorder(is_fresh)
+    fitted(small(K, eagerly=True), look, RecalibrateBN(digits()[0][:200]), epochs=1)
+    assert look.seen == [False]
+
+
+def test_both_kerases_still_call_hooks_from_a_list_that_can_be_found(K):
+    class Finds(_Callback):
+        def on_train_begin(self, logs=None):
+            self.found = calling_list()
+
+    finds = Finds()
+    fitted(small(K, eagerly=True), finds, epochs=1, rows=50)
+    assert finds in finds.found.callbacks
+
+
+def test_averages_are_saved_with_their_statistics_in_any_order(tmp_path):
+    K = zoo.keras_module("keras3")
+    x = digits()[0][:100]
+    for order in itertools.permutations(range(3)):
+        swap = K.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        given = [checkpoint(K, tmp_path), RecalibrateBN(x), swap]
+        model = compiled(network(K, blocks=((4, 2),)), K, eagerly=True, use_ema=True)
+        look = Recorder(is_fresh_on(x))
+        fitted(model, *(given[at] for at in order), look, epochs=1, rows=100)
+        assert look.seen == [True]
+        assert is_fresh_on(x)(model)
+
+
+def test_early_stopping_restores_weights_with_their_statistics(K):
+    x = digits()[0][:100]
+    stop = K.callbacks.EarlyStopping("loss", mode="max", patience=1, restore_best_weights=True)
+    model = small(K, eagerly=True)
+    ended = fitted(model, stop, RecalibrateBN(x), epochs=4, rows=100)
+    assert len(ended.epoch) == 2, "the loss falls, and was to rise"
+    assert is_fresh_on(x)(model)
+
+
+def test_how_far_statistics_were_off_is_in_the_logs_and_on_one_line(K, tmp_path, capsys):
+    x, table = digits()[0][:100], tmp_path / "log.csv"
+    callback = RecalibrateBN(x, every=2)
+    given = [K.callbacks.CSVLogger(str(table)), callback]
+    ended = fitted(small(K, eagerly=True), *given, epochs=2, rows=100, verbose=2)
+    first, second = ended.history["bn_off"]
+    assert np.isnan(first)
+    assert second == max(layer.distance for layer in callback.report.layers) > 0
+    assert "bn_off" in table.read_text()
+    told = [line for line in capsys.readouterr().out.splitlines() if "RecalibrateBN" in line]
+    assert len(told) == 1
+    assert f"off by up to {second:.2g} sigma, at" in told[0]
+    fitted(small(K, eagerly=True), *given, epochs=1, rows=100)
+    assert "RecalibrateBN" not in capsys.readouterr().out
 
 
 def test_on_jax_a_running_fit_cannot_freeze_and_is_told_what_to_do_before_it_begins(monkeypatch):

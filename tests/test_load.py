@@ -256,6 +256,25 @@ def test_weights_alone_are_explained(K, tmp_path):
         bnfix.load(tmp_path / "m.weights.h5")
 
 
+def test_a_full_disk_is_told_and_a_name_of_250_bytes_taken(K, tmp_path, monkeypatch):
+    from bnfix.files import save
+
+    model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
+    place = tmp_path / f"{'ä' * 122}.keras"  # two bytes each
+    bnfix.save(model, place)
+    assert bnfix.load(place).count_params() == 8
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(save.opening, "save_model", full)
+    before = place.read_bytes()
+    with pytest.raises(bnfix.ResourceError, match=r"the disk is full\. Free some space"):
+        bnfix.save(model, place)
+    assert place.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(bnfix.FileError, match="cannot be read: File name too long"):
         bnfix.load("x" * 5000)

@@ -59,6 +59,9 @@ def test_what_is_keras_own_is_let_through(config):
         (named("keras.utils", "function", "get_file"), Missing),
         (named("keras.models", "function", "load_model"), Missing),
         (named("keras.models", "load_model"), Missing),
+        (named("keras.initializers", "get"), Missing),
+        (named("keras.layers", "he_uniform"), Missing),
+        (named("evil.initializers", "he_uniform"), Missing),
         (named("keras", "layers.Lambda"), Missing),
         (named("keras_evil", "Layer"), Missing),
         (named("keras.evil", "Layer"), Missing),
@@ -121,3 +124,23 @@ def test_operations_and_attributes_likewise():
     assert [name for name in [*DOING.split(), "", "x"] if operation_only_computes(name)] == []
     assert is_of_tensors("to_tensor")
     assert not any(is_of_tensors(name) for name in ("__class__", "graph", "eval", "op"))
+
+
+@pytest.mark.parametrize("name", ["he_uniform", "glorot_normal", "zeros"])
+def test_classes_are_known_by_the_names_of_their_functions_too(name):
+    assert not found({"layers": [named("keras.initializers", name)]})
+
+
+def test_a_file_that_names_an_initializer_of_tensorflow_1_is_opened(tmp_path):
+    import tensorflow as tf
+    import zoo
+
+    import bnfix
+
+    K = zoo.keras_module("tf_keras")
+    with tf.device("CPU"):
+        first = tf.compat.v1.initializers.he_uniform()
+    model = K.Sequential([K.Input((3,)), K.layers.Dense(2, kernel_initializer=first)])
+    for name in ("a.keras", "a.h5"):
+        bnfix.save(model, tmp_path / name)
+        assert bnfix.load(tmp_path / name).count_params() == 8

@@ -104,6 +104,14 @@ class Values(Structure):
 
         return undo
 
+    def replicas(self, model: Any) -> int:
+        """Number of parts into which `predict` and the like split each batch of `model`."""
+        return self.backend.replicas(model)
+
+    def is_distributed(self, model: Any) -> bool:
+        """Whether `model` was made under a distribution strategy, be it for one replica."""
+        return self.backend.is_distributed(model)
+
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
         return np.asarray(variable.numpy())  # both Kerases copy here
@@ -210,6 +218,11 @@ class Values(Structure):
         With `any_rows` it is compiled once for batches of every length.
         """
         return self.backend.compiled(fn, any_rows=any_rows)
+
+    @property
+    def assigns_in_compiled_code(self) -> bool:
+        """Whether compiled code may write to variables, and does so in the order of the code."""
+        return self.backend.assigns_in_compiled_code
 
     def view(self, tensor: Any) -> Any:
         """The values of a tensor, in its own dtype and memory where that is possible."""

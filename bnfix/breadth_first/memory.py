@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.breadth_first.schedule import Schedule, Stage
-from bnfix.errors import ResourceError
+from bnfix.errors import ResourceError, gist
 from bnfix.graph.graph import Value
 
 #: Bytes that one row of a value takes.
@@ -128,7 +128,13 @@ class Store:
     def _write(self, array: np.ndarray[Any, Any]) -> _OnDisk:
         self._files += 1
         file = Path(self.folder or ".") / str(self._files)
-        np.ascontiguousarray(array).tofile(file)
+        try:
+            np.ascontiguousarray(array).tofile(file)
+        except OSError as error:  # NumPy tells of a full disk in words only
+            raise ResourceError(
+                f"what exceeds memory_limit cannot be written to {file.parent}: {gist(error)}. "
+                'Free some space, set TMPDIR to another disk, or use method="streaming".'
+            ) from error
         return _OnDisk(file, array.shape, array.dtype)
 
 

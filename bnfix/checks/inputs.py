@@ -21,22 +21,25 @@ from bnfix.tree import leaves, map_leaves
 def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
     """The first `rows` rows of `x`, and notes on what they cannot show.
 
-    A model that takes one batch size gets that many, rows of `x` repeated as needed.
+    A model that takes one batch size gets that many, rows of `x` repeated as needed; one on several
+    replicas two for each, so that every row has a neighbour.
 
     Raises:
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
         OptionError: `rows` is not a whole number of at least 2.
     """
-    rows = whole("rows", rows, at_least=2)
+    replicas = adapter.replicas(model)
+    rows = max(whole("rows", rows, at_least=2), 2 * replicas if replicas > 1 else 0)
     specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
     number = _checked(adapter, model, taken, specs)
     fixed = _binding(adapter, model, _cycled(min(number, rows), taken), declared)
-    taken = _cycled(fixed or min(number, rows), taken)
-    alone = None if fixed else _cycled(1, taken)
-    probes = Probes(taken, fixed or min(number, rows), alone)
+    number = fixed or (min(number, rows) if replicas == 1 else rows)
+    taken = _cycled(number, taken)
+    alone = None if fixed else map_leaves(lambda array: array[[0] * replicas], taken)
+    probes = Probes(taken, number, alone, least=replicas)
     return probes, tuple(_notes(probes, fixed))
 
 

@@ -148,7 +148,7 @@ class Trace:
         """
         if self.probes.alone is None:
             return None
-        alone = replace(self.probes, x=self.probes.alone, rows=1)
+        alone = replace(self.probes, x=self.probes.alone, rows=self.probes.least)
         other = Trace(self.adapter, self.model, alone, self.training)
         for a, b in zip(self.events, other.events, strict=False):
             if a.path != b.path:

@@ -58,7 +58,7 @@ class Meter:
         """
         first, *others = self.points
         found = [first.pair(probes)]
-        for point, rows in zip(others, _batch_sizes(probes.rows), strict=False):
+        for point, rows in zip(others, probes.sizes, strict=False):
             turned = probes.turned.first(rows)
             predicted = [_turned(output)[: turned.rows] for output in first.outputs]
             if probes.alone is None:
@@ -83,12 +83,6 @@ class Meter:
             found.append(point.measurement(probes, predicted))
             predicted = predicted or point.outputs
         return found
-
-
-def _batch_sizes(rows: int) -> list[int]:
-    """Of the entry points after the first; with it they stay below four times `rows`."""
-    half = max(rows // 2, 2)
-    return [half, max(half - 1, 2), 2]
 
 
 def _turned(output: Any) -> Any:
@@ -171,8 +165,8 @@ class EntryPoint:
         """Row 0 in each smaller batch against row 0 among all, by output."""
         if probes.alone is None:
             return []
-        sizes = sorted({1, *_batch_sizes(probes.rows)} - {probes.rows})
-        shorter = [probes.alone if n == 1 else probes.first(n).x for n in sizes]
+        sizes = sorted({*probes.sizes} - {probes.rows})
+        shorter = [probes.alone, *(probes.first(n).x for n in sizes)]
         return [gaps(self.outputs, self.fresh(x), self.unit, row=0) for x in shorter]
 
     def _measured(

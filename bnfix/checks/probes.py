@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ class Probes:
     Attributes:
         x: `rows` rows.
         rows: How many.
-        alone: Row 0 as a batch of its own; None where the model takes one batch size only.
+        alone: Row 0 as a batch of its own, once for each of several replicas; None where the model
+            takes one batch size only.
+        least: Rows of the smallest batch: one for each replica.
     """
 
     x: Any
     rows: int
     alone: Any
+    least: int = 1
 
     @property
     def replaced(self) -> Any:
@@ -35,8 +38,9 @@ class Probes:
 
         What depends on a maximum over the batch does not show at the row that holds it.
         """
-        alone = None if self.alone is None else map_leaves(lambda array: array[-1:], self.x)
-        return Probes(map_leaves(lambda a: np.roll(a, 1, axis=0), self.x), self.rows, alone)
+        turned = map_leaves(lambda array: np.roll(array, 1, axis=0), self.x)
+        first = map_leaves(lambda array: np.repeat(array[:1], self.least, axis=0), turned)
+        return replace(self, x=turned, alone=None if self.alone is None else first)
 
     @property
     def shorter(self) -> Probes:
@@ -47,4 +51,10 @@ class Probes:
         """The first `rows` rows; all where the model takes one batch size only."""
         if self.alone is None or rows >= self.rows:
             return self
-        return Probes(map_leaves(lambda array: array[:rows], self.x), rows, self.alone)
+        return replace(self, x=map_leaves(lambda array: array[:rows], self.x), rows=rows)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Smaller batches, for entry points after the first; together less than three times all."""
+        half = self.rows // 2
+        return [max(size, self.least, 2) for size in (half, half - 1, 2)]

@@ -45,17 +45,18 @@ def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: 
     mending; the new file is written then too.
     """
     with working() if data.path else nullcontext():  # without, no TensorFlow is needed
+        ds = data.of(source.load()) if data.path else None
         _, report = bnfix.repair_file(
             source.file,
             target.out,
-            ds=data.of(source.load()) if data.path else None,
+            ds=ds,
             custom_objects=source.objects,
             overwrite=target.overwrite,
             allow_unsafe=source.allow_unsafe,
             return_report=True,
             **wishes,
         )
-    return show(report, as_json=as_json, ok=report.ok, out=target.out)
+    return show(report, as_json=as_json, ok=report.ok, out=target.out, ds=ds)
 
 
 @options.command(
@@ -106,9 +107,10 @@ def recalibrate(
     """
     with working():
         model = source.load()
+        ds = data.of(model)
         model, report = bnfix.recalibrate(
             model,
-            data.of(model),
+            ds,
             method=method,
             min_count=min_count,
             memory_limit=memory_limit,
@@ -116,7 +118,7 @@ def recalibrate(
             return_report=True,
         )
         target.write(model)
-    return show(report, as_json=as_json, out=target.out)
+    return show(report, as_json=as_json, out=target.out, ds=ds)
 
 
 @options.command(

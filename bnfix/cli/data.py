@@ -34,6 +34,8 @@ class Data:
         image_size: Height and width, where the model leaves them open.
         interpolation: For resizing images.
         labels: How sub-folders become labels; None for no labels.
+        class_names: Sub-folders in the order of their labels, separated by commas.
+        crop_to_aspect_ratio: Whether images are cut rather than distorted.
     """
 
     path: Path | None
@@ -45,6 +47,8 @@ class Data:
     image_size: tuple[int, int] | None
     interpolation: str
     labels: str | None
+    class_names: str | None = None
+    crop_to_aspect_ratio: bool = False
 
     def __post_init__(self) -> None:
         if self.preprocess and (self.scale is not None or self.offset is not None):
@@ -52,11 +56,14 @@ class Data:
                 "--preprocess scales values as its network was trained; give either that or "
                 "--scale and --offset."
             )
-        if self.path and not self.path.is_dir() and (self.labels or self.image_size):
+        of_images = self.labels or self.image_size or self.class_names or self.crop_to_aspect_ratio
+        if self.path and not self.path.is_dir() and of_images:
             raise click.UsageError(
-                f"--labels and --image-size are for folders of images; {self.path} is a file. "
-                "Labels of arrays are y in a .npz file."
+                "--labels, --class-names, --image-size and --crop-to-aspect-ratio are for folders "
+                f"of images; {self.path} is a file. Labels of arrays are y in a .npz file."
             )
+        if self.class_names and not self.labels:
+            raise click.UsageError("--class-names go with --labels.")
 
     def of(self, model: Any) -> Any:
         """The data as batches that `model` takes; None if there is none.
@@ -98,7 +105,9 @@ class Data:
             batch_size=self.batch_size,
             limit=self.limit,
             labels=self.labels,
+            class_names=self.class_names.split(",") if self.class_names else None,
             interpolation=self.interpolation,
+            crop=self.crop_to_aspect_ratio,
             prepare=prepare,
         )
 

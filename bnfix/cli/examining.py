@@ -60,7 +60,7 @@ def check(
         model = source.load()
         ds = data.of(model)
         report = bnfix.check(model, ds, rows=rows, export=export, training=training)
-    return show(report, as_json=as_json, ok=report.ok)
+    return show(report, as_json=as_json, ok=report.ok, ds=ds)
 
 
 @options.command(
@@ -80,5 +80,6 @@ def diagnose(source: Source, data: Data, as_json: bool) -> int:
     """
     with working():
         model = source.load()
-        report = bnfix.diagnose(model, data.of(model), verbose="auto")
-    return show(report, as_json=as_json, ok=report.ok)
+        ds = data.of(model)
+        report = bnfix.diagnose(model, ds, verbose="auto")
+    return show(report, as_json=as_json, ok=report.ok, ds=ds)

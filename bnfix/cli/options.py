@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import click
 
+from bnfix.adapters.images import INTERPOLATIONS
 from bnfix.cli.data import Data, factor, image_size
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
-from bnfix.data.images import INTERPOLATIONS, LABEL_MODES
+from bnfix.data.images import LABEL_MODES
 from bnfix.errors import OptionError
 from bnfix.options import size
 
@@ -142,6 +143,16 @@ def data(*, required: bool) -> Decorator:
                 "--labels",
                 type=click.Choice(LABEL_MODES),
                 help="Take sub-folders in sorted order as labels: numbers, one-hot, or 0 and 1.",
+            ),
+            click.option(
+                "--class-names",
+                metavar="A,B,...",
+                help="Sub-folders in the order of their labels, or some of them.",
+            ),
+            click.option(
+                "--crop-to-aspect-ratio",
+                is_flag=True,
+                help="Cut images to the shape that the model takes rather than distort them.",
             ),
         ],
     )

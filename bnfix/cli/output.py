@@ -10,8 +10,12 @@ from typing import Any
 
 import click
 
+from bnfix.data.images import ImageFolder
 
-def show(report: Any, *, as_json: bool, ok: bool = True, out: Path | None = None) -> int:
+
+def show(
+    report: Any, *, as_json: bool, ok: bool = True, out: Path | None = None, ds: Any = None
+) -> int:
     """Print `report` on stdout; the exit status that it stands for.
 
     Args:
@@ -19,12 +23,17 @@ def show(report: Any, *, as_json: bool, ok: bool = True, out: Path | None = None
         as_json: As one JSON object and nothing else.
         ok: Whether nothing is wrong with the model.
         out: File that was written.
+        ds: Data that was read; a folder of images tells what was used of it.
     """
+    used = ds.used if isinstance(ds, ImageFolder) else None
     if as_json:
-        told = {"ok": ok, **({"out": str(out)} if out else {}), **report.to_dict()}
+        more = {"out": str(out)} if out else {}
+        more |= {"images": used.to_dict()} if used else {}
+        told = {"ok": ok, **more, **report.to_dict()}
         click.echo(json.dumps(_strict(told), allow_nan=False))
     else:
-        _print(f"{report}\nwrote {out}" if out else str(report))
+        lines = [str(report), *([str(used)] if used else []), *([f"wrote {out}"] if out else [])]
+        _print("\n".join(lines))
     return 0 if ok else 1
 
 

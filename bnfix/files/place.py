@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bnfix.errors import FileError
+from bnfix.errors import FileError, ResourceError, disk_is_full
 
 
 @contextmanager
@@ -21,25 +21,52 @@ def replacing(path: Path) -> Generator[Path]:
     """A path in a folder beside `path`, of the same name; what is there in the end is moved there.
 
     Raises:
-        FileError: The folder cannot be written to, or the disk is full.
+        FileError: The folder cannot be written to.
+        ResourceError: The disk is full.
     """
     target = path.resolve()  # a link stays a link, what it leads to is replaced
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        # As long as the file's own, the name would be longer than a file system may take.
+        prefix = f".{target.name[:_PREFIX]}."
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     except OSError as error:
         raise _not_written(path, error) from error
     try:
         draft = folder / target.name
-        yield draft
+        with _room_for(path, folder):
+            yield draft
         try:
             _flush(draft)
             _keep_mode(target, draft)
             os.replace(draft, target)
         except OSError as error:
+            if disk_is_full(error, folder):
+                raise _full(path) from error
             raise _not_written(path, error) from error
         _flush_folder(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+#: Characters of a file's name that are part of the folder's.
+_PREFIX = 50
+
+
+@contextmanager
+def _room_for(path: Path, folder: Path) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # of Keras, of HDF5 or of ours: what matters is where it comes from
+        if disk_is_full(error, folder):
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> ResourceError:
+    return ResourceError(
+        f"{path} cannot be written: the disk is full. Free some space, or choose a place on "
+        "another disk."
+    )
 
 
 def _flush(path: Path) -> None:

@@ -62,6 +62,17 @@ _FUNCTIONS = frozenset(
         "activations initializers regularizers constraints losses metrics ops optimizers"
     ).split()
 )
+#: Classes under the names of functions, as Keras 1 and what remains of TensorFlow 1 have them.
+_ALIASES = {
+    "initializers": frozenset(
+        (  # noqa: SIM905
+            "constant glorot_normal glorot_uniform he_normal he_uniform identity lecun_normal "
+            "lecun_uniform ones orthogonal random_normal random_uniform truncated_normal "
+            "variance_scaling zeros"
+        ).split()
+    ),
+    "regularizers": frozenset(("l1", "l2", "l1_l2")),
+}
 #: Markers that Keras itself decodes; `__lambda__` is not among them.
 _PLAIN_MARKERS = frozenset(
     ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
@@ -164,6 +175,8 @@ def _is_of_keras(module: str, name: str, areas: Container[str]) -> bool:
     if root not in ("keras", "tf_keras"):
         return False
     rest = [part for part in rest if part not in ("src", "api", "_v2", "keras")]
+    if areas is _CLASSES and rest and name in _ALIASES.get(rest[0], ()):
+        return True
     if areas is _CLASSES and not name[0].isupper():  # else any function of Keras could be called
         return False
     return (rest[0] in areas) if rest else areas is _CLASSES

@@ -17,8 +17,10 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
 
     `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey,
     also where `training=True` is baked into its call, and that survives saving. Its gamma and beta
-    stop training too. Compiled functions are dropped, since they remember the old flag; compile
-    again before the next `fit`, so that the optimizer sees the change.
+    stop training too. Compiled functions of the model are dropped, since they remember the old
+    flag; compile again before the next `fit`, so that the optimizer sees the change. A
+    `tf.function` of your own that has run before cannot be reached: it goes on as it was traced,
+    until you make it anew.
 
     Args:
         model: Keras 3 or tf_keras model of any kind, subclassed included. Changed in place.
@@ -38,9 +40,18 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
     outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
     adapter.forget_functions(model)
-    notes = () if found else ("the model has no BatchNormalization",)
+    notes = _notes(outcomes) if found else ("the model has no BatchNormalization",)
     report = Report("freeze", outcomes, notes)
     return (model, report) if return_report else model
+
+
+def _notes(outcomes: tuple[Outcome, ...]) -> tuple[str, ...]:
+    if not any(outcome.changed for outcome in outcomes):
+        return ()
+    return (
+        "a tf.function of your own that has called the model before goes on as it was traced: make "
+        "it anew, function = tf.function(model)",
+    )
 
 
 def _freeze(path: str, layer: Any) -> Outcome:

@@ -130,6 +130,9 @@ class Guard:
         predictions = self._predicted(as_inputs(self.adapter, self.model, one))
         if self.metric is not None:
             return self._by_metric(self.metric, one, predictions)
+        if self.adapter.is_distributed(self.model):  # losses are added up within a step of its own
+            batch = one.batch
+            return [(self.adapter.loss(self.model, batch.x, batch.y, batch.weight), one.rows)]
         groups = [slice(start, start + size) for start in range(0, one.rows, size)]
         try:
             return [self._by_loss(one, predictions, group) for group in groups]
@@ -138,7 +141,13 @@ class Guard:
 
     def _by_metric(self, metric: Metric, one: Loaded, predictions: Any) -> list[tuple[float, int]]:
         shown = map_leaves(self.adapter.to_numpy, predictions)
-        found = np.asarray(metric(one.batch.y, shown), np.float64)
+        try:
+            found = np.asarray(metric(one.batch.y, shown), np.float64)
+        except Exception as error:  # it is the user's own
+            raise OptionError(
+                f"metric failed on the labels and predictions of batch {one.batch.index}: "
+                f"{gist(error)}. It has to give a number, or one a row."
+            ) from error
         if found.shape[:1] == (one.rows,) and one.rows > 1:
             by_row = found.reshape(one.rows, -1).mean(axis=1)
             return [(float(loss), 1) for loss in by_row]

@@ -25,11 +25,15 @@ from bnfix.breadth_first.failing import failure, raised_in
 from bnfix.errors import BnfixError, DataError
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
+from bnfix.recalibration.compiled_pass import CompiledPass
 from bnfix.recalibration.measuring import (
     check_counts,
     check_finite,
     unreached,
 )
+
+#: Batches that run uncompiled, for which compiling would not pay; errors are told best there, too.
+_UNCOMPILED = 8
 
 #: Rows per batch below which the report warns.
 _SMALL_BATCH = 64
@@ -72,10 +76,15 @@ class StreamingEngine:
             StatisticsError: A BN saw too few values, or some that are not finite.
         """
         rows = 0
-        with self.adapter.untouched(self.model):
+        compiled = CompiledPass(self.adapter, self.model, self.norms)
+        with self.adapter.untouched(self.model), compiled.ready():
             for batch in batches:
-                self._forward(batch)
-                rows += int(self.adapter.flatten(batch)[0].shape[0])
+                found = compiled.run(batch) if self.batches >= _UNCOMPILED else None
+                if found is None:
+                    self._forward(batch)
+                for arrival in found or ():
+                    self._pool(arrival)
+                rows += self._rows(batch)
                 self.batches += 1
                 advance()
         if not self.batches:
@@ -101,11 +110,18 @@ class StreamingEngine:
 
     def _arrive(self, arrival: Arrival) -> None:
         """Pool what has arrived, and let the call normalize by it alone."""
-        path, layer, here = arrival.path, self.norms[arrival.path], arrival.moments
+        self._pool(arrival)
+        here = arrival.moments
+        if here.count:  # else all of it is masked, and its answer is of no account
+            weights.write_statistics(self.norms[arrival.path], here.mean, here.variance())
+
+    def _pool(self, arrival: Arrival) -> None:
+        path, here = arrival.path, arrival.moments
         check_finite(here, path=path, where=f"batch {self.batches}")
         self.moments.setdefault(path, ChannelMoments(here.mean.size)).absorb(here)
-        if here.count:  # else all of it is masked, and its answer is of no account
-            weights.write_statistics(layer, here.mean, here.variance())
+
+    def _rows(self, batch: Any) -> int:
+        return next(int(leaf.shape[0]) for leaf in self.adapter.flatten(batch) if leaf is not None)
 
     def _expected_bias(self, rows: float) -> tuple[str, ...]:
         if len(self.moments) < 2 or self.batches < 2:

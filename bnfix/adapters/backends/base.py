@@ -72,6 +72,19 @@ class Backend(ABC):
         """What is made in float64 while the block runs is float64."""
         return nullcontext()
 
+    @property
+    def assigns_in_compiled_code(self) -> bool:
+        """Whether compiled code may write to variables, and does so in the order of the code."""
+        return False
+
+    def is_distributed(self, model: Any) -> bool:
+        """Whether `model` was made under a distribution strategy, be it for one replica."""
+        return False
+
+    def replicas(self, model: Any) -> int:
+        """Number of parts into which `predict` and the like split each batch of `model`."""
+        return 1
+
     # --- how users run a model -------------------------------------------------------------------
 
     def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:

@@ -35,6 +35,23 @@ class TensorFlow(Backend):
         allowed = tf.config.experimental.tensor_float_32_execution_enabled()
         return bool(allowed and tf.config.list_logical_devices("GPU"))
 
+    @property
+    def assigns_in_compiled_code(self) -> bool:
+        return True
+
+    def is_distributed(self, model: Any) -> bool:
+        strategy = getattr(model, "distribute_strategy", None)
+        if strategy is None:
+            return False
+        import tensorflow as tf
+
+        with strategy.scope():
+            return bool(tf.distribute.has_strategy())
+
+    def replicas(self, model: Any) -> int:
+        strategy = getattr(model, "distribute_strategy", None)
+        return int(getattr(strategy, "num_replicas_in_sync", 1))
+
     # --- tensors ---------------------------------------------------------------------------------
 
     def is_traced(self, value: Any) -> bool:

@@ -1,0 +1,87 @@
+"""A pass in compiled code in which every BatchNormalization normalizes by the batch at hand.
+
+Stored in the layer itself, the batch's statistics are read by it in the same step, since compiled
+code keeps writing and reading one variable in order. What was measured comes out with the result.
+Code that cannot be compiled, and layers that keep more than a mean and a variance, have to go
+without.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.intercepting import intercepted
+from bnfix.recalibration.arrivals import Arrival
+from bnfix.recalibration.measuring import axis_of, merged
+
+
+class CompiledPass:
+    """Runs a model on one batch after the other.
+
+    Args:
+        adapter: Of the model's Keras.
+        model: Built; its statistics are overwritten.
+        norms: The BNs to measure, by full path.
+    """
+
+    def __init__(self, adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> None:
+        self.adapter, self.model, self.norms = adapter, model, dict(norms)
+        self._measured: dict[str, list[Any]] = {}  # while it is traced
+        self._traced = adapter.compiled(self._step, any_rows=True)
+        self._works = (
+            adapter.assigns_in_compiled_code
+            and adapter.has_graph(model)
+            and all(len(weights.statistics(layer)) == 2 for layer in norms.values())
+        )
+
+    @contextmanager
+    def ready(self) -> Generator[None]:
+        """While the block runs, `run` may be called."""
+        with self.adapter.each_step_once(self.model):
+            yield
+
+    def run(self, batch: Any) -> list[Arrival] | None:
+        """What came to each BN on `batch`, in order; None where this cannot be compiled."""
+        if not self._works:
+            return None
+        try:
+            found = self._traced(batch)
+        except Exception:  # whatever it is, the uncompiled pass tells of it, or does without
+            self._works = False
+            return None
+        return [
+            Arrival(path, merged(self.adapter, self.norms[path], part))
+            for path, parts in found.items()
+            for part in parts
+        ]
+
+    def _step(self, batch: Any) -> dict[str, list[Any]]:
+        self._measured = {}
+        with intercepted(self.norms.values(), self._wrap):
+            self.model(batch, training=False)
+        return self._measured
+
+    def _wrap(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        path = next(path for path, norm in self.norms.items() if norm is layer)
+        signature = inspect.signature(call)
+
+        def normalize(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs)
+            tensor = next(iter(given.arguments.values()))
+            mask = given.arguments.get("mask")
+            mask = self.adapter.mask_of(tensor) if mask is None else mask
+            axis = axis_of(layer, len(tensor.shape), path=path)
+            count, mean, variance = self.adapter.moments(tensor, axis, mask)
+            self._measured.setdefault(path, []).append((count, mean, variance))
+            for variable, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+                variable.assign(self.adapter.cast(value, str(layer.variable_dtype)))
+            if "training" in signature.parameters:
+                given.arguments["training"] = False
+            return call(*given.args, **given.kwargs)
+
+        return normalize
