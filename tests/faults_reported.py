@@ -11,7 +11,6 @@ import numpy as np
 from faults import Made, fault, healthy, network, rows, spoil, task
 
 KERAS3 = frozenset({"keras3"})
-TF_KERAS = frozenset({"tf_keras"})
 
 
 def images(number: int = 8, seed: int = 0) -> Any:
@@ -56,12 +55,15 @@ def a_whole_model_as_a_sequential(K: ModuleType) -> Made:
     return Made(K.Sequential([K.Input((6, 6, 3)), *layers, L.Flatten()]), images())
 
 
-@fault("check", "resize", "training_by_default", severity="note", dialects=KERAS3)
-def dropout_behind_resizing(K: ModuleType) -> Made:
-    """Dropout follows the mode of the layer before it, too: randomness is a consequence."""
+@fault("check", "crop", "training_by_default", severity="note", dialects=KERAS3)
+def a_pretrained_base_behind_a_crop(K: ModuleType) -> Made:
+    """The mode goes over into nested models, too."""
+    L = K.layers
+    inner = K.Input((5, 5, 3))
+    base = K.Model(inner, L.BatchNormalization(name="bn")(L.Conv2D(4, 3)(inner)), name="base")
     inputs = K.Input((6, 6, 3))
-    x = K.layers.Flatten()(K.layers.Resizing(5, 5, name="resize")(inputs))
-    return Made(K.Model(inputs, K.layers.Dense(2)(K.layers.Dropout(0.5)(x))), images())
+    x = base(L.CenterCrop(5, 5, name="crop")(inputs))
+    return Made(K.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x))), images())
 
 
 @fault("check", "jitter", "training_by_default", severity="note")
@@ -163,17 +165,6 @@ def rows_torn_apart_by_a_reshape(K: ModuleType) -> Made:
     import tensorflow as tf
 
     return _lambda(K, "reshape", lambda x: tf.transpose(tf.reshape(x, (6, -1))))
-
-
-@fault("check", None, "stale_function", dialects=TF_KERAS)
-def frozen_after_the_first_predict(K: ModuleType) -> Made:
-    """`predict` goes by the flag of the time when it was compiled."""
-    inputs = K.Input((4,))
-    bn = K.layers.BatchNormalization(name="bn")
-    model = K.Model(inputs, K.layers.Dense(2)(bn(inputs, training=True)))
-    model.predict(rows(8, 4), verbose=0)
-    bn.trainable = False
-    return Made(model, rows(8, 4))
 
 
 @fault("check", "noise", "randomness", verb="strip_training")

@@ -165,6 +165,15 @@ def strip_training(bench: Bench) -> None:
 
 
 @step
+def strip_augmentation(bench: Bench) -> None:
+    L = bench.K.layers
+    inputs = bench.K.Input((8, 8, 3))
+    outputs = L.BatchNormalization()(L.RandomFlip(seed=1)(inputs))
+    model = bnfix.strip_augmentation(bench.K.Model(inputs, outputs), x=bench.x)
+    assert bnfix.check(model, bench.x).ok
+
+
+@step
 def recalibrate(bench: Bench) -> None:
     model = bnfix.recalibrate(bench.model(), bench.x, batch_size=16, min_count=1)
     conv = bench.K.Model(model.input, model.get_layer("conv1").output)

@@ -438,3 +438,34 @@ def test_an_assertion_for_the_users_own_tests_shows_the_report(K):
     assert raised.value.path == "first"
     assert not raised.value.report.ok
     assert isinstance(raised.value, AssertionError)
+
+
+def assert_chance_is_blamed_on_the_layer_that_draws(K):
+    """Row 0 looks the same from both sides, so that its flip shows in what mixes rows only."""
+    inputs = K.Input((6, 6, 2))
+    x = K.layers.RandomFlip("horizontal", name="flip")(inputs, training=True)
+    x = K.layers.BatchNormalization(name="bn")(K.layers.Conv2D(3, 3)(x), training=True)
+    model = K.Model(inputs, K.layers.Flatten()(x))
+    rows = images()
+    rows[0] = 0.5
+    found = bnfix.check(model, rows).findings
+    assert {(f.path, f.cause) for f in found} <= {
+        ("flip", "randomness"),
+        ("flip", "training_by_default"),
+        ("bn", "batch_statistics"),
+    }, found
+    return found
+
+
+def test_chance_is_blamed_on_the_layer_that_draws_and_not_on_one_that_mixes_rows(K):
+    causes = {f.cause for f in assert_chance_is_blamed_on_the_layer_that_draws(K)}
+    assert "batch_statistics" in causes
+    assert len(causes) == 2
+
+
+def test_the_law_rejects_a_check_that_looks_at_row_0_alone(monkeypatch):
+    from bnfix.adapters import watching
+
+    monkeypatch.setattr(watching, "_sums", lambda adapter, structure: ())
+    with pytest.raises(AssertionError):
+        assert_chance_is_blamed_on_the_layer_that_draws(zoo.keras_module("tf_keras"))

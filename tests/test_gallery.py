@@ -20,7 +20,6 @@ VERBS = {
     "batch_statistics": "strip_training",
     "randomness": "strip_training",
     "training_by_default": "strip_augmentation",
-    "stale_function": "make_predict_function",
     "baked_training": "strip_training",
     "baked_inference": "freeze",
     "stale_compile": "freeze",

@@ -1,11 +1,13 @@
 """`inspect` says of a file what is so of the model in it, and imports no Keras for that."""
 
+import io
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -294,3 +296,24 @@ def test_no_keras_is_imported(tmp_path):
 def test_a_resnet50_takes_less_than_half_a_second(K, suffix, tmp_path):
     bnfix.save(K.applications.ResNet50(weights=None), tmp_path / f"model{suffix}")
     assert min(seconds_and_modules(tmp_path / f"model{suffix}")[0] for _ in range(3)) < 0.5
+
+
+def test_keras_2_13_counted_layers_with_weights_twice(tmp_path):
+    """Its list of layers held each of them under two names, and it numbered the entries."""
+    K = zoo.keras_module("tf_keras")
+    L = K.layers
+    norms = [L.BatchNormalization(name=name) for name in ("first", "second")]
+    model = K.Sequential([K.Input((3,)), norms[0], L.Dense(2), norms[1]])
+    new, old = tmp_path / "new.keras", tmp_path / "old.keras"
+    model.save(new)
+    with zipfile.ZipFile(new) as source, zipfile.ZipFile(old, "w") as target:
+        for name in ("config.json", "metadata.json"):
+            target.writestr(name, source.read(name))
+        content = io.BytesIO(source.read("model.weights.h5"))
+        with h5py.File(content, "a") as file:
+            file.move("layers/batch_normalization_1", "layers/batch_normalization_2")
+            file.move("layers", "_layer_checkpoint_dependencies")
+        target.writestr("model.weights.h5", content.getvalue())
+    told = [bnfix.inspect(path).to_dict()["batch_norms"] for path in (new, old)]
+    assert [norm["channels"] for norm in told[1]] == [3, 2]
+    assert told[0] == told[1]

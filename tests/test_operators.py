@@ -140,7 +140,7 @@ def test_order_is_kept_by_positive_scales(K):
     folds(between(K, lambda f, x: f.max(x, (1, 2)), positive=True))
 
 
-@pytest.mark.since(keras3="3.8")
+@pytest.mark.since(keras3="3.13")
 def test_who_asks_for_a_shape_reads_no_data(K):
     """Masks of joined branches are made in the shape of what they mask."""
     L = K.layers

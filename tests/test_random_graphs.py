@@ -242,7 +242,7 @@ class Growing:
         kinds = [
             lambda: x + other,
             lambda: x - other,
-            lambda: 1.0 - x * 0.5,
+            lambda: -x,
             lambda: x[..., :kept],
         ]
         return self.draw(st.sampled_from(kinds))()

@@ -10,7 +10,7 @@ from test_recalibrate import refused
 from zoo.courses import digits_resnet
 
 import bnfix
-from bnfix.recalibration import guard as guarding
+from bnfix.recalibration import verdict as guarding
 
 
 @pytest.fixture(scope="module")

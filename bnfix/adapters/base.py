@@ -190,9 +190,21 @@ class Adapter(Values):
         try:
             model.reset_metrics()
             found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
-            return float(found["loss"])
+            return self.meant(model, float(found["loss"]))
+        except Incomparable:
+            raise
         except Exception as error:
             raise Incomparable(gist(error)) from error
+
+    def meant(self, model: Any, loss: float) -> float:
+        """`loss`, unless it is the 0 that tf_keras takes for the loss of a model without one.
+
+        Raises:
+            Incomparable: It is.
+        """
+        if loss == 0 and getattr(model, "loss", None) is None and not model.losses:
+            raise Incomparable("it is compiled without a loss")
+        return loss
 
     @abstractmethod
     def stale_flags(self, model: Any) -> frozenset[int]:

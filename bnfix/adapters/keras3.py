@@ -228,6 +228,12 @@ class Keras3(Adapter):
 
     # --- layers ------------------------------------------------------------------------------
 
+    def clone_layer(self, layer: Any, changes: dict[str, Any] | None = None) -> Any:
+        # Up to Keras 3.8 the configuration of an input does not tell that it may be left out.
+        optional = {"optional": True} if getattr(layer, "optional", False) is True else {}
+        known = optional if isinstance(layer, self.keras.layers.InputLayer) else {}
+        return super().clone_layer(layer, {**known, **(changes or {})})
+
     def rename(self, layer: Any, name: str) -> None:
         layer.name = name
 

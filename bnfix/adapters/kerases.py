@@ -75,9 +75,10 @@ def problem_with(root: str) -> str | None:
     try:
         importlib.import_module(root)
     except ImportError as error:
+        choice = " unless KERAS_BACKEND names another library that is installed"
         return (
-            f"{title(root)} cannot be imported here ({gist(error)}). It runs on TensorFlow unless "
-            'KERAS_BACKEND names another library that is installed: pip install "bnfix[tensorflow]"'
+            f"{title(root)} cannot be imported here ({gist(error)}). It runs on TensorFlow"
+            f'{choice if generation(root) == 3 else ""}: pip install "bnfix[tensorflow]"'
         )
     return None
 

@@ -68,11 +68,22 @@ def trace(adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
         reason := stepwise.objection(adapter, args, kwargs)
     ):
         raise Untraceable(reason)
+    if _is_masked_unsaid(adapter, layer, args, kwargs):
+        raise Untraceable("a mask comes to its code with a tensor, which a graph would not pass on")
     inputs = _Placeholders(adapter, layer)
     given, options = map_leaves(inputs.stand_in, (args, kwargs))
     with _left_alone(adapter, layer):
         model = _recorded(adapter, layer, given, options, inputs.flat())
     return Traced(model, tuple(inputs.tensors))
+
+
+def _is_masked_unsaid(
+    adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Whether Keras itself hands the code a mask that is no argument of the recorded call."""
+    masked = any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs)))
+    takes = "mask" in inspect.signature(layer.call).parameters
+    return masked and takes and kwargs.get("mask") is None
 
 
 def trace_model(adapter: Adapter, model: Any, specs: Any) -> Any:

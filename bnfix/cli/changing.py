@@ -125,7 +125,7 @@ def recalibrate(
     "fold",
     "bnfix fold model.h5 -o folded.h5",
     "bnfix fold model.h5 --lower -o folded.keras",
-    "bnfix fold model.h5 --merge --open all -o folded.keras",
+    "bnfix fold model.h5 --merge --open all -o merged.keras",
 )
 @options.target
 @click.option("--lower", is_flag=True, help="Turn those that must stay into affine layers.")

@@ -13,15 +13,21 @@ class Cause(Word):
     Attributes:
         spoils: Whether stored statistics that are off need no further explanation.
         decided_by: Names of measured causes that settle the same question for a layer.
+        spreads: Whether it spoils what reaches the layers behind, so that their statistics, off or
+            not, tell nothing.
     """
 
     spoils: bool
     decided_by: frozenset[str]
+    spreads: bool
 
-    def __new__(cls, name: str, spoils: bool = True, decided_by: str = "") -> Cause:
+    def __new__(
+        cls, name: str, spoils: bool = True, decided_by: str = "", spreads: bool = False
+    ) -> Cause:
         cause = str.__new__(cls, name)
         cause._value_ = name
         cause.spoils, cause.decided_by = spoils, frozenset(decided_by.split())
+        cause.spreads = spreads
         return cause
 
     @property
@@ -32,11 +38,11 @@ class Cause(Word):
     NEGATIVE_VARIANCE = "negative_variance"
     BAKED_TRAINING = "baked_training", False
     INSTANCE_STATISTICS = "instance_statistics"
-    EXCHANGED = "exchanged"
+    EXCHANGED = "exchanged", True, "", True
     DEVIATIONS_STORED = "deviations_stored"
     OF_ANOTHER_LAYER = "of_another_layer"
     ZERO_VARIANCE = "zero_variance"
-    BATCH_OF_ONE = "batch_of_one"
+    BATCH_OF_ONE = "batch_of_one", True, "", True
     OUT_OF_STEP = "out_of_step"
     SHARED_DOMAINS = "shared_domains"
     FROZEN_UNTRAINED = "frozen_untrained", False, "frozen_untrained self_consistent"

@@ -51,13 +51,21 @@ def measured_symptoms(facts: ModelFacts, evidence: Evidence) -> list[Symptom]:
     found += [symptom for pair in judged for symptom in _shared(pair)]
     own = [symptom for pair in judged for symptom in _of_its_own(pair, judged)]
     explained = {path for symptom in own for path in symptom.paths}
-    rest = [pair for pair in judged if pair[0].path not in explained]
+    clear = before_spreading([pair[0].path for pair in judged], own)
+    rest = [pair for pair in judged if pair[0].path not in explained and pair[0].path in clear]
     found += own
     never = [pair for pair in rest if pair[0].never_updated]
     rest = [pair for pair in rest if not pair[0].never_updated]
     found += _never_updated(never, evidence.losses)
     found += _together(rest, evidence.losses, evidence.rows)
     return merged(found)
+
+
+def before_spreading(paths: list[str], found: list[Symptom]) -> list[str]:
+    """Those of `paths`, in the order in which they run, that nothing of `found` reaches."""
+    sources = {path for symptom in found if symptom.cause.spreads for path in symptom.paths}
+    first = next((at for at, path in enumerate(paths) if path in sources), len(paths))
+    return paths[:first]
 
 
 def relieved(symptom: Symptom, losses: Losses | None) -> Symptom:

@@ -120,7 +120,11 @@ class ByPlace:
         return {role: f"{place}/vars/{name}" for role, name in named}
 
     def _place(self, layer: LayerEntry) -> str:
-        return layer.place.replace("layers/", f"{_OLD}/") if self._old else layer.place
+        if not self._old:
+            return layer.place
+        # Layers with weights, and all around them, were counted twice.
+        doubled = re.sub(r"_(\d+)(?=/|$)", lambda found: f"_{2 * int(found[1])}", layer.place)
+        return doubled.replace("layers/", f"{_OLD}/")
 
     def others(self, told: Iterable[LayerEntry]) -> Iterator[tuple[str, Places]]:
         """Without a configuration a BatchNormalization is known by the name of its class alone."""
@@ -152,7 +156,7 @@ class ByPlace:
         return shape is not None and len(shape) == 1
 
 
-#: What TensorFlow 2.12 called the list of layers.
+#: What Keras 2.12 and 2.13 called the list of layers.
 _OLD = "_layer_checkpoint_dependencies"
 _NO_LAYERS = ("optimizer", "metrics", "_metrics", "compile_metrics", "_compile_metrics")
 #: What so many weights are. A third one could be gamma or beta, so it is left out.

@@ -123,10 +123,11 @@ def _terms(
         np.asarray(values, np.float64).reshape(-1)
         for values in (old_mean, old_variance, mean, variance)
     )
-    wide = np.maximum(np.maximum(stored, actual), _TINY)
-    sigma = np.sqrt(wide)
-    pulls = np.stack([(0.0 - actual_mean) / sigma, (1.0 - actual) / wide])
-    gaps = np.stack([(stored_mean - actual_mean) / sigma, (stored - actual) / wide])
+    with np.errstate(invalid="ignore", over="ignore"):  # stored values may be infinite or no number
+        wide = np.maximum(np.maximum(stored, actual), _TINY)
+        sigma = np.sqrt(wide)
+        pulls = np.stack([(0.0 - actual_mean) / sigma, (1.0 - actual) / wide])
+        gaps = np.stack([(stored_mean - actual_mean) / sigma, (stored - actual) / wide])
     return pulls, gaps
 
 

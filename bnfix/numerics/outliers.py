@@ -44,7 +44,7 @@ class Outliers:
     def __init__(self) -> None:
         self._rows = 0
         self._middle: Floats | None = None
-        self._total = self._largest = self._where = self._value = np.zeros(0)
+        self._rest = self._largest = self._where = self._value = np.zeros(0)
 
     def update(self, batch: Floats) -> None:
         values = np.asarray(batch, np.float64)
@@ -54,20 +54,23 @@ class Outliers:
         if self._middle is None:
             channels = values.shape[-1]
             self._middle = np.median(values, axis=(0, 1))  # which one row does not move
-            self._total, self._largest, self._where, self._value = np.zeros((4, channels))
-        if values.shape[-1] != self._total.size:
+            self._rest, self._largest, self._where, self._value = np.zeros((4, channels))
+        if values.shape[-1] != self._rest.size:
             return
         with np.errstate(over="ignore"):
             apart = np.square(values - self._middle)
             sums = apart.sum(axis=1)
         first = sums.argmax(axis=0)
-        channels = np.arange(self._total.size)
-        larger = sums[first, channels] > self._largest
+        channels = np.arange(self._rest.size)
+        most = sums[first, channels]
+        larger = most > self._largest
         farthest = apart[first, :, channels].argmax(axis=1)
         self._value = np.where(larger, values[first, farthest, channels], self._value)
         self._where = np.where(larger, self._rows + first, self._where)
-        self._largest = np.maximum(self._largest, sums[first, channels])
-        self._total += sums.sum(axis=0)
+        # The rest by itself: in the sum with what outweighs it, it would be rounded away.
+        sums[first, channels] = np.minimum(self._largest, most)
+        self._rest += sums.sum(axis=0)
+        self._largest = np.maximum(self._largest, most)
         self._rows += len(values)
 
     def found(self) -> list[Outlier]:
@@ -75,8 +78,8 @@ class Outliers:
         if self._rows < _ENOUGH:
             return []
         with np.errstate(all="ignore"):
-            share = self._largest / self._total
-        alone = (self._total > self._largest) & (share > _MOST)
+            share = self._largest / (self._largest + self._rest)
+        alone = (self._rest > 0) & (share > _MOST)
         return [
             Outlier(int(self._where[c]), int(c), float(share[c]), float(self._value[c]))
             for c in np.flatnonzero(alone)

@@ -14,7 +14,7 @@ from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
-from bnfix.diagnosis.measured import distances, measured_symptoms, relieved
+from bnfix.diagnosis.measured import before_spreading, distances, measured_symptoms, relieved
 from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.static import merged, static_symptoms
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
@@ -84,7 +84,9 @@ def examine(
     found = [*known, *stay]
     if evidence is not None:
         spoilt = {p for s in known if s.severity == "fault" for p in s.paths if s.cause.spoils}
-        sound = replace(facts, norms=tuple(n for n in facts.norms if n.path not in spoilt))
+        clear = before_spreading([norm.path for norm in facts.norms], known)
+        norms = tuple(n for n in facts.norms if n.path not in spoilt and n.path in clear)
+        sound = replace(facts, norms=norms)
         known = [relieved(symptom, evidence.losses) for symptom in found]
         found = _settled(known, measured_symptoms(sound, evidence))
     return DiagnosisReport(

@@ -40,7 +40,7 @@ def cross_attention(K: ModuleType) -> Any:
     return K.Model([query, memory, allowed], [L.BatchNormalization()(x), scores])
 
 
-@zoo.entry("functional", "bn", "multi_io")
+@zoo.entry("functional", "bn", "multi_io", since={"keras3": "3.8"})
 def dot_product_attention(K: ModuleType) -> Any:
     L = K.layers
     query, memory = K.Input((3, 4), name="query"), K.Input(SEQUENCE, name="memory")

@@ -89,7 +89,7 @@ def integer_lookup_and_encoding(K: ModuleType) -> Any:
     "int_input",
     "multi_io",
     "two_d_only",
-    since={"keras3": "3.8"},
+    since={"keras3": "3.15"},
 )
 def tabular(K: ModuleType) -> Any:
     """Numbers, integers and strings by name, as structured-data models have them."""

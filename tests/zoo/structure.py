@@ -101,7 +101,14 @@ def _without_scale(rows: int, rng: np.random.Generator) -> Any:
     return [rng.standard_normal((rows, *SEQUENCE)).astype("float32"), None]
 
 
-@zoo.entry("functional", "bn", "custom", "multi_io", only=KERAS3, sample=_without_scale)
+@zoo.entry(
+    "functional",
+    "bn",
+    "custom",
+    "multi_io",
+    only=KERAS3,
+    sample=_without_scale,
+)
 def optional_input_left_out(K: ModuleType) -> Any:
     return _optional(K)
 
