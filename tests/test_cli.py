@@ -129,7 +129,8 @@ def test_a_refusal_is_one_line_on_stderr_and_exit_status_3(demo_that, capsys):
 def test_advice_that_names_an_argument_is_followed_by_the_option_that_stands_for_it(
     demo_that, capsys
 ):
-    demo_that(bnfix.FileError("Pass custom_objects= or allow_unsafe=True."))
+    error = bnfix.FileError("It is not known.", advises=("custom_objects", "allow_unsafe"))
+    demo_that(error)
     assert cli.main(["demo"]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition(" is ")[2] for line in lines[1:]] == [
@@ -140,7 +141,7 @@ def test_advice_that_names_an_argument_is_followed_by_the_option_that_stands_for
 
 def test_every_option_that_is_advised_exists():
     known = {name for command in group.commands.values() for p in command.params for name in p.opts}
-    assert {option.split()[0] for option in commands._ADVICE.values()} <= known
+    assert {option.split()[0] for _, option in commands._OPTIONS.values()} <= known
 
 
 def test_an_interruption_ends_with_130_and_no_traceback(demo_that, capsys):

@@ -163,12 +163,12 @@ def strip_training(source: Source, target: Target, open: str, as_json: bool) -> 
     return _rewrite(source, target, stripped, as_json)
 
 
-@options.command("strip-augmentation", "bnfix strip-augmentation model.keras -o serving.keras")
+@options.command("strip-augmentation", "bnfix strip-augmentation model.h5 -o serving.h5")
 @options.target
 @options.source
 @options.as_json
 def strip_augmentation(source: Source, target: Target, as_json: bool) -> int:
-    """Turn off, outside of fit, layers that train unless told otherwise.
+    """Switch off layers that train by default.
 
     Random augmentation, in Keras 3 Resizing and CenterCrop too, has training=True as its default.
     """
