@@ -32,7 +32,7 @@ _IMAGES: dict[str, Callable[[Any], list[Any]]] = {
     "normalization": lambda L: [L.Normalization(mean=[100.0, 110, 120], variance=[4000.0] * 3)],
     "dropout": lambda L: [L.Dropout(0.4)],
     "spatial_dropout": lambda L: [L.SpatialDropout2D(0.4)],
-    "gaussian_noise": lambda L: [L.GaussianNoise(10.0)],
+    "gaussian_noise": lambda L: [L.GaussianNoise(0.9)],
     "gaussian_dropout": lambda L: [L.GaussianDropout(0.3)],
     "alpha_dropout": lambda L: [L.AlphaDropout(0.3)],
     "noise_and_dropout": lambda L: [L.Rescaling(1 / 255), L.GaussianNoise(0.1), L.Dropout(0.3)],

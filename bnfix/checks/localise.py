@@ -27,6 +27,9 @@ from bnfix.tree import map_leaves
 #: Times the tolerance; a layer that is handed rounding errors may amplify them, but not as much.
 _MUCH = 100.0
 
+#: Calls that are compared with a first one, to see which layers are random.
+_DRAWS = 4
+
 
 class Trace:
     """The calls that happen within a model, once among the given neighbours and once among others.
@@ -103,8 +106,11 @@ class Trace:
         in one row moves the others in a layer that mixes rows, and that one is not to blame.
         """
         with self.adapter.untouched(self.model):
-            first, again = (self._run(self.probes.x, whole=True) for _ in range(2))
-        return _first_to_differ(first, again)
+            first = self._run(self.probes.x, whole=True)
+            for _ in range(_DRAWS):  # a few rows may be flipped alike twice
+                if found := _first_to_differ(first, self._run(self.probes.x, whole=True)):
+                    return found
+        return []
 
     # --- training mode by default ------------------------------------------------------------
 

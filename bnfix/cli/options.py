@@ -135,9 +135,10 @@ def data(*, required: bool) -> Decorator:
             click.option(
                 "--interpolation",
                 type=click.Choice(INTERPOLATIONS),
+                metavar="METHOD",
                 default="bilinear",
                 show_default=True,
-                help="For resizing images.",
+                help=f"For resizing images: {', '.join(INTERPOLATIONS)}.",
             ),
             click.option(
                 "--labels",
