@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -149,6 +150,22 @@ def test_an_interruption_ends_with_130_and_no_traceback(demo_that, capsys):
     assert cli.main(["demo"]) == 130
     shown = capsys.readouterr()
     assert (shown.out, shown.err.strip()) == ("", "")
+
+
+def test_an_interruption_that_python_would_drop_ends_the_command_all_the_same(monkeypatch, capsys):
+    import bnfix.demo
+
+    class Dropped:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def run(**_):
+        Dropped()
+        time.sleep(0.1)
+
+    monkeypatch.setattr(bnfix.demo, "run", run)
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err.strip() == ""
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, EOFError, MemoryError])

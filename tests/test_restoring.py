@@ -226,6 +226,7 @@ def refusals(K, folder):
         "replace": lambda: bnfix.replace(model, lambda spec: 7),
         "save": lambda: bnfix.save(model, folder / "model.txt"),
         "strip_training": lambda: bnfix.strip_training(model, layers="nowhere"),
+        "strip_augmentation": lambda: bnfix.strip_augmentation(None),
         "to_group_norm": lambda: bnfix.to_group_norm(model, groups=0),
         "RecalibrateBN": lambda: bnfix.callbacks.RecalibrateBN(iter([x])),
         "FreezeBN": lambda: bnfix.callbacks.FreezeBN(-1),

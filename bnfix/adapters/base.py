@@ -202,7 +202,7 @@ class Adapter(Values):
         Raises:
             Incomparable: It is.
         """
-        if loss == 0 and getattr(model, "loss", None) is None and not model.losses:
+        if loss == 0 and not getattr(model, "loss", None) and not model.losses:
             raise Incomparable("it is compiled without a loss")
         return loss
 

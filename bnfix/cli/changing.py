@@ -135,7 +135,7 @@ def recalibrate(
 @options.source
 @options.as_json
 def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
-    """Fold BatchNormalization into the linear layers around it.
+    """Fold BatchNormalization into the layers around it.
 
     The report says of each that must stay why; exit status 3 with --strict then.
     """
@@ -152,7 +152,7 @@ def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
 @options.source
 @options.as_json
 def strip_training(source: Source, target: Target, open: str, as_json: bool) -> int:
-    """Take training=True and =False out of the model's calls.
+    """Take training=True and =False out of all calls.
 
     A BatchNormalization that was called with training=True normalizes by the batch at hand.
     """
@@ -184,7 +184,7 @@ def strip_augmentation(source: Source, target: Target, as_json: bool) -> int:
 @options.source
 @options.as_json
 def freeze(source: Source, target: Target, as_json: bool) -> int:
-    """Keep every BatchNormalization in inference mode for good.
+    """Keep BatchNormalization in inference mode for good.
 
     Even where training=True is baked into its call, and in models that cannot be rewritten.
     """

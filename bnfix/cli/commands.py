@@ -21,7 +21,7 @@ from bnfix.cli.changing import (
     to_group_norm,
 )
 from bnfix.cli.examining import check, diagnose, inspect
-from bnfix.cli.quiet import only_our_warnings, quiet_tensorflow
+from bnfix.cli.quiet import interruptible, only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError
 from bnfix.restoring import all_or_nothing
@@ -91,7 +91,7 @@ for _command in (
 def run(argv: Sequence[str] | None) -> int:
     """Run the command line `argv` (by default the process's own); its exit status."""
     try:
-        with only_our_warnings():
+        with only_our_warnings(), interruptible():
             return _answer(argv)
     except click.Abort as error:
         # What Click has caught; before 8.1.4 it does not call it the cause.

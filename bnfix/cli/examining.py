@@ -73,7 +73,7 @@ def check(
 @options.source
 @options.as_json
 def diagnose(source: Source, data: Data, as_json: bool) -> int:
-    """Tell what is wrong with each BatchNormalization, and why.
+    """Tell what is wrong with BatchNormalization, and why.
 
     Each finding comes with the call that mends it. Without data it is made from the model alone.
     Exit status 1 if anything needs mending: faults or warnings, not notes.

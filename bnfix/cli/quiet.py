@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import importlib.util
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -47,6 +49,29 @@ def _shown_once() -> Callable[..., None]:
             click.echo(f"bnfix: warning: {message}", err=True)
 
     return show
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Ctrl-C ends the command even where it reaches code whose exceptions Python drops.
+
+    A callback of a weak reference or a finalizer can raise nothing; Python prints what it wanted to
+    raise, and goes on.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # A little later: by then this hook, in which it would be dropped again, has ended.
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
