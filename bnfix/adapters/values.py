@@ -302,7 +302,14 @@ class Values(Structure):
             self.is_own(layer)
             and not isinstance(layer, self.keras.layers.Lambda)
             and self.default_training(layer) is not True
+            and not _along_rows(layer)
         )
+
+
+def _along_rows(layer: Any) -> bool:
+    """Whether `layer` works along the rows, whose number compiled code may not know."""
+    axis = getattr(layer, "axis", None)
+    return axis == 0 or (isinstance(axis, (list, tuple)) and 0 in axis)
 
 
 def _calm(node: RawNode) -> bool:

@@ -91,20 +91,6 @@ class TensorFlow(Backend):
             return points
         return {**points, "predict": _through(points["tf.function"], model, points["predict"])}
 
-    def predict(self, model: Any) -> Callable[[Any], Any]:
-        by_array = super().predict(model)
-
-        def run(inputs: Any) -> Any:
-            import tensorflow as tf
-
-            if not tf.is_tensor(inputs):
-                return by_array(inputs)
-            # Cutting an array into batches takes Keras longer than running a small model does.
-            batches = tf.data.Dataset.from_tensor_slices((inputs,)).batch(rows(inputs))
-            return model.predict(batches, verbose=0)
-
-        return run
-
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         import tensorflow as tf
 
@@ -123,7 +109,7 @@ class TensorFlow(Backend):
 
 
 def _through(
-    traced: Callable[[Any], Any], model: Any, predict: Callable[[Any], Any]
+    traced: Callable[[Any], Any], model: Any, by_array: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
     """`predict`, whose step runs `traced` where Keras's own would trace `model` once more.
 
@@ -132,6 +118,15 @@ def _through(
 
     def step(data: Any) -> Any:
         return traced(data[0] if isinstance(data, tuple) else data)
+
+    def predict(inputs: Any) -> Any:
+        import tensorflow as tf
+
+        if not tf.is_tensor(inputs):
+            return by_array(inputs)
+        # Cutting an array into batches takes Keras longer than running a small model does.
+        batches = tf.data.Dataset.from_tensor_slices((inputs,)).batch(rows(inputs))
+        return model.predict(batches, verbose=0)
 
     def run(inputs: Any) -> Any:
         if model.predict_function is not None:  # there is nothing left to trace
