@@ -7,8 +7,6 @@ is followed: a value is looked at only once what its reading costs is known and 
 
 from __future__ import annotations
 
-import mmap
-import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +19,7 @@ from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from bnfix.errors import FileError
 from bnfix.files.backslashes import Backslashes
 from bnfix.files.damage import understood
+from bnfix.files.heaps import Heaps, Read, heaps_of
 
 #: What h5py raises when it meets bytes that make no sense.
 _UNREADABLE = (
@@ -55,7 +54,7 @@ class Hdf5:
         """Open `source`, a path or a binary file object of `size` bytes."""
         self.name, self.size = name, size
         self._source = source
-        self._heap: int | None = None
+        self._heaps: Heaps | None = None
         with self.understood("as a whole"):
             self.file = h5py.File(source, mode)
         self._found: dict[str, Any] = {"": self.file}
@@ -150,17 +149,24 @@ class Hdf5:
         count = int(np.prod(found.shape, dtype=object)) if found.shape else 1
         if count * found.dtype.itemsize > _MAX_ATTRIBUTE:
             self.refuse(where, f"an attribute of {count * found.dtype.itemsize:,} bytes")
-        listed = count > 1 and h5py.check_dtype(vlen=found.dtype) is not None
+        if h5py.check_dtype(vlen=found.dtype) is None:
+            return
+        heaps = self._checked_heaps(where)
         # All texts of a list may be one and the same, stored once.
-        if listed and count * self.size > _MAX_TEXTS and count * self._longest() > _MAX_TEXTS:
+        if count > 1 and count * heaps.largest > _MAX_TEXTS:
             self.refuse(where, f"{count:,} texts, which may take {_MAX_TEXTS:,} bytes")
 
-    def _longest(self) -> int:
-        """The size of the largest heap of texts in the file, which none of them exceeds."""
-        if self._heap is None:
-            path = self._source
-            self._heap = _largest_heap(path) if isinstance(path, Path) else self.size
-        return self._heap
+    def _checked_heaps(self, where: str) -> Heaps:
+        """What is known of the heaps of texts in the file, once none is broken."""
+        if self._heaps is None:
+            if isinstance(self._source, Path):
+                with self._source.open("rb") as file:
+                    self._heaps = heaps_of(_reader(file), self.size)
+            else:
+                self._heaps = heaps_of(_reader(self._source), self.size)
+        if self._heaps.broken is not None:
+            self.refuse(where, f"text in a heap whose parts overlap (byte {self._heaps.broken:,})")
+        return self._heaps
 
     def _text(self, value: Any, where: str) -> Any:
         if isinstance(value, bytes):
@@ -255,11 +261,9 @@ class Hdf5:
         )
 
 
-def _largest_heap(source: Path) -> int:
-    """Texts of any length lie in heaps, which begin with their name and their size."""
-    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        sizes = (found[1] for found in _HEAP.finditer(content))
-        return max((int.from_bytes(size, "little") for size in sizes), default=0)
+def _reader(file: Any) -> Read:
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return bytes(file.read(length))
 
-
-_HEAP = re.compile(rb"GCOL....(.{8})", re.DOTALL)
+    return read
