@@ -91,7 +91,7 @@ def functions(root: str, names: Iterable[str]) -> dict[str, Any]:
     for name in names:
         for get in (keras.metrics.get, keras.losses.get):
             with contextlib.suppress(ValueError, TypeError):
-                if (one := get(name)) is not None:
+                if callable(one := get(name)):  # tf_keras gives back a name that it does not know
                     found[name] = one
     return found
 

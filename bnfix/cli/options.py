@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import click
 
-from bnfix.adapters.images import INTERPOLATIONS
 from bnfix.cli.data import Data, factor, image_size
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
+from bnfix.data.decoding import INTERPOLATIONS
 from bnfix.data.images import LABEL_MODES
 from bnfix.errors import OptionError
 from bnfix.options import size

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.adapters.images import decoded
+from bnfix.data.decoding import decoded
 from bnfix.errors import BnfixError, DataError, OptionError, gist
 from bnfix.graph.definition import TensorSpec
 from bnfix.report import Rendered
