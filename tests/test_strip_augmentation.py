@@ -35,6 +35,11 @@ def pipeline(K):
     return model
 
 
+def test_inputs_to_compare_on_may_be_plain_lists(K):
+    stripped = bnfix.strip_augmentation(pipeline(K), x=images(2).tolist())
+    assert np.shape(stripped(images(2))) == (2, 2)
+
+
 def test_calls_are_what_predict_is_and_the_model_given_stays(K):
     model = pipeline(K)
     before = ref.weights_of(model)

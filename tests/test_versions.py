@@ -217,3 +217,10 @@ def test_the_package_tells_its_version_in_one_place():
         if re.search(rf'["\']{re.escape(bnfix.__version__)}["\']', path.read_text("utf-8"))
     ]
     assert found == [ROOT / "bnfix" / "__init__.py"]
+
+
+def test_a_backend_that_bnfix_does_not_know_is_refused_in_one_sentence():
+    from bnfix.adapters.backends import backend_of
+
+    with pytest.raises(bnfix.UnsupportedModelError, match="Keras runs on openvino here"):
+        backend_of("openvino")

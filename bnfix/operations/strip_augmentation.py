@@ -10,6 +10,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.reference import baked
 from bnfix.operations.verify import opened_as, verify
@@ -57,6 +58,7 @@ def strip_augmentation(
         SelectionError: `layers` names a path that is no such layer.
     """
     adapter = adapter_of(model)
+    x = given(adapter, model, x)
     reading = read(adapter, model, "strip_augmentation", x=x, open=open)
     edit, report = augmentation_pass.plan(reading, layers)
     if edit:

@@ -39,7 +39,8 @@ class Jax(Backend):
 
     def float64(self) -> AbstractContextManager[None]:
         # Without it JAX makes float32 of whatever is asked for in float64.
-        return jax.enable_x64(True)
+        switch = getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
+        return switch(True)
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         return {}
