@@ -41,6 +41,10 @@ class Backend(ABC):
         """The values of a tensor in the processor's memory, not copied where that is possible."""
         return np.asarray(tensor)
 
+    def copy_value(self, variable: Any) -> Any:
+        """The value of `variable` now, which later assignments to it do not reach."""
+        return np.asarray(variable.numpy())  # both Kerases copy here
+
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         """`values * scale + shift`, in a single pass over memory where the library can.
 
