@@ -113,12 +113,16 @@ def mutants_of(file: str) -> Iterator[Mutant]:
 
 
 def _meaning(source: str) -> str:
-    """What the interpreter is told, less annotations, which it does not look at."""
+    """What the interpreter is told, less annotations and how arguments may be passed."""
     with warnings.catch_warnings(action="ignore"):  # 1 is not None
         tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
             node.annotation = None
+        elif isinstance(node, ast.arguments):  # a bare * is no product
+            node.args += node.posonlyargs + node.kwonlyargs
+            node.defaults += [default for default in node.kw_defaults if default]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -191,14 +195,14 @@ class _Measuring:
             self.failed.add(report.nodeid)
 
 
-def measured(copy: Copy, tests: list[str], into: Path) -> Coverage:
+def measured(copy: Copy, tests: list[str], names: list[str], into: Path) -> Coverage:
     """`tests`, arguments of pytest, run once on bnfix as it is; those that fail are left out."""
 
     def work() -> int:
         import coverage
         import pytest
 
-        cover = coverage.Coverage(data_file=None, source=[str(copy.folder / "bnfix")])
+        cover = coverage.Coverage(data_file=None, include=[str(copy.folder / n) for n in names])
         plugin = _Measuring(cover)
         cover.start()
         pytest.main([*_PYTEST, *tests], plugins=[plugin])
@@ -310,7 +314,9 @@ def main() -> None:
         if kept.exists():
             coverage = Coverage(**json.loads(kept.read_text("utf-8")))
         else:
-            coverage = measured(copy, [*given.tests, *(["-k", given.k] if given.k else [])], kept)
+            coverage = measured(
+                copy, [*given.tests, *(["-k", given.k] if given.k else [])], names, kept
+            )
         for mutant in mutants:
             tests = coverage.tests(mutant, given.seconds)
             run[mutant.file] += 1

@@ -47,10 +47,11 @@ def test_layers_of_several_momenta_have_seen_the_same_number_of_updates():
     momenta = [0.9, 0.99, 0.999]
     layers = [statistics(seed=seed) for seed in range(3)]
     old = [after(37, *layer, momentum) for layer, momentum in zip(layers, momenta, strict=True)]
-    joined = [np.concatenate(parts) for parts in zip(*old, strict=True)]
-    actual = [np.concatenate(parts) for parts in zip(*layers, strict=True)]
-    found = convergence(*joined, *actual, momentum=np.repeat(momenta, 40))
+    joined = [np.stack(parts, axis=1) for parts in zip(*old, strict=True)]
+    actual = [np.stack(parts, axis=1) for parts in zip(*layers, strict=True)]
+    found = convergence(*joined, *actual, momentum=np.tile(momenta, 40))
     assert found.updates == pytest.approx(37, rel=0.01)
+    assert found.fraction == pytest.approx(0.9**37, rel=0.05), "that of the first channel"
     assert found.explained > 0.999
 
 
@@ -79,6 +80,16 @@ def test_another_domain_is_not_taken_for_too_few_updates():
     rng = np.random.default_rng(2)
     moved = mean + rng.normal(0, 1.5, 40) * np.sqrt(variance)
     assert convergence(moved, variance * 1.7, mean, variance, momentum=0.99) is None
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.9, False), (1.1, True)])
+def test_what_a_sample_leaves_by_chance_is_not_explained_however_many_channels(share, told):
+    mean, variance = statistics()
+    fraction = share * module.NEGLIGIBLE / distance(0 * mean, 1 + 0 * mean, mean, variance)
+    old = (1 - fraction) * mean, (1 - fraction) * variance + fraction
+    assert distance(*old, mean, variance) == pytest.approx(share * module.NEGLIGIBLE, rel=0.05)
+    found = convergence(*old, mean, variance, momentum=0.99)
+    assert (found is not None) == told
 
 
 @pytest.mark.parametrize("channels", [0, 40])

@@ -18,6 +18,10 @@ def test_unit_and_largest_number_are_those_of_the_type(dtype):
     assert tolerance.believable(dtype) ** 4 == pytest.approx(float(known.eps))
 
 
+def test_tensorfloat32_has_the_digits_of_float16():
+    assert tolerance.UNIT["tensorfloat32"] == tolerance.UNIT["float16"]
+
+
 def test_a_type_that_is_not_known_is_taken_for_float32():
     assert tolerance.rounding("new", 3, 2.0) == tolerance.rounding("float32", 3, 2.0)
     assert tolerance.largest("new") == tolerance.largest("float32")

@@ -174,6 +174,7 @@ def test_an_image_that_was_not_standardized_is_told_and_a_rare_feature_is_not():
     assert [found.channel for found in seen.found()] == [0, 1]
     rare = Outliers()
     rare.update(np.eye(64, 3))
+    assert rare.found() == []
     rare.update(rng.lognormal(size=(64, 3)))
     assert rare.found() == []
 
@@ -192,14 +193,16 @@ def outliers_by_definition(rows, middle):
 @given(
     seed=st.integers(0, 99),
     height=st.sampled_from([3.0, 30.0, -1e4]),
+    unit=st.sampled_from([1.0, 1e-4]),
     shape=st.sampled_from([(32, 2), (40, 3, 2), (33, 2, 2, 3)]),
     data=st.data(),
 )
-def test_any_split_finds_the_rows_that_make_most_of_a_channel(seed, height, shape, data):
+def test_any_split_finds_the_rows_that_make_most_of_a_channel(seed, height, unit, shape, data):
     rng = np.random.default_rng(seed)
     rows = rng.normal(5, 1, shape)
     for channel in range(2):
         rows[rng.integers(len(rows))][..., channel].flat[0] = height * (1 + channel)
+    rows *= unit
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4), label="cuts"))
     parts = np.split(rows, cuts)
     seen = Outliers()
