@@ -120,7 +120,7 @@ def _meaning(source: str) -> str:
         if isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.arguments):  # a bare * is no product
-            node.args += node.posonlyargs + node.kwonlyargs
+            node.args = node.posonlyargs + node.args + node.kwonlyargs
             node.defaults += [default for default in node.kw_defaults if default]
             node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
         elif isinstance(node, ast.AnnAssign):
