@@ -124,8 +124,17 @@ def test_a_masked_or_empty_part_changes_nothing():
     before = moments.mean, moments.variance()
     moments.update(values, axis=1, mask=np.zeros(8, bool))
     moments.update(values[:0], axis=1)
+    moments.merge([0, 0, 0], [np.nan, np.inf, 1.0], [np.nan, 1.0, np.inf])
     np.testing.assert_array_equal(moments.mean, before[0])
     np.testing.assert_array_equal(moments.variance(), before[1])
+
+
+def test_where_nothing_was_seen_the_variance_is_0():
+    moments = ChannelMoments(2)
+    np.testing.assert_array_equal(moments.part, np.zeros((3, 2)))
+    moments.absorb(ChannelMoments(2))
+    assert (moments.count, moments.not_finite) == (0, 0)
+    assert ChannelMoments(0).count == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -134,6 +143,13 @@ def test_values_that_are_not_finite_are_counted_by_channel(bad):
     values[7, 1] = bad
     moments = ChannelMoments(3)
     moments.update(values, axis=1)
+    assert moments.not_finite == 1
+
+
+def test_a_mean_that_is_finite_does_not_hide_a_variance_that_is_not():
+    moments = ChannelMoments(2)
+    moments.update(np.array([[1e200, 1.0], [-1e200, 2.0]]), axis=1)
+    assert np.isfinite(moments.mean).all()
     assert moments.not_finite == 1
 
 
