@@ -14,10 +14,8 @@ long as nothing was computed before.
 from __future__ import annotations
 
 import argparse
-import ast
 import collections
 import contextlib
-import difflib
 import gc
 import json
 import os
@@ -27,107 +25,12 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
-
-#: What each operator is replaced by: its neighbour, which is the mistake that is made.
-_BINARY = {
-    "Add": "Sub", "Sub": "Add", "Mul": "Div", "Div": "Mul", "Pow": "Mul", "FloorDiv": "Mul",
-    "Mod": "FloorDiv", "BitAnd": "BitOr", "BitOr": "BitAnd", "LShift": "RShift",
-}  # fmt: skip
-_COMPARISON = {
-    "Lt": "LtE", "LtE": "Lt", "Gt": "GtE", "GtE": "Gt", "Eq": "NotEq", "NotEq": "Eq",
-    "Is": "IsNot", "IsNot": "Is",
-}  # fmt: skip
-_OPERATORS = (
-    *(f"core/ReplaceBinaryOperator_{old}_{new}" for old, new in _BINARY.items()),
-    *(f"core/ReplaceComparisonOperator_{old}_{new}" for old, new in _COMPARISON.items()),
-    "core/ReplaceUnaryOperator_Delete_Not",
-    "core/ReplaceUnaryOperator_Delete_Invert",
-    "core/ReplaceUnaryOperator_USub_UAdd",
-    "core/AddNot",
-    "core/NumberReplacer",
-    "core/RemoveDecorator",
-    "core/ReplaceAndWithOr",
-    "core/ReplaceOrWithAnd",
-    "core/ReplaceTrueWithFalse",
-    "core/ReplaceFalseWithTrue",
-    "core/ReplaceBreakWithContinue",
-    "core/ReplaceContinueWithBreak",
-    "core/ExceptionReplacer",
-    "core/ZeroIterationForLoop",
-)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One changed place of one file.
-
-    Attributes:
-        file: Relative to the project.
-        line: From 1.
-        name: Operator and occurrence, by which it is found again.
-        text: All of the changed file.
-    """
-
-    file: str
-    line: int
-    name: str
-    text: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.file}:{self.line} {self.name}"
-
-    @property
-    def change(self) -> str:
-        """The changed lines, before and after."""
-        old, new = (PROJECT / self.file).read_text("utf-8").splitlines(), self.text.splitlines()
-        return "\n".join([*difflib.unified_diff(old, new, n=0, lineterm="")][3:])
-
-
-def mutants_of(file: str) -> Iterator[Mutant]:
-    """All that compute something else, as far as the text tells."""
-    from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
-
-    source = (PROJECT / file).read_text("utf-8")
-    seen = {_meaning(source)}
-    for name in _OPERATORS:
-        operator = get_operator(name)()
-        places = [
-            p for node in ast_nodes(get_ast(source)) for p in operator.mutation_positions(node)
-        ]
-        for occurrence, ((line, _), _) in enumerate(places):
-            text = mutate_code(source, operator, occurrence)
-            with contextlib.suppress(SyntaxError):
-                if text and (meaning := _meaning(text)) not in seen:
-                    seen.add(meaning)
-                    yield Mutant(file, line, f"{name.removeprefix('core/')}.{occurrence}", text)
-
-
-def _meaning(source: str) -> str:
-    """What the interpreter is told, less annotations and how arguments may be passed."""
-    with warnings.catch_warnings(action="ignore"):  # 1 is not None
-        tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.arguments):  # a bare * is no product
-            node.args = node.posonlyargs + node.args + node.kwonlyargs
-            node.defaults += [default for default in node.kw_defaults if default]
-            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.returns = None
-    return ast.dump(tree)
+from mutation import PROJECT, Mutant, mutants_of
 
 
 class Copy:
@@ -148,7 +51,7 @@ class Copy:
         # Compiled files are told apart by times in whole seconds.
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
             compiled.unlink()
-        file.write_text(mutant.text, "utf-8")
+        file.write_text(mutant.text or "", "utf-8")
         try:
             yield
         finally:
@@ -317,7 +220,7 @@ def main() -> None:
             coverage = measured(
                 copy, [*given.tests, *(["-k", given.k] if given.k else [])], names, kept
             )
-        for mutant in mutants:
+        for mutant in (mutant for mutant in mutants if mutant.text):
             tests = coverage.tests(mutant, given.seconds)
             run[mutant.file] += 1
             if not tests or survives(copy, mutant, tests, given.seconds):
