@@ -60,10 +60,10 @@ class Settings:
         verbose: Whether progress is shown, as in Keras.
     """
 
-    method: str = "exact"
-    ddof: int = 0
-    memory_limit: int | None = None
-    verbose: int | str = "auto"
+    method: str
+    ddof: int
+    memory_limit: int | None
+    verbose: int | str
 
 
 def estimate(
