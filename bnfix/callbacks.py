@@ -174,7 +174,7 @@ class RecalibrateBN(_Callback):
                 stacklevel=2,
             )
         else:
-            self._first = self._first or self.report
+            self._first = self.report if self._first is None else self._first
         self._seen = _fingerprint(self.model)
 
 

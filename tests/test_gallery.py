@@ -171,7 +171,7 @@ def test_the_diagnosis_reads_well_and_becomes_plain_data(K):
     assert "fix: model = bnfix.recalibrate(model, x)" in text
     assert report.layers[0].updates == pytest.approx(5, abs=0.5)
     assert report.to_dict()["symptoms"][0]["cause"] == "unconverged"
-    assert not report
+    assert not report.ok
     assert "nothing wrong with 2" in str(bnfix.diagnose(faults.healthy(K).model))
 
 

@@ -37,7 +37,7 @@ ROOMS = {
     "data": {*GROUND, "graph"},
     "passes": {*GROUND, "numerics", "graph"},
     "adapters": {*GROUND, "restoring", "numerics", "graph"},
-    "checks": {*GROUND, "remedy", "restoring", "numerics", "graph", "adapters", "data"},
+    "checks": {*GROUND, "remedy", "progress", "restoring", "numerics", "graph", "adapters", "data"},
     "diagnosis": {*GROUND, "remedy", "numerics", "graph", "adapters", "data"},
     "breadth_first": {*GROUND, "progress", "numerics", "graph", "adapters", "data"},
     "recalibration": {
@@ -48,7 +48,9 @@ ROOMS = {
         *GROUND, "remedy", "progress", "restoring", "numerics", "graph", "adapters", "data",
         "passes", "breadth_first", "recalibration", "fitting", "checks", "diagnosis",
     },
-    "files": {*GROUND, "restoring", "data", "adapters", "operations", "checks"},
+    "files": {
+        *GROUND, "restoring", "graph", "data", "adapters", "operations", "checks", "recalibration",
+    },
 }  # fmt: skip
 #: What Python itself documents of named tuples and enumerations.
 PUBLIC = {"_fields", "_make", "_value_"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bnfix.checks.cause import Cause
 from bnfix.remedy import Mendable, Remedy
-from bnfix.report import Rendered
+from bnfix.report import Rendered, VerbReport
 
 #: Findings of one cause that are listed before the rest is counted.
 _LISTED = 3
@@ -121,7 +121,7 @@ class Finding(Mendable):
 
 
 @dataclass(frozen=True)
-class CheckReport(Rendered):
+class CheckReport(VerbReport):
     """Whether a model is batch-invariant; true if it is.
 
     Attributes:
@@ -158,9 +158,6 @@ class CheckReport(Rendered):
     def culprit(self) -> str | None:
         """Path of the first finding's layer."""
         return self.findings[0].path if self.findings else None
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         verdict = "check: NOT ok, " + _headline(self.findings[0]) if not self.ok else self._calm

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.report import Outcome, Rendered
+from bnfix.report import Outcome, Rendered, VerbReport
 
 #: Layers that are named one by one.
 _SHOWN = 5
@@ -68,7 +68,7 @@ class LayerRecord(Rendered):
 
 
 @dataclass(frozen=True)
-class FileReport(Rendered):
+class FileReport(VerbReport):
     """What is in a model file; true if no BatchNormalization in it needs mending.
 
     Attributes:
@@ -94,9 +94,6 @@ class FileReport(Rendered):
     @property
     def ok(self) -> bool:
         return all(norm.ok for norm in self.batch_norms)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         norms = self.batch_norms
@@ -125,7 +122,7 @@ class FileReport(Rendered):
 
 
 @dataclass(frozen=True)
-class FileRepair(Rendered):
+class FileRepair(VerbReport):
     """What was done to a file; true if nothing in the new one needs mending.
 
     Attributes:
@@ -149,9 +146,6 @@ class FileRepair(Rendered):
     @property
     def ok(self) -> bool:
         return self.after.ok and (self.repair is None or self.repair.ok)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         how = "opened, repaired and saved" if self.loaded else "edited without being opened"

@@ -32,7 +32,7 @@ def diagnose(
     *,
     batch_size: int = 32,
     steps: int | None = None,
-    verbose: int | str = 0,
+    verbose: int | str = "auto",
 ) -> DiagnosisReport:
     """What is wrong with each BatchNormalization, why, and the one call that mends it.
 
@@ -78,7 +78,7 @@ def examine(
     if data is not None and not data:
         raise DataError("the data is empty: at least one row is required.")
     facts = facts_of(adapter, model)
-    evidence, notes = _evidence(adapter, model, facts, data)
+    evidence, notes = _evidence(adapter, model, facts, data, verbose)
     known = static_symptoms(facts)
     stay, more = _stays(adapter, model)
     found = [*known, *stay]
@@ -99,18 +99,22 @@ def examine(
 
 
 def _evidence(
-    adapter: Adapter, model: Any, facts: ModelFacts, data: list[Batch] | None
+    adapter: Adapter,
+    model: Any,
+    facts: ModelFacts,
+    data: list[Batch] | None,
+    verbose: int | str,
 ) -> tuple[Evidence | None, tuple[str, ...]]:
     """What the data tell, and why not, where they do not."""
     if data is None or not facts.norms:
         return None, ()
     try:
-        measured = statistics_of(adapter, model, data, 0)
+        measured = statistics_of(adapter, model, data, verbose)
     except DataError:
         raise
     except BnfixError as refusal:
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    evidence = evidence_of(adapter, model, facts, measured.layers, data)
+    evidence = evidence_of(adapter, model, facts, measured.layers, data, verbose)
     has_labels = all(batch.y is not None for batch in data)
     why = None
     if has_labels and not adapter.is_compiled(model):

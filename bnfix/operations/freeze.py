@@ -33,7 +33,7 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
 
     Raises:
         UnsupportedModelError: `model` is not a Keras model.
-        SelectionError: `layers` names a path without BatchNormalization. Nothing is changed then.
+        OptionError: `layers` names a path without BatchNormalization. Nothing is changed then.
     """
     adapter = adapter_of(model)
     found = adapter.batch_norms(model)

@@ -39,7 +39,7 @@ def to_group_norm(
     ds: Any = None,
     *,
     groups: int | str = "auto",
-    where: Selection = None,
+    layers: Selection = None,
     batch_size: int = 32,
     steps: int | None = None,
     memory_limit: int | str | None = None,
@@ -68,7 +68,7 @@ def to_group_norm(
             "auto" for the number that reproduces most where there is `ds`, else for 32 groups or
             16 channels in each, whichever is fewer groups. A BatchNormalization called with
             `training=True` gets one group a channel then, which is the same on single rows.
-        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
         batch_size: For arrays; the fit does not depend on it.
         steps: Number of batches to take; needed where `ds` does not end.
@@ -88,7 +88,7 @@ def to_group_norm(
 
     Raises:
         UnsupportedModelError: `model` is not built or cannot be opened.
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
         StatisticsError: What reaches a layer is not finite.
         ModelError: The model fails on `ds`.
@@ -99,7 +99,7 @@ def to_group_norm(
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
     reading = read(adapter, model, "to_group_norm", x=x, open=open)
-    norms = meant(reading, where)
+    norms = meant(reading, layers)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
     fits: dict[LayerKey, Fit] = {}
@@ -109,17 +109,19 @@ def to_group_norm(
         stream = loaded(adapter, reading.functional, held)
         fits, ran = fit(reading, sites, stream, memory_limit=limit, verbose=verbose)
         rows = ran.rows
-    layers = tuple(_row(norm, sites, objections, fits) for norm in norms)
+    became = tuple(_row(norm, sites, objections, fits) for norm in norms)
     notes = () if norms else ("the model has no BatchNormalization",)
     if sites:
         specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
         edit = Edit(replace=specs)
         rebuilt = rebuild(reading, edit)
-        agreement = verify_compiled(adapter, rebuilt.model, x, operation="to_group_norm")
-        if all(layer.exact for layer in layers):
+        agreement = verify_compiled(
+            adapter, rebuilt.model, x, operation="to_group_norm", verbose=verbose
+        )
+        if all(layer.exact for layer in became):
             verify_on_single_rows(reading, edit, rebuilt.model, operation="to_group_norm")
-        model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost, *agreement.caveats)
-    report = GroupNormReport(layers, rows, notes)
+        model, notes = rebuilt.model, (*_advice(became), *rebuilt.lost, *agreement.caveats)
+    report = GroupNormReport(became, rows, notes)
     _warn_of_poor(report)
     return (model, report) if return_report else model
 

@@ -28,14 +28,14 @@ class Meant:
     key: LayerKey | None
 
 
-def meant(reading: Reading, where: Selection) -> list[Meant]:
-    """Every BatchNormalization that `where` selects, in the model's order.
+def meant(reading: Reading, layers: Selection) -> list[Meant]:
+    """Every BatchNormalization that `layers` selects, in the model's order.
 
     Raises:
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
     """
     found = reading.adapter.batch_norms(reading.model)
-    chosen = select(where, [path for path, _ in found], what="BatchNormalization")
+    chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
     called = {call.layer for call in reading.graph}
     keys = {path: reading.key(layer) for path, layer in found}
     return [

@@ -7,16 +7,17 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
-from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
-from bnfix.operations.verify import verify
+from bnfix.operations.proven import proven
 from bnfix.report import Outcome, Report
 from bnfix.restoring import all_or_nothing
 
 
 @all_or_nothing(state.settings)
-def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
+def open_up(
+    model: Any, *, x: Any = None, verbose: int | str = "auto", return_report: bool = False
+) -> Any:
     """The plain Functional model that the code of `model` amounts to.
 
     Everything is opened that can be: the model itself and, at any depth, layers of classes made
@@ -28,6 +29,7 @@ def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
         model: Built model of either Keras. Not changed.
         x: Inputs on which both are compared, and that tell what a subclassed model takes where it
             does not know; made from its specs by default.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`; the report says what was opened, what stays closed
             and why.
 
@@ -43,10 +45,8 @@ def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
     reading = read(adapter, model, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:
-        rebuilt = rebuild(reading, Edit())
-        agreement = verify(reading, Edit(), rebuilt.model, x, operation="open_up")
-        model = rebuilt.model
-        report = Report("open_up", report.outcomes, (*rebuilt.lost, *agreement.notes))
+        model, notes = proven(reading, Edit(), x, operation="open_up", verbose=verbose)
+        report = Report("open_up", report.outcomes, notes)
     return (model, report) if return_report else model
 
 

@@ -67,9 +67,10 @@ def replace(
     model: Any,
     factory: Callable[[BatchNormSpec], Any],
     *,
-    where: Selection = None,
+    layers: Selection = None,
     x: Any = None,
     open: str = "auto",
+    verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Put what `factory` makes in the place of BatchNormalizations.
@@ -85,13 +86,14 @@ def replace(
             Not changed.
         factory: Is given a `BatchNormSpec`, and returns a new layer of the model's Keras that keeps
             the shape of its input, or None to leave that BatchNormalization as it is.
-        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
         x: Inputs that tell what a subclassed model takes, where it does not know; the new model is
             tried on them, too. Made from the input specs by default.
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -101,7 +103,7 @@ def replace(
     Raises:
         UnsupportedModelError: `model` is not built or cannot be opened, or does not work with the
             new layers.
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
         VerificationError: Compiled and uncompiled code of the new model disagree. No model is
             returned.
         OptionError: `factory` returned no layer, or one that is in use already.
@@ -110,7 +112,7 @@ def replace(
     reading = read(adapter, model, "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
-    for norm in meant(reading, where):
+    for norm in meant(reading, layers):
         outcome, layer = _ask(reading, norm, factory)
         outcomes.append(outcome)
         if layer is not None and norm.key is not None:
@@ -120,7 +122,7 @@ def replace(
     notes = () if outcomes else ("the model has no BatchNormalization",)
     if made:
         rebuilt = _rebuilt(reading, made)
-        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace")
+        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace", verbose=verbose)
         model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
     report = Report("replace", tuple(outcomes), notes)
     return (model, report) if return_report else model
