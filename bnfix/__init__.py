@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
+    from bnfix.checks.report import Gap as Gap
+    from bnfix.checks.report import Measurement as Measurement
+    from bnfix.diagnosis.evidence import Losses as Losses
+    from bnfix.diagnosis.report import LayerDistance as LayerDistance
     from bnfix.errors import BatchDependenceError as BatchDependenceError
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import BnfixWarning as BnfixWarning
@@ -29,10 +33,14 @@ if TYPE_CHECKING:
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
     from bnfix.files.repair import repair_file as repair_file
+    from bnfix.files.report import Defect as Defect
     from bnfix.files.report import FileRepair as FileRepair
     from bnfix.files.report import FileReport as FileReport
+    from bnfix.files.report import LayerRecord as LayerRecord
+    from bnfix.files.report import NormRecord as NormRecord
     from bnfix.files.save import save as save
     from bnfix.fitting.report import GroupNormReport as GroupNormReport
+    from bnfix.fitting.report import LayerGroups as LayerGroups
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
@@ -46,12 +54,18 @@ if TYPE_CHECKING:
     from bnfix.operations.group_norm import to_group_norm as to_group_norm
     from bnfix.operations.open_up import open_up as open_up
     from bnfix.operations.repair import repair as repair
+    from bnfix.operations.repair_report import RepairOutcome as RepairOutcome
+    from bnfix.operations.repair_report import RepairReport as RepairReport
     from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
     from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.view import graph_of as graph_of
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
+    from bnfix.recalibration.statistics import LayerStatistics as LayerStatistics
+    from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
+    from bnfix.recalibration.verdict import Verdict as Verdict
+    from bnfix.remedy import Remedy as Remedy
     from bnfix.report import Outcome as Outcome
     from bnfix.report import Report as Report
 
@@ -103,6 +117,20 @@ _HOME = {
     "recalibrate": "bnfix.recalibration.recalibrate",
     "Outcome": "bnfix.report",
     "Report": "bnfix.report",
+    "Remedy": "bnfix.remedy",
+    "Measurement": "bnfix.checks.report",
+    "Gap": "bnfix.checks.report",
+    "LayerDistance": "bnfix.diagnosis.report",
+    "Losses": "bnfix.diagnosis.evidence",
+    "LayerRecord": "bnfix.files.report",
+    "NormRecord": "bnfix.files.report",
+    "Defect": "bnfix.files.report",
+    "LayerGroups": "bnfix.fitting.report",
+    "RecalibrationReport": "bnfix.recalibration.statistics",
+    "LayerStatistics": "bnfix.recalibration.statistics",
+    "Verdict": "bnfix.recalibration.verdict",
+    "RepairReport": "bnfix.operations.repair_report",
+    "RepairOutcome": "bnfix.operations.repair_report",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

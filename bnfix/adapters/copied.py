@@ -84,7 +84,7 @@ def _refusal(model: Any, operation: str, why: str) -> UnsupportedModelError:
     kind = type(model).__name__
     return UnsupportedModelError(
         f"{operation} cannot make a copy of {model.name} ({kind}): {why.rstrip('.')}. "
-        f"Pass copy=False to have it changed in place, or give {kind} and its layers a get_config() that returns all "
-        "arguments of their constructors.",
+        f"Pass copy=False to have it changed in place, or give {kind} and its layers a "
+        "get_config() that returns all arguments of their constructors.",
         advises=("copy",),
     )

@@ -15,7 +15,12 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Gap(Rendered):
-    """Largest difference between two sets of outputs, and what rounding explains of it."""
+    """Largest difference between two sets of outputs, and what rounding explains of it.
+
+    Attributes:
+        difference: In units of the outputs.
+        tolerance: What rounding explains, in the same.
+    """
 
     difference: float
     tolerance: float

@@ -36,6 +36,10 @@ class Losses(Rendered):
 
     The second is what training mode computes, without its noise: no dropout, and the statistics of
     all data where a batch has its own.
+
+    Attributes:
+        stored: Mean over all rows, with the statistics stored.
+        of_data: With those of the data.
     """
 
     stored: float

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches, first_rows
@@ -37,6 +37,56 @@ from bnfix.restoring import all_or_nothing
 _CHECKED_ROWS = 8
 
 _FORMAT_OF_SUFFIX = {".h5": Format.H5, ".hdf5": Format.H5, ".keras": Format.KERAS}
+
+
+@overload
+def repair_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    ds: Any = ...,
+    custom_objects: Mapping[str, Any] | None = ...,
+    overwrite: bool = ...,
+    allow_unsafe: bool = ...,
+    strip_training: bool = ...,
+    freeze: bool = ...,
+    replace_non_finite: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Path: ...
+@overload
+def repair_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    ds: Any = ...,
+    custom_objects: Mapping[str, Any] | None = ...,
+    overwrite: bool = ...,
+    allow_unsafe: bool = ...,
+    strip_training: bool = ...,
+    freeze: bool = ...,
+    replace_non_finite: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Path, FileRepair]: ...
 
 
 @all_or_nothing()

@@ -61,7 +61,12 @@ class NormRecord(Rendered):
 
 @dataclass(frozen=True)
 class LayerRecord(Rendered):
-    """One layer in a file: its full path and the name of its class."""
+    """One layer in a file.
+
+    Attributes:
+        path: Full path of the layer.
+        kind: Name of its class.
+    """
 
     path: str
     kind: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
@@ -17,6 +17,32 @@ from bnfix.operations.verify import MiscompiledError
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def fold(
+    model: Any,
+    *,
+    x: Any = ...,
+    strict: bool = ...,
+    lower: bool = ...,
+    merge: bool = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def fold(
+    model: Any,
+    *,
+    x: Any = ...,
+    strict: bool = ...,
+    lower: bool = ...,
+    merge: bool = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.graph.select import Selection, select
 from bnfix.report import Outcome, Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def freeze(model: Any, *, layers: Selection = ..., return_report: Literal[False] = ...) -> Any: ...
+@overload
+def freeze(
+    model: Any, *, layers: Selection = ..., return_report: Literal[True]
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)

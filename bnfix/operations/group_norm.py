@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
@@ -31,6 +31,38 @@ _TRAIN_ON = (
     "GroupNormalization is another function than BatchNormalization: train the new model for an "
     "epoch or more before you rely on it"
 )
+
+
+@overload
+def to_group_norm(
+    model: Any,
+    ds: Any = ...,
+    *,
+    groups: int | str = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    memory_limit: int | str | None = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def to_group_norm(
+    model: Any,
+    ds: Any = ...,
+    *,
+    groups: int | str = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    memory_limit: int | str | None = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, GroupNormReport]: ...
 
 
 @all_or_nothing(state.settings)

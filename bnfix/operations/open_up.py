@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
@@ -12,6 +12,16 @@ from bnfix.graph.edit import Edit
 from bnfix.operations.proven import proven
 from bnfix.report import Outcome, Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def open_up(
+    model: Any, *, x: Any = ..., verbose: int | str = ..., return_report: Literal[False] = ...
+) -> Any: ...
+@overload
+def open_up(
+    model: Any, *, x: Any = ..., verbose: int | str = ..., return_report: Literal[True]
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
@@ -22,6 +22,44 @@ from bnfix.operations.repair_report import RepairReport
 from bnfix.recalibration.guard import Metric
 from bnfix.recalibration.recalibrate import checked
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def repair(
+    model: Any,
+    ds: Any,
+    *,
+    copy: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def repair(
+    model: Any,
+    ds: Any,
+    *,
+    copy: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, RepairReport]: ...
 
 
 @all_or_nothing(state.everything)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.base import Adapter
@@ -60,6 +60,30 @@ class BatchNormSpec(Rendered):
     @property
     def channels(self) -> int:
         return self.moving_mean.size
+
+
+@overload
+def replace(
+    model: Any,
+    factory: Callable[[BatchNormSpec], Any],
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def replace(
+    model: Any,
+    factory: Callable[[BatchNormSpec], Any],
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)

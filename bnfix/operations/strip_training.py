@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
@@ -13,7 +13,30 @@ from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
 from bnfix.operations.reference import baked
 from bnfix.passes import strip_training as strip_pass
+from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def strip_training(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def strip_training(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)

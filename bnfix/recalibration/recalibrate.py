@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
@@ -22,6 +22,44 @@ from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.targets import never_built, targets
 from bnfix.recalibration.verdict import Verdict
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def recalibrate(
+    model: Any,
+    ds: Any,
+    *,
+    method: str = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    layers: Selection = ...,
+    include_frozen: bool = ...,
+    min_count: int = ...,
+    ddof: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def recalibrate(
+    model: Any,
+    ds: Any,
+    *,
+    method: str = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    layers: Selection = ...,
+    include_frozen: bool = ...,
+    min_count: int = ...,
+    ddof: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, RecalibrationReport]: ...
 
 
 @all_or_nothing(state.everything)
