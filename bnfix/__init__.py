@@ -1,6 +1,8 @@
 """bnfix: repair Keras models whose predictions depend on the batch.
 
 Names are loaded on first use, so that `import bnfix` itself imports no Keras, TensorFlow or h5py.
+
+In the examples of docstrings `model` is a built and compiled Keras model, `x` and `y` are arrays.
 """
 
 from __future__ import annotations

@@ -2,13 +2,16 @@
 
 import ast
 import dataclasses
+import doctest
 import inspect
+import io
 import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bnfix
@@ -19,6 +22,7 @@ VERBS = [
     for name in bnfix.__all__
     if inspect.isfunction(getattr(bnfix, name)) and not name.startswith("_")
 ]
+CALLBACKS = ("FreezeBN", "RecalibrateBN")
 #: Of all verbs that have it: the annotation and the default.
 MEANINGS = {
     "layers": ("Selection", None),
@@ -120,3 +124,37 @@ def test_editors_know_what_comes_back_with_a_report(name):
         arguments = each.args.args + each.args.kwonlyargs
         given = {arg.arg: ast.unparse(arg.annotation) for arg in arguments}
         assert given == {**wanted, "return_report": f"Literal[{flag}]"}
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+SHOWN = [*((name, bnfix) for name in VERBS), *((n, bnfix.callbacks) for n in CALLBACKS)]
+
+
+@pytest.mark.parametrize(("name", "home"), SHOWN, ids=[name for name, _ in SHOWN])
+def test_the_example_of_a_docstring_runs_and_prints_what_it_says(name, home, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shown = doctest.DocTestParser().get_doctest(
+        inspect.getdoc(getattr(home, name)), names(), name, None, None
+    )
+    assert shown.examples
+    printed = io.StringIO()
+    failed, tried = doctest.DocTestRunner(optionflags=doctest.REPORT_ONLY_FIRST_FAILURE).run(
+        shown, out=printed.write
+    )
+    assert tried == len(shown.examples)
+    assert not failed, printed.getvalue()
+
+
+def names() -> dict[str, Any]:
+    """What the examples take for granted: a model whose statistics were never trained, and data."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    x = keras.layers.BatchNormalization(name="bn")(keras.layers.Dense(4, name="dense")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head")(keras.layers.ReLU()(x)))
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    rows = np.random.default_rng(0).normal(3.0, 2.0, (64, 6)).astype("float32")
+    labels = model(rows, training=True).numpy() + 0.01
+    return {"bnfix": bnfix, "keras": keras, "np": np, "model": model, "x": rows, "y": labels}

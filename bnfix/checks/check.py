@@ -60,6 +60,11 @@ def check(
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
         ModelError: The model cannot be run on `x`.
+
+    Example:
+        >>> report = bnfix.check(model, x)
+        >>> report.ok
+        True
     """
     adapter = adapter_of(model)
     if not model.built:
@@ -117,6 +122,9 @@ def assert_batch_invariant(
         BatchDependenceError: The check has findings other than rounding; its message is the report,
             which it holds as `.report` as well. It is an AssertionError too.
         BnfixError: As `check` does.
+
+    Example:
+        >>> bnfix.assert_batch_invariant(model, x)
     """
     report = check(model, x, rows=rows, export=export, training=training, verbose=verbose)
     if not report.ok:

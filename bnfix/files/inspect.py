@@ -33,6 +33,11 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
 
     Raises:
         FileError: It is no model file, damaged, or made to do harm.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> [norm.path for norm in bnfix.inspect("model.keras").batch_norms]
+        ['bn']
     """
     where, form = format_of(path)
     if form is Format.SAVED_MODEL:

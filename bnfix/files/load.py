@@ -55,6 +55,11 @@ def load(
         UnsafeFileError: Opening the file would run code that is not Keras's own.
         FileError: The file is damaged, holds no model, or needs code that was not handed in or a
             Keras that is not installed.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> bnfix.load("model.keras").name == model.name
+        True
     """
     where, form = format_of(path)
     if form is Format.SAVED_MODEL:

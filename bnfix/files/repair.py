@@ -153,6 +153,12 @@ def repair_file(
         FileError: `src` is no model file, `dst` exists or cannot be written.
         UnsafeFileError: As for `load`.
         BnfixError: As for `repair`. `dst` is as before in each case.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> path = bnfix.repair_file("model.keras", "repaired.keras", ds=(x, y), verbose=0)
+        >>> path.name
+        'repaired.keras'
     """
     source, form = format_of(src)
     target = Path(dst)

@@ -34,6 +34,9 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
         UnsupportedModelError: `model` is no Keras model.
         FileError: The extension is another, a file is there, the place cannot be written to, or
             the model cannot be saved in this format.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
     """
     place = place_for(path)
     if place.exists() and not overwrite:

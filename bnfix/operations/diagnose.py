@@ -57,6 +57,11 @@ def diagnose(
     Raises:
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
+
+    Example:
+        >>> report = bnfix.diagnose(model, (x, y), verbose=0)
+        >>> print(report.symptoms[0].cause, report.symptoms[0].path)
+        unconverged bn
     """
     adapter = adapter_of(model)
     data = None

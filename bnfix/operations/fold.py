@@ -88,6 +88,11 @@ def fold(
             must stay.
         VerificationError: Old and new outputs differ by more than rounding, in uncompiled code, in
             `predict` or in compiled code. No model is returned.
+
+    Example:
+        >>> folded, report = bnfix.fold(model, return_report=True)
+        >>> [outcome.path for outcome in report.changed]
+        ['bn']
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)

@@ -42,6 +42,11 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     Raises:
         UnsupportedModelError: `model` is not a Keras model.
         OptionError: `layers` names a path without BatchNormalization. Nothing is changed then.
+
+    Example:
+        >>> model = bnfix.freeze(model, layers="bn")
+        >>> model.get_layer("bn").trainable
+        False
     """
     adapter = adapter_of(model)
     found = adapter.batch_norms(model)

@@ -127,6 +127,13 @@ def to_group_norm(
         VerificationError: Compiled and uncompiled code of the new model disagree, or it is another
             one on single rows where it should not be. No model is returned.
         OptionError: `groups` is none of what it may be.
+
+    Example:
+        >>> images = keras.Input((6, 6, 4))
+        >>> model = keras.Model(images, keras.layers.BatchNormalization(name="bn")(images))
+        >>> new = bnfix.to_group_norm(model, np.random.rand(8, 6, 6, 4), groups=2, verbose=0)
+        >>> new.get_layer("bn").groups
+        2
     """
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)

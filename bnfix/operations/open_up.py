@@ -49,6 +49,20 @@ def open_up(
     Raises:
         UnsupportedModelError: `model` is not built, or its code takes another way for other values.
         VerificationError: The new model computes something else. It is not returned.
+
+    Example:
+        >>> class Code(keras.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.hidden = keras.layers.Dense(4)
+        ...
+        ...     def call(self, inputs):
+        ...         return self.hidden(inputs)
+        >>> code = Code()
+        >>> _ = code(x)
+        >>> plain = bnfix.open_up(code)
+        >>> type(plain).__name__
+        'Functional'
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)

@@ -113,6 +113,11 @@ def repair(
 
     Raises:
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
+
+    Example:
+        >>> repaired, report = bnfix.repair(model, (x, y), verbose=0, return_report=True)
+        >>> print(report.outcome)
+        repaired
     """
     adapter = adapter_of(model)
     checked(method, min_count, 0, memory_limit, guard, metric, verbose)

@@ -131,6 +131,13 @@ def replace(
         VerificationError: Compiled and uncompiled code of the new model disagree. No model is
             returned.
         OptionError: `factory` returned no layer, or one that is in use already.
+
+    Example:
+        >>> def layer_norm(spec):
+        ...     return keras.layers.LayerNormalization(axis=spec.axis)
+        >>> new = bnfix.replace(model, layer_norm)
+        >>> type(new.get_layer("bn")).__name__
+        'LayerNormalization'
     """
     adapter = adapter_of(model)
     reading = read(adapter, model, "replace", x=x, open=open)

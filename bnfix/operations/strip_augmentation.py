@@ -79,6 +79,13 @@ def strip_augmentation(
             does without.
         VerificationError: The new model does not compute what it should. None is returned then.
         OptionError: `layers` names a path that is no such layer.
+
+    Example:
+        >>> inputs = keras.Input((8, 8, 3))
+        >>> flipped = keras.layers.RandomFlip(name="flip")(inputs)
+        >>> serving = bnfix.strip_augmentation(keras.Model(inputs, flipped))
+        >>> bnfix.check(serving, np.random.rand(8, 8, 8, 3)).ok
+        True
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)

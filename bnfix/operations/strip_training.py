@@ -79,6 +79,14 @@ def strip_training(
         VerificationError: The new model does not compute what it should in every entry point. No
             model is returned.
         OptionError: `layers` names a path with nothing baked. Nothing is changed then.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> outputs = keras.layers.BatchNormalization(name="bn")(inputs, training=True)
+        >>> model = keras.Model(inputs, outputs)
+        >>> stripped, report = bnfix.strip_training(model, return_report=True)
+        >>> [outcome.path for outcome in report.changed]
+        ['bn']
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)

@@ -131,6 +131,11 @@ def recalibrate(
         ResourceError: Memory or disk space does not suffice.
         OptionError: An argument is none of what it may be.
         In every case, KeyboardInterrupt included, nothing is changed.
+
+    Example:
+        >>> model, report = bnfix.recalibrate(model, (x, y), verbose=0, return_report=True)
+        >>> [layer.path for layer in report.layers]
+        ['bn']
     """
     adapter = adapter_of(model)
     settings = checked(method, min_count, ddof, memory_limit, guard, metric, verbose)
