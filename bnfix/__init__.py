@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
-    from bnfix.checks.report import Gap as Gap
-    from bnfix.checks.report import Measurement as Measurement
-    from bnfix.diagnosis.evidence import Losses as Losses
-    from bnfix.diagnosis.report import LayerDistance as LayerDistance
+    from bnfix.checks.check_report import Gap as Gap
+    from bnfix.checks.check_report import Measurement as Measurement
+    from bnfix.diagnosis.data_facts import Losses as Losses
+    from bnfix.diagnosis.diagnosis_report import LayerDistance as LayerDistance
     from bnfix.errors import BatchDependenceError as BatchDependenceError
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import BnfixWarning as BnfixWarning
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.files.file_report import Defect as Defect
+    from bnfix.files.file_report import FileRepair as FileRepair
+    from bnfix.files.file_report import FileReport as FileReport
+    from bnfix.files.file_report import LayerRecord as LayerRecord
+    from bnfix.files.file_report import NormRecord as NormRecord
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
     from bnfix.files.repair import repair_file as repair_file
-    from bnfix.files.report import Defect as Defect
-    from bnfix.files.report import FileRepair as FileRepair
-    from bnfix.files.report import FileReport as FileReport
-    from bnfix.files.report import LayerRecord as LayerRecord
-    from bnfix.files.report import NormRecord as NormRecord
     from bnfix.files.save import save as save
-    from bnfix.fitting.report import GroupNormReport as GroupNormReport
-    from bnfix.fitting.report import LayerGroups as LayerGroups
+    from bnfix.fitting.group_norm_report import GroupNormReport as GroupNormReport
+    from bnfix.fitting.group_norm_report import LayerGroups as LayerGroups
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
-    from bnfix.operations.group_norm import to_group_norm as to_group_norm
+    from bnfix.operations.graph_of import graph_of as graph_of
     from bnfix.operations.open_up import open_up as open_up
     from bnfix.operations.repair import repair as repair
     from bnfix.operations.repair_report import RepairOutcome as RepairOutcome
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
-    from bnfix.operations.view import graph_of as graph_of
+    from bnfix.operations.to_group_norm import to_group_norm as to_group_norm
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
     from bnfix.recalibration.statistics import LayerStatistics as LayerStatistics
     from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
@@ -90,8 +90,8 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
-    "FileRepair": "bnfix.files.report",
-    "FileReport": "bnfix.files.report",
+    "FileRepair": "bnfix.files.file_report",
+    "FileReport": "bnfix.files.file_report",
     "inspect": "bnfix.files.inspect",
     "load": "bnfix.files.load",
     "repair_file": "bnfix.files.repair",
@@ -107,12 +107,12 @@ _HOME = {
     "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
-    "GroupNormReport": "bnfix.fitting.report",
-    "to_group_norm": "bnfix.operations.group_norm",
+    "GroupNormReport": "bnfix.fitting.group_norm_report",
+    "to_group_norm": "bnfix.operations.to_group_norm",
     "BatchNormSpec": "bnfix.operations.replace",
     "replace": "bnfix.operations.replace",
     "open_up": "bnfix.operations.open_up",
-    "graph_of": "bnfix.operations.view",
+    "graph_of": "bnfix.operations.graph_of",
     "repair": "bnfix.operations.repair",
     "strip_augmentation": "bnfix.operations.strip_augmentation",
     "strip_training": "bnfix.operations.strip_training",
@@ -120,14 +120,14 @@ _HOME = {
     "Outcome": "bnfix.report",
     "Report": "bnfix.report",
     "Remedy": "bnfix.remedy",
-    "Measurement": "bnfix.checks.report",
-    "Gap": "bnfix.checks.report",
-    "LayerDistance": "bnfix.diagnosis.report",
-    "Losses": "bnfix.diagnosis.evidence",
-    "LayerRecord": "bnfix.files.report",
-    "NormRecord": "bnfix.files.report",
-    "Defect": "bnfix.files.report",
-    "LayerGroups": "bnfix.fitting.report",
+    "Measurement": "bnfix.checks.check_report",
+    "Gap": "bnfix.checks.check_report",
+    "LayerDistance": "bnfix.diagnosis.diagnosis_report",
+    "Losses": "bnfix.diagnosis.data_facts",
+    "LayerRecord": "bnfix.files.file_report",
+    "NormRecord": "bnfix.files.file_report",
+    "Defect": "bnfix.files.file_report",
+    "LayerGroups": "bnfix.fitting.group_norm_report",
     "RecalibrationReport": "bnfix.recalibration.statistics",
     "LayerStatistics": "bnfix.recalibration.statistics",
     "Verdict": "bnfix.recalibration.verdict",

@@ -283,7 +283,7 @@ def test_what_training_on_single_rows_leaves_is_mended_in_part_and_said_so():
 
 
 def test_the_gallery_rejects_a_check_that_knows_no_defaults(monkeypatch):
-    from bnfix.adapters.structure import Structure
+    from bnfix.adapters.models import Structure
 
     monkeypatch.setattr(Structure, "default_training", lambda self, layer: None)
     fault = next(f for f in faults.GALLERY if f.name == "resizing_in_the_model")

@@ -12,7 +12,7 @@ from bnfix.adapters.copied import copied
 from bnfix.adapters.reading import readable
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, first_rows
-from bnfix.diagnosis.report import Symptom
+from bnfix.diagnosis.diagnosis_report import Symptom
 from bnfix.errors import UnsupportedModelError, VerificationError
 from bnfix.operations.freeze import freeze
 from bnfix.operations.strip_augmentation import strip_augmentation

@@ -12,7 +12,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.checks.check import check
 from bnfix.data.batches import batches, first_rows
 from bnfix.data.sizes import in_batches_of
-from bnfix.diagnosis.report import DiagnosisReport
+from bnfix.diagnosis.diagnosis_report import DiagnosisReport
 from bnfix.errors import DataError
 from bnfix.graph.select import Selection, select
 from bnfix.operations.diagnose import examine

@@ -21,11 +21,10 @@ from bnfix.graph.definition import NodeKey
 from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
 from bnfix.numerics.linear import InputSide, Linear, plus, plus_input
-from bnfix.numerics.tolerance import largest
+from bnfix.numerics.tolerance import largest_finite
 from bnfix.numerics.window import Window, identity
-from bnfix.passes.absorbing import Folded, free_linear
+from bnfix.passes.absorbing import Folded, Objection, free_linear
 from bnfix.passes.branches import Addend, addends, is_whole, maker, origin, partial_sum
-from bnfix.passes.objection import Objection
 from bnfix.report import Outcome
 
 
@@ -216,6 +215,6 @@ def _with_mean(linear: Linear, places: tuple[tuple[int, ...], ...]) -> Linear:
 
 
 def _is_finite(linear: Linear, call: Call) -> bool:
-    limit = min(largest(linear.dtype), largest(call.outputs[0].dtype))
+    limit = min(largest_finite(linear.dtype), largest_finite(call.outputs[0].dtype))
     parts = [part for part in (linear.kernel, linear.bias) if part is not None]
     return all(bool(np.all(np.abs(part) <= limit)) for part in parts)
