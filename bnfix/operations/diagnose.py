@@ -9,7 +9,7 @@ from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
-from bnfix.data.batches import Batch, batches
+from bnfix.data.batches import EMPTY, Batch, batches
 from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import DataFacts
@@ -81,7 +81,7 @@ def examine(
             "an input shape. Call it once on a batch, or give it an Input."
         )
     if data is not None and not data:
-        raise DataError("the data is empty: at least one row is required.")
+        raise DataError(EMPTY)
     facts = facts_of(adapter, model)
     of_data, notes = _data_facts(adapter, model, facts, data, verbose)
     known = static_symptoms(facts)

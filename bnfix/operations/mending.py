@@ -14,10 +14,10 @@ from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, first_rows
 from bnfix.diagnosis.diagnosis_report import Symptom
 from bnfix.errors import UnsupportedModelError, VerificationError
+from bnfix.graph.source import baked_over_batch_norm
 from bnfix.operations.freeze import freeze
 from bnfix.operations.strip_augmentation import strip_augmentation
 from bnfix.operations.strip_training import strip_training
-from bnfix.passes.strip_training import baked_over_batch_norm
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.remedy import Remedy, Verb

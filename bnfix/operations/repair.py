@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.checks.check import check
-from bnfix.data.batches import batches, first_rows
+from bnfix.data.batches import EMPTY, batches, first_rows
 from bnfix.data.sizes import in_batches_of
 from bnfix.diagnosis.diagnosis_report import DiagnosisReport
 from bnfix.errors import DataError
@@ -128,7 +128,7 @@ def repair(
     read = batches(ds, batch_size=batch_size, steps=steps)
     data = list(in_batches_of(adapter.batch_size(model), read))
     if not data:
-        raise DataError("the data is empty: at least one row is required.")
+        raise DataError(EMPTY)
     before = check(model, first_rows(data, CHECKED_ROWS), verbose=verbose)
     diagnosis = examine(adapter, model, data, verbose=verbose)
     mending = Mending(model, data, before, options, chosen, copy=copy)
