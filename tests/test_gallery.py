@@ -10,6 +10,7 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix.checks import stale
 from bnfix.diagnosis import measured
 from bnfix.numerics import convergence
 
@@ -20,6 +21,7 @@ VERBS = {
     "batch_statistics": "strip_training",
     "randomness": "strip_training",
     "training_by_default": "strip_augmentation",
+    "stale_function": "make_predict_function",
     "baked_training": "strip_training",
     "baked_inference": "freeze",
     "stale_compile": "freeze",
@@ -280,6 +282,24 @@ def test_what_training_on_single_rows_leaves_is_mended_in_part_and_said_so():
     symptom = bnfix.diagnose(made.model, made.data).symptoms[0]
     assert "this mends a part" in symptom.fix
     assert "have had no gradient" in symptom.fix
+
+
+def test_a_predict_that_knows_of_no_change_is_compiled_again_by_repair(dialect):
+    made = built("an_activation_taken_away_after_predict", dialect)
+    same, story = bnfix.repair(made.model, faults.rows(64, 4), return_report=True)
+    assert same is made.model
+    assert story.steps[0].startswith("had predict compiled again")
+    assert story.after.ok
+    np.testing.assert_allclose(same.predict(made.x, verbose=0), same(made.x), atol=1e-5)
+
+
+def test_the_gallery_rejects_a_check_that_trusts_compiled_functions(monkeypatch, dialect):
+    monkeypatch.setattr(stale, "_differ", lambda before, now: False)
+    fault = next(f for f in faults.GALLERY if f.name == "frozen_after_the_first_predict")
+    with pytest.raises(AssertionError):
+        test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(
+            fault, dialect
+        )
 
 
 def test_the_gallery_rejects_a_check_that_knows_no_defaults(monkeypatch):

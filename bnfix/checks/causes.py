@@ -58,9 +58,15 @@ def batch_coupling(path: str, points: Points) -> Finding:
     return finding(path, Cause.BATCH_COUPLING, points, detail, cure, moved=True)
 
 
-def stale_function(points: Points) -> Finding:
-    detail = "predict was compiled before a layer was frozen or thawed, and goes by the old flag"
-    return finding(None, Cause.STALE_FUNCTION, points, detail, ANEW)
+def stale_function(predict: Measurement, anew: Measurement) -> Finding:
+    """As `predict` is, and as it is once it is compiled again."""
+    answers = anew.against_predict
+    detail = (
+        "predict was compiled before something in the model was changed (a layer frozen or thawed, "
+        "an activation or another attribute set), and goes by what was there"
+        + (f"; compiled anew its answers differ by {answers.difference:.2g}" * answers.is_real)
+    )
+    return finding(None, Cause.STALE_FUNCTION, [predict], detail, ANEW)
 
 
 def changed(path: str, points: Points, cure: Cure) -> Finding:

@@ -17,6 +17,7 @@ from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
 from bnfix.checks.report import CheckReport, Finding, worst
+from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
 from bnfix.restoring import all_or_nothing
@@ -66,9 +67,15 @@ def check(
         if training:
             undo.enter_context(without_chance(adapter, model))
         points, failed = _entry_points(adapter, model, undo, export=export, training=training)
-        measurements = measure(adapter, model, probes, points)
-        blame = Blame(adapter, model, probes, points, measurements)
-        findings = faults(blame.findings()) if training else blame.findings()
+        was_predicting = "predict" in points and "predict_function" in adapter.compiled_functions(
+            model
+        )
+        measurements = looked_at = measure(adapter, model, probes, points)
+        stale: tuple[Finding, ...] = ()
+        if was_predicting and any(point.tells for point in measurements):
+            looked_at, stale = compiled_anew(adapter, model, probes, points, measurements)
+        blame = Blame(adapter, model, probes, points, looked_at)
+        findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]

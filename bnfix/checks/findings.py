@@ -129,21 +129,8 @@ class Blame:
         paths = trace.mixing(norms) if trace else []
         if paths or norms or not any(point.is_coupled for point in coupled):
             return [causes.batch_coupling(path, coupled) for path in paths]
-        # No layer does it: old compiled code, or what the model does between its layers.
-        if self._is_stale(points):
-            return [causes.stale_function(coupled)]
+        # No layer does it, so it is what the model does between its layers.
         return [causes.batch_coupling(self.model.name, coupled)]
-
-    def _is_stale(self, points: list[Measurement]) -> bool:
-        """Whether `predict` goes by flags of the time when it was compiled."""
-        adapter, model = self.adapter, self.model
-        predicts = any(point.entry_point == "predict" for point in points)
-        if not predicts:
-            return False
-        with adapter.functions_kept(model), adapter.untouched(model):
-            adapter.forget_functions(model)
-            anew = self._meter().points[0].pair(self.probes)
-        return not anew.is_coupled
 
     def _of_memory(self, points: list[Measurement], norms: set[str | None]) -> list[Finding]:
         """Layers that keep something from call to call.

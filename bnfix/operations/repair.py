@@ -152,6 +152,7 @@ class _Mending:
             Verb.FREEZE: self._freeze,
             Verb.EXCHANGE: self._exchange,
             Verb.RECALIBRATE: self._note_statistics,
+            Verb.MAKE_PREDICT: self._compile_predict,
         }
 
     def mend_what_is_left(self) -> None:
@@ -204,6 +205,10 @@ class _Mending:
                 weights.exchange(layers[path], ours, theirs)
         what = ", ".join(" with ".join(pair) for pair in remedy.exchanged)
         self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {found.detail}")
+
+    def _compile_predict(self, found: Symptom | Finding, remedy: Remedy) -> None:
+        self.model.make_predict_function(force=True)
+        self.did(f"had predict compiled again: {found.detail}")
 
     def _note_statistics(self, found: Symptom | Finding, remedy: Remedy) -> None:
         every = remedy.paths is None or self._off is None
