@@ -212,7 +212,7 @@ def a_variance_that_overflowed(K: ModuleType) -> Made:
     return spoil(K, "bn1", moving_variance=one)
 
 
-@fault("diagnose", "bn1", "negative_variance")
+@fault("diagnose", "bn1", "exchanged")
 def mean_and_variance_exchanged(K: ModuleType) -> Made:
     """By a converter that takes the weights in another order."""
     return spoil(

@@ -116,12 +116,12 @@ def batch_size(path: str, points: Points) -> Finding:
     return finding(path, Cause.BATCH_SIZE, points, detail, cure, moved=True)
 
 
-def training_by_default(path: str, points: Points, cure: Cure) -> Finding:
+def training_by_default(path: str, points: Points, cure: Cure, *, everywhere: bool) -> Finding:
     """A note where `predict` is right, which is how such a layer is meant to be used."""
     known = any(point.entry_point == "predict" for point in points)
-    detail = (
-        "is in training mode wherever nobody says training=, as is the default of its own call"
-        + ("" if known else "; predict and model(x, training=False) are right")
+    why = "set_learning_phase(1) has it" if everywhere else "is the default of its own call"
+    detail = f"is in training mode wherever nobody says training=, as {why}" + (
+        "" if known else "; predict and model(x, training=False) are right"
     )
     found = finding(path, Cause.TRAINING_BY_DEFAULT, points, detail, cure)
     return found if known else found.as_note()

@@ -10,13 +10,14 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.data.batches import Batch, batches
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.evidence import Evidence
 from bnfix.diagnosis.facts import ModelFacts, facts_of
 from bnfix.diagnosis.measured import before_spreading, distances, measured_symptoms, relieved
 from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.static import merged, static_symptoms
+from bnfix.diagnosis.updates import by_momentum
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
 from bnfix.operations.population import evidence_of, statistics_of
 from bnfix.passes import fold as fold_pass
@@ -59,17 +60,24 @@ def diagnose(
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
     """
     adapter = adapter_of(model)
-    data = None
+    data, left = None, ()
     if ds is not None:
         read = batches(ds, batch_size=batch_size, steps=steps)
-        data = list(in_batches_of(adapter.batch_size(model), read))
-    return examine(adapter, model, data, verbose=verbose)
+        sized = InBatchesOf(adapter.batch_size(model), read)
+        data = list(sized)
+        left = sized.notes
+    return examine(adapter, model, data, left, verbose=verbose)
 
 
 def examine(
-    adapter: Adapter, model: Any, data: list[Batch] | None, *, verbose: int | str = 0
+    adapter: Adapter,
+    model: Any,
+    data: list[Batch] | None,
+    left: tuple[str, ...] = (),
+    *,
+    verbose: int | str = 0,
 ) -> DiagnosisReport:
-    """As `diagnose`, on batches that have been read."""
+    """As `diagnose`, on batches that have been read, with notes on what was left out of them."""
     if not model.built:
         raise UnsupportedModelError(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
@@ -78,7 +86,7 @@ def examine(
     if data is not None and not data:
         raise DataError("the data is empty: at least one row is required.")
     facts = facts_of(adapter, model)
-    evidence, notes = _evidence(adapter, model, facts, data)
+    evidence, notes = _evidence(adapter, model, facts, data, verbose)
     known = static_symptoms(facts)
     stay, more = _stays(adapter, model)
     found = [*known, *stay]
@@ -89,23 +97,28 @@ def examine(
         sound = replace(facts, norms=norms)
         known = [relieved(symptom, evidence.losses) for symptom in found]
         found = _settled(known, measured_symptoms(sound, evidence))
+    found = merged([by_momentum(symptom, facts) for symptom in found])
     return DiagnosisReport(
         symptoms=tuple(sorted(found, key=_order)),
         layers=distances(facts, evidence) if evidence else (),
         losses=evidence.losses if evidence else None,
         batch_norms=len(facts.norms),
-        notes=(*notes, *more),
+        notes=(*left, *notes, *more),
     )
 
 
 def _evidence(
-    adapter: Adapter, model: Any, facts: ModelFacts, data: list[Batch] | None
+    adapter: Adapter,
+    model: Any,
+    facts: ModelFacts,
+    data: list[Batch] | None,
+    verbose: int | str,
 ) -> tuple[Evidence | None, tuple[str, ...]]:
     """What the data tell, and why not, where they do not."""
     if data is None or not facts.norms:
         return None, ()
     try:
-        measured = statistics_of(adapter, model, data, 0)
+        measured = statistics_of(adapter, model, data, verbose)
     except DataError:
         raise
     except BnfixError as refusal:

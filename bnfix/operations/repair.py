@@ -14,7 +14,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, batches, first_rows
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.report import DiagnosisReport, Symptom
 from bnfix.errors import DataError, UnsupportedModelError, VerificationError
 from bnfix.operations.diagnose import examine
@@ -76,11 +76,12 @@ def repair(
     adapter = adapter_of(model)
     whole("min_count", min_count, at_least=1)
     read = batches(ds, batch_size=batch_size, steps=steps)
-    data = list(in_batches_of(adapter.batch_size(model), read))
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    data = list(sized)
     if not data:
         raise DataError("the data is empty: at least one row is required.")
     before = check(model, first_rows(data, _CHECKED_ROWS))
-    diagnosis = examine(adapter, model, data)
+    diagnosis = examine(adapter, model, data, sized.notes)
     mending = _Mending(model, data, before, min_count, verbose)
     for symptom in diagnosis.symptoms:
         if symptom.severity != "note":
@@ -92,7 +93,7 @@ def repair(
     if fold:
         mending.model, folded = fold_model(mending.model, return_report=True)
         mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded))
-    found = examine(adapter, mending.model, data) if mending.changed else diagnosis
+    found = examine(adapter, mending.model, data, sized.notes) if mending.changed else diagnosis
     report = RepairReport(
         tuple(mending.story) or (f"there is nothing to repair: {_found(diagnosis)}",),
         before,
