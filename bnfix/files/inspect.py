@@ -60,7 +60,7 @@ def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
         places = placing.of(layer)
         # A layer that belongs to several models is told with each, and stored once.
         name = layer.path.rpartition("/")[2]
-        if places or name not in told:
+        if places or not (name in told or layer.supposed):
             yield record(layer, arrays(places))
         told.add(name)
     for path, places in placing.others(layers):
