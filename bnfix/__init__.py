@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.files.file_report import FileRepair as FileRepair
+    from bnfix.files.file_report import FileReport as FileReport
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
     from bnfix.files.repair import repair_file as repair_file
-    from bnfix.files.report import FileRepair as FileRepair
-    from bnfix.files.report import FileReport as FileReport
     from bnfix.files.save import save as save
-    from bnfix.fitting.report import GroupNormReport as GroupNormReport
+    from bnfix.fitting.group_norm_report import GroupNormReport as GroupNormReport
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
-    from bnfix.operations.group_norm import to_group_norm as to_group_norm
+    from bnfix.operations.graph_of import graph_of as graph_of
     from bnfix.operations.open_up import open_up as open_up
     from bnfix.operations.repair import repair as repair
     from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
     from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
-    from bnfix.operations.view import graph_of as graph_of
+    from bnfix.operations.to_group_norm import to_group_norm as to_group_norm
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
     from bnfix.report import Outcome as Outcome
     from bnfix.report import Report as Report
@@ -74,8 +74,8 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
-    "FileRepair": "bnfix.files.report",
-    "FileReport": "bnfix.files.report",
+    "FileRepair": "bnfix.files.file_report",
+    "FileReport": "bnfix.files.file_report",
     "inspect": "bnfix.files.inspect",
     "load": "bnfix.files.load",
     "repair_file": "bnfix.files.repair",
@@ -91,12 +91,12 @@ _HOME = {
     "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
-    "GroupNormReport": "bnfix.fitting.report",
-    "to_group_norm": "bnfix.operations.group_norm",
+    "GroupNormReport": "bnfix.fitting.group_norm_report",
+    "to_group_norm": "bnfix.operations.to_group_norm",
     "BatchNormSpec": "bnfix.operations.replace",
     "replace": "bnfix.operations.replace",
     "open_up": "bnfix.operations.open_up",
-    "graph_of": "bnfix.operations.view",
+    "graph_of": "bnfix.operations.graph_of",
     "repair": "bnfix.operations.repair",
     "strip_augmentation": "bnfix.operations.strip_augmentation",
     "strip_training": "bnfix.operations.strip_training",

@@ -12,7 +12,7 @@ from test_rebuild import outputs, tree
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
-from bnfix.fitting import group_norm as fitting
+from bnfix.fitting import least_squares as fitting
 from bnfix.numerics.regression import Regression
 
 pytestmark = pytest.mark.filterwarnings("ignore:to_group_norm. :bnfix.BnfixWarning")

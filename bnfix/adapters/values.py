@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import Backend
-from bnfix.adapters.structure import RawNode, Structure
+from bnfix.adapters.models import Models, RawNode
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
 _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
-class Values(Structure):
+class Values(Models):
     """Tensors, variables, and ways of calling a model."""
 
     def variables(self, model: Any) -> list[Any]:

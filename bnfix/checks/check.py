@@ -13,10 +13,10 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
+from bnfix.checks.check_report import CheckReport, Finding, worst
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
-from bnfix.checks.report import CheckReport, Finding, worst
 from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
+from bnfix.checks.check_report import Gap, Measurement, worst
 from bnfix.checks.gaps import Arrays, gap, gaps
-from bnfix.checks.memory import Memory
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Gap, Measurement, worst
+from bnfix.checks.snapshot import Memory
 from bnfix.errors import BnfixError, ModelError, gist
 from bnfix.numerics.tolerance import UNIT, rounding
 from bnfix.tree import map_leaves

@@ -18,14 +18,14 @@ from bnfix.data.batches import batches, first_rows
 from bnfix.errors import FileError, OptionError, VerificationError, gist
 from bnfix.files.container import Format, format_of, opened
 from bnfix.files.edit import Wishes, plan_edits
+from bnfix.files.file_report import FileRepair
+from bnfix.files.harmless import check_harmless
 from bnfix.files.inspect import inspect
 from bnfix.files.load import load
-from bnfix.files.place import replacing
 from bnfix.files.proof import losses, new_findings, reopened, told
-from bnfix.files.report import FileRepair
+from bnfix.files.replacing import replacing
 from bnfix.files.rewrite import rewrite
 from bnfix.files.save import write
-from bnfix.files.survey import survey
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
 from bnfix.report import Outcome
@@ -172,7 +172,7 @@ def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Ou
         )
     with opened(source, form) as stored:
         if stored.weights is not None:
-            survey(stored.weights)
+            check_harmless(stored.weights)
         edits = plan_edits(stored, wishes)
     rewrite(source, form, edits, draft)
     return tuple(edits.outcomes)

@@ -12,8 +12,8 @@ import numpy as np
 
 from bnfix.adapters.base import Adapter
 from bnfix.data.batches import Batch, length
-from bnfix.diagnosis.evidence import Evidence, Losses, Population
-from bnfix.diagnosis.facts import ModelFacts
+from bnfix.diagnosis.data_facts import DataFacts, Losses, Population
+from bnfix.diagnosis.model_facts import ModelFacts
 from bnfix.errors import Incomparable
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
@@ -39,13 +39,13 @@ def statistics_of(
     return report
 
 
-def evidence_of(
+def data_facts_of(
     adapter: Adapter,
     model: Any,
     facts: ModelFacts,
     statistics: tuple[LayerStatistics, ...],
     data: list[Batch],
-) -> Evidence:
+) -> DataFacts:
     """What `data` tell about `model`, whose statistics over them are known."""
     paths = dict(adapter.batch_norms(model))
     measured_rows = {row.path: row for row in statistics}
@@ -70,7 +70,7 @@ def evidence_of(
         for path, row in measured_rows.items()
     }
     rows = sum(length(batch.x) for batch in data)
-    return Evidence(layers, rows, losses, unused)
+    return DataFacts(layers, rows, losses, unused)
 
 
 def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:

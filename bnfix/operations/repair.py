@@ -15,7 +15,7 @@ from bnfix.adapters.reading import readable
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, batches, first_rows
 from bnfix.data.sizes import InBatchesOf
-from bnfix.diagnosis.report import DiagnosisReport, Symptom
+from bnfix.diagnosis.diagnosis_report import DiagnosisReport, Symptom
 from bnfix.errors import DataError, UnsupportedModelError, VerificationError
 from bnfix.operations.diagnose import examine
 from bnfix.operations.fold import fold as fold_model

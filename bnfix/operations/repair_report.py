@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnfix.checks.check import CheckReport
-from bnfix.diagnosis.report import DiagnosisReport, Symptom
+from bnfix.diagnosis.diagnosis_report import DiagnosisReport, Symptom
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.report import Rendered, Report, Word
 

@@ -17,7 +17,7 @@ from bnfix.graph.edit import Edit, Given, Replacement
 from bnfix.graph.graph import Call
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import Floats
-from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.selected import HIDDEN, SelectedNorm, selected
 from bnfix.operations.verify import verify_compiled
 from bnfix.report import Outcome, Rendered, Report
 from bnfix.restoring import all_or_nothing
@@ -110,7 +110,7 @@ def replace(
     reading = read(adapter, model, "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
-    for norm in meant(reading, where):
+    for norm in selected(reading, where):
         outcome, layer = _ask(reading, norm, factory)
         outcomes.append(outcome)
         if layer is not None and norm.key is not None:
@@ -127,7 +127,7 @@ def replace(
 
 
 def _ask(
-    reading: Reading, norm: Meant, factory: Callable[[BatchNormSpec], Any]
+    reading: Reading, norm: SelectedNorm, factory: Callable[[BatchNormSpec], Any]
 ) -> tuple[Outcome, Any]:
     """What becomes of `norm`, and the layer that comes in its place, if one does."""
     if norm.key is None:
@@ -146,7 +146,7 @@ def _calls(reading: Reading, key: LayerKey) -> list[Call]:
     return [call for call in reading.graph if call.layer == key]
 
 
-def _spec(norm: Meant, calls: list[Call], axis: int) -> BatchNormSpec:
+def _spec(norm: SelectedNorm, calls: list[Call], axis: int) -> BatchNormSpec:
     gamma, beta = weights.read_affine(norm.layer)
     mean, variance = weights.read_statistics(norm.layer)
     return BatchNormSpec(
@@ -167,7 +167,7 @@ def _spec(norm: Meant, calls: list[Call], axis: int) -> BatchNormSpec:
 
 
 def _check_new(
-    adapter: Adapter, norm: Meant, layer: Any, made: dict[LayerKey, Replacement]
+    adapter: Adapter, norm: SelectedNorm, layer: Any, made: dict[LayerKey, Replacement]
 ) -> None:
     kind = type(layer).__name__
     if not adapter.is_layer(layer):

@@ -10,7 +10,7 @@ from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine, per_channel
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class Guard:
             x, shown = cut(batch.x), cut(predictions)
             loss = self.model.compute_loss(x=x, y=y, y_pred=shown, sample_weight=weight)
             found = 0.0 if loss is None else float(self.adapter.to_numpy(loss))
-            found = self.adapter.meant(self.model, found)
+            found = self.adapter.a_loss(self.model, found)
         except Incomparable:
             raise
         except Exception as error:  # whatever a loss, or the lack of one, raises

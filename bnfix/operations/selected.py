@@ -14,7 +14,7 @@ HIDDEN = "is called by the code of another layer, which the graph does not show"
 
 
 @dataclass(frozen=True)
-class Meant:
+class SelectedNorm:
     """A BatchNormalization that the user means.
 
     Attributes:
@@ -28,7 +28,7 @@ class Meant:
     key: LayerKey | None
 
 
-def meant(reading: Reading, where: Selection) -> list[Meant]:
+def selected(reading: Reading, where: Selection) -> list[SelectedNorm]:
     """Every BatchNormalization that `where` selects, in the model's order.
 
     Raises:
@@ -39,7 +39,7 @@ def meant(reading: Reading, where: Selection) -> list[Meant]:
     called = {call.layer for call in reading.graph}
     keys = {path: reading.key(layer) for path, layer in found}
     return [
-        Meant(path, layer, keys[path] if keys[path] in called else None)
+        SelectedNorm(path, layer, keys[path] if keys[path] in called else None)
         for path, layer in found
         if path in chosen
     ]

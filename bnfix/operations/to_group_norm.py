@@ -13,18 +13,18 @@ from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
 from bnfix.errors import BnfixWarning
-from bnfix.fitting.group_norm import fit, fitted
-from bnfix.fitting.report import POOR, GroupNormReport, LayerGroups
+from bnfix.fitting.group_norm_report import POOR, GroupNormReport, LayerGroups
+from bnfix.fitting.least_squares import fit, fitted
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection
 from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit
-from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.selected import HIDDEN, SelectedNorm, selected
 from bnfix.operations.verify import verify_compiled, verify_on_single_rows
 from bnfix.options import size
-from bnfix.passes import group_norm as group_pass
-from bnfix.passes.group_norm import Site
+from bnfix.passes import group_norm_sites as group_pass
+from bnfix.passes.group_norm_sites import Site
 from bnfix.restoring import all_or_nothing
 
 _TRAIN_ON = (
@@ -99,7 +99,7 @@ def to_group_norm(
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
     reading = read(adapter, model, "to_group_norm", x=x, open=open)
-    norms = meant(reading, where)
+    norms = selected(reading, where)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
     fits: dict[LayerKey, Fit] = {}
@@ -129,7 +129,7 @@ def _spec(site: Site, found: Fit | None) -> GroupNormSpec:
 
 
 def _row(
-    norm: Meant,
+    norm: SelectedNorm,
     sites: Mapping[LayerKey, Site],
     objections: Mapping[LayerKey, str],
     fits: Mapping[LayerKey, Fit],

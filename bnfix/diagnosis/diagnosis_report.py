@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.evidence import Losses
+from bnfix.diagnosis.data_facts import Losses
 from bnfix.remedy import Mendable, Remedy
 from bnfix.report import Rendered
 

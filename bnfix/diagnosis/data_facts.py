@@ -61,7 +61,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Evidence:
+class DataFacts:
     """All that was measured.
 
     Attributes:
