@@ -156,6 +156,10 @@ class Keras2(Adapter):
         bases = {cls.__name__ for cls in type(layer).__mro__}
         return self.is_own(layer) and "BaseRandomLayer" in bases
 
+    def trains_unless_told(self) -> bool:
+        phase = self.keras.backend.learning_phase()
+        return not tf.is_tensor(phase) and bool(phase)
+
     def flatten(self, structure: Any) -> list[Any]:
         return tf.nest.flatten(structure)
 

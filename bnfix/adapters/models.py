@@ -193,6 +193,10 @@ class Models(ABC):
         default = None if parameter is None else parameter.default
         return default if isinstance(default, bool) else None
 
+    def trains_unless_told(self) -> bool:
+        """Whether the user has told this Keras to train wherever nobody gives `training`."""
+        return False
+
     def predict_passes_training(self, model: Any) -> bool:
         """Whether `predict` calls `model` with training=False, not without a word."""
         return True

@@ -290,6 +290,7 @@ class Values(Models):
         models = [part for part in parts if self.is_model(part)]
         return (
             step is self.keras.Model.predict_step
+            and not self.trains_unless_told()
             and not getattr(model, "run_eagerly", False)
             and getattr(model, "jit_compile", None) is not True
             and all(self.has_graph(part) for part in models)

@@ -17,6 +17,7 @@ from bnfix.checks.check_report import CheckReport, Finding, worst
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
+from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
 from bnfix.progress import progress
@@ -79,10 +80,16 @@ def check(
         if training:
             undo.enter_context(without_chance(adapter, model))
         points, failed = _entry_points(adapter, model, undo, export=export, training=training)
+        was_predicting = "predict" in points and "predict_function" in adapter.compiled_functions(
+            model
+        )
         advance = undo.enter_context(progress(None, f"checking {model.name}", verbose))
-        measurements = measure(adapter, model, probes, points, advance)
-        blame = Blame(adapter, model, probes, points, measurements)
-        findings = faults(blame.findings()) if training else blame.findings()
+        measurements = looked_at = measure(adapter, model, probes, points, advance)
+        stale: tuple[Finding, ...] = ()
+        if was_predicting and any(point.tells for point in measurements):
+            looked_at, stale = compiled_anew(adapter, model, probes, points, measurements)
+        blame = Blame(adapter, model, probes, points, looked_at)
+        findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]

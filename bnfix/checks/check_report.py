@@ -95,6 +95,11 @@ class Measurement(Rendered):
             or not self.finite
         )
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is seen here, in one layer or between ways of calling."""
+        return self.is_suspicious or self.against_predict.is_real
+
 
 @dataclass(frozen=True)
 class Finding(Mendable):

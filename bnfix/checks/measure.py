@@ -42,7 +42,7 @@ def measure(
     meter = Meter(adapter, model, points, advance)
     with adapter.untouched(model):
         found = meter.glance(probes)
-        if any(point.is_suspicious or point.against_predict.is_real for point in found):
+        if any(point.tells for point in found):
             found = meter.all(probes)
     return tuple(found)
 

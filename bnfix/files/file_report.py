@@ -117,8 +117,11 @@ class FileReport(VerbReport):
         return "\n".join(_printable(line) for line in lines)
 
     def _layers(self) -> str:
-        told = bool(self.layers) or not self.batch_norms
-        return f"{len(self.layers)} layers" if told else "layers not told by the file"
+        if self.batch_norms and not self.layers:
+            return "layers not told by the file"
+        number = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        hidden = self.layers and any(norm.kind is None for norm in self.batch_norms)
+        return f"{number} told by the file" if hidden else number
 
     def _origin(self) -> str:
         names = {"h5": ".h5", "keras": ".keras", "saved_model": "SavedModel", "weights": "weights"}

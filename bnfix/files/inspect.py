@@ -65,7 +65,7 @@ def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
         places = stored_at.of(layer)
         # A layer that belongs to several models is told with each, and stored once.
         name = layer.path.rpartition("/")[2]
-        if places or name not in told:
+        if places or not (name in told or layer.supposed):
             yield record(layer, arrays(places))
         told.add(name)
     for path, places in stored_at.others(layers):

@@ -71,8 +71,8 @@ def _notes(
     hidden = sum(norm.kind is None for norm in norms)
     if hidden and stored.model is not None:
         yield (
-            f"{hidden} are inside of layers whose inside the configuration does not tell; they are "
-            "known by their weights"
+            f"{hidden} BatchNormalization{'s are' if hidden > 1 else ' is'} inside of layers whose "
+            "inside the configuration does not tell; the weights tell of them"
         )
     if (
         stored.model is not None

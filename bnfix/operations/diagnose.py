@@ -10,13 +10,14 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
 from bnfix.data.batches import EMPTY, Batch, batches
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import DataFacts
 from bnfix.diagnosis.diagnosis_report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.measured import before_spreading, distances, measured_symptoms, relieved
 from bnfix.diagnosis.model_facts import ModelFacts, facts_of
 from bnfix.diagnosis.static import merged, static_symptoms
+from bnfix.diagnosis.updates import by_momentum
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
 from bnfix.operations.population import data_facts_of, statistics_of
 from bnfix.passes import fold as fold_pass
@@ -64,17 +65,24 @@ def diagnose(
         unconverged bn
     """
     adapter = adapter_of(model)
-    data = None
+    data, left = None, ()
     if ds is not None:
         read = batches(ds, batch_size=batch_size, steps=steps)
-        data = list(in_batches_of(adapter.batch_size(model), read))
-    return examine(adapter, model, data, verbose=verbose)
+        sized = InBatchesOf(adapter.batch_size(model), read)
+        data = list(sized)
+        left = sized.notes
+    return examine(adapter, model, data, left, verbose=verbose)
 
 
 def examine(
-    adapter: Adapter, model: Any, data: list[Batch] | None, *, verbose: int | str = 0
+    adapter: Adapter,
+    model: Any,
+    data: list[Batch] | None,
+    left: tuple[str, ...] = (),
+    *,
+    verbose: int | str = 0,
 ) -> DiagnosisReport:
-    """As `diagnose`, on batches that have been read."""
+    """As `diagnose`, on batches that have been read, with notes on what was left out of them."""
     if not model.built:
         raise UnsupportedModelError(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
@@ -94,12 +102,13 @@ def examine(
         sound = replace(facts, norms=norms)
         known = [relieved(symptom, of_data.losses) for symptom in found]
         found = _settled(known, measured_symptoms(sound, of_data))
+    found = merged([by_momentum(symptom, facts) for symptom in found])
     return DiagnosisReport(
         symptoms=tuple(sorted(found, key=_order)),
         layers=distances(facts, of_data) if of_data else (),
         losses=of_data.losses if of_data else None,
         batch_norms=len(facts.norms),
-        notes=(*notes, *more),
+        notes=(*left, *notes, *more),
     )
 
 

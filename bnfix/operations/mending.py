@@ -23,8 +23,8 @@ from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.remedy import Remedy, Verb
 from bnfix.tree import map_leaves
 
-#: What is done to calls, which have paths of their own.
-_OF_CALLS = (Verb.STRIP_TRAINING, Verb.STRIP_AUGMENTATION)
+#: What is done to calls, which have paths of their own, or to the model as a whole.
+_OF_CALLS = (Verb.STRIP_TRAINING, Verb.STRIP_AUGMENTATION, Verb.MAKE_PREDICT)
 
 #: Rows on which the model is checked; more would only cost time.
 CHECKED_ROWS = 8
@@ -104,6 +104,7 @@ class Mending:
             Verb.FREEZE: self._freeze,
             Verb.EXCHANGE: self._exchange,
             Verb.RECALIBRATE: self._note_statistics,
+            Verb.MAKE_PREDICT: self._compile_predict,
         }
 
     def mend_what_is_left(self) -> None:
@@ -163,6 +164,10 @@ class Mending:
                 weights.exchange(layers[path], ours, theirs)
         what = ", ".join(" with ".join(pair) for pair in remedy.exchanged)
         self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {found.detail}")
+
+    def _compile_predict(self, found: Symptom | Finding, remedy: Remedy) -> None:
+        self.own().make_predict_function(force=True)
+        self.did(f"had predict compiled again: {found.detail}")
 
     def _note_statistics(self, found: Symptom | Finding, remedy: Remedy) -> None:
         every = remedy.paths is None or self._off is None

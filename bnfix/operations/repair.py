@@ -11,7 +11,7 @@ from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.checks.check import check
 from bnfix.data.batches import EMPTY, batches, first_rows
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.diagnosis_report import DiagnosisReport
 from bnfix.errors import DataError
 from bnfix.graph.select import Selection, select
@@ -126,11 +126,12 @@ def repair(
     norms = [path for path, _ in adapter.batch_norms(model)]
     chosen = None if layers is None else select(layers, norms, what="BatchNormalization")
     read = batches(ds, batch_size=batch_size, steps=steps)
-    data = list(in_batches_of(adapter.batch_size(model), read))
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    data = list(sized)
     if not data:
         raise DataError(EMPTY)
     before = check(model, first_rows(data, CHECKED_ROWS), verbose=verbose)
-    diagnosis = examine(adapter, model, data, verbose=verbose)
+    diagnosis = examine(adapter, model, data, sized.notes, verbose=verbose)
     mending = Mending(model, data, before, options, chosen, copy=copy)
     for symptom in diagnosis.symptoms:
         if symptom.severity != "note":
@@ -144,7 +145,7 @@ def repair(
         mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded.changed))
     found = diagnosis
     if mending.changed:
-        found = examine(adapter, mending.model, data, verbose=verbose)
+        found = examine(adapter, mending.model, data, sized.notes, verbose=verbose)
     report = RepairReport(
         tuple(mending.story) or (f"there is nothing to repair: {_found(diagnosis)}",),
         before,

@@ -63,7 +63,9 @@ class RepairReport(VerbReport):
     def __str__(self) -> str:
         steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
         left = [f"  left: {sentence}" for sentence in self.left]
-        parts = [self._verdict(), *steps, *left, "before", _indented(self.before), "after"]
+        notes = [f"  note: {note}" for note in self.diagnosis.notes]
+        parts = [self._verdict(), *steps, *left, *notes]
+        parts += ["before", _indented(self.before), "after"]
         return "\n".join([*parts, _indented(self.after)])
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
@@ -143,7 +143,8 @@ def recalibrate(
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
     held = settings.method == "exact" and settings.memory_limit is None
     read = batches(ds, batch_size=batch_size, steps=steps, held=held)
-    stream = loaded(adapter, model, in_batches_of(adapter.batch_size(model), read))
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    stream = loaded(adapter, model, sized)
     outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
     passing = judge.watch(outlying.over(stream), norms)
     found = estimate(adapter, model, norms, passing, settings)
@@ -170,7 +171,12 @@ def recalibrate(
             BnfixWarning,
             stacklevel=3,
         )
-    notes = (*never_built(adapter, model), *outlying.notes(), *_uncompared(model, judge.reason))
+    notes = (
+        *never_built(adapter, model),
+        *sized.notes,
+        *outlying.notes(),
+        *_uncompared(model, judge.reason),
+    )
     report = _report(found, rows, kept, verdict, notes)
     return (model, report) if return_report else model
 
