@@ -11,7 +11,7 @@ from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.edit import Edit
 from bnfix.numerics.norm import NormSpec
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.operations.samples import Domain
 from bnfix.operations.trial import Trial
 from bnfix.operations.verify import verify
@@ -227,7 +227,7 @@ def test_a_domain_says_nothing_where_nothing_is_known():
 
 def test_strip_training_is_held_against_the_layers_of_the_source(K, monkeypatch):
     """Not against a rebuilt copy, which would be wrong in the same way."""
-    from bnfix.operations import strip_training as operation
+    from bnfix.operations import proven
 
     inputs = K.Input((6,))
     x = K.layers.BatchNormalization()(K.layers.Dense(4)(inputs), training=True)
@@ -242,7 +242,7 @@ def test_strip_training_is_held_against_the_layers_of_the_source(K, monkeypatch)
         made.model.layers[-1].bias.assign([1.0, 2.0])
         return made
 
-    monkeypatch.setattr(operation, "rebuild", forgetful)
+    monkeypatch.setattr(proven, "rebuild", forgetful)
     with pytest.raises(bnfix.VerificationError, match="strip_training gave a model"):
         bnfix.strip_training(model)
     ref.assert_same_weights(model, before)
@@ -287,11 +287,11 @@ def test_a_bn_whose_proof_fails_only_compiled_is_tried_once_more_with_care(K, mo
 
     asked = []
 
-    def failing(reading, edit, changed, x, *, operation):
+    def failing(reading, edit, changed, x, **options):
         asked.append(len(edit.assign))
         raise MiscompiledError("compiled code computes something else")
 
-    monkeypatch.setattr(fold_operation, "verify", failing)
+    monkeypatch.setattr(proven, "verify", failing)
     with pytest.raises(bnfix.VerificationError):
         bnfix.fold(network(K))
     assert asked == [1, 1]
