@@ -185,7 +185,7 @@ def test_the_diagnosis_reads_well_and_becomes_plain_data(K):
     assert "fix: model = bnfix.recalibrate(model, x)" in text
     assert report.layers[0].updates == pytest.approx(5, abs=0.5)
     assert report.to_dict()["symptoms"][0]["cause"] == "unconverged"
-    assert not report
+    assert not report.ok
     assert "nothing wrong with 2" in str(bnfix.diagnose(faults.healthy(K).model))
 
 
@@ -410,7 +410,7 @@ def test_the_learning_phase_of_the_session_is_told_from_what_a_layer_does():
 
 
 def test_the_gallery_rejects_a_check_that_knows_no_defaults(monkeypatch):
-    from bnfix.adapters.structure import Structure
+    from bnfix.adapters.models import Structure
 
     monkeypatch.setattr(Structure, "default_training", lambda self, layer: None)
     fault = next(f for f in faults.GALLERY if f.name == "resizing_in_the_model")

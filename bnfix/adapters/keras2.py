@@ -19,7 +19,7 @@ import tensorflow as tf
 from bnfix.adapters import kerases, operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.structure import RawNode
+from bnfix.adapters.models import RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.

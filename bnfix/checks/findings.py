@@ -9,12 +9,12 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.checks import causes
 from bnfix.checks.cause import Cause
+from bnfix.checks.check_report import Finding, Measurement
 from bnfix.checks.compiled import off
 from bnfix.checks.cures import NO_BATCH, Cures
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Finding, Measurement
 from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
 from bnfix.numerics.tolerance import SAFETY

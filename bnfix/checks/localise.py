@@ -17,9 +17,9 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.watching import Event, Rows, watched
+from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import gap
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Gap
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import rounding
 from bnfix.tree import map_leaves

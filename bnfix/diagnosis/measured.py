@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.evidence import Evidence, Losses
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.data_facts import DataFacts, Losses
+from bnfix.diagnosis.diagnosis_report import LayerDistance, Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE, RECALIBRATE_JUDGED
-from bnfix.diagnosis.report import LayerDistance, Symptom
 from bnfix.diagnosis.single import Pair, apart, fitted, of_its_own
 from bnfix.diagnosis.static import merged
 from bnfix.diagnosis.updates import FROZEN, LEFT, THAW
@@ -34,9 +34,9 @@ _SHIFTED = 0.2
 _BETWEEN = 0.3
 
 
-def measured_symptoms(facts: ModelFacts, evidence: Evidence) -> list[Symptom]:
+def measured_symptoms(facts: ModelFacts, of_data: DataFacts) -> list[Symptom]:
     """Findings about the layers that were measured; see the module."""
-    pairs = [(n, evidence.layers[n.path]) for n in facts.norms if n.path in evidence.layers]
+    pairs = [(n, of_data.layers[n.path]) for n in facts.norms if n.path in of_data.layers]
     found = [symptom for pair in pairs for symptom in _few(pair)]
     finite = [pair for pair in pairs if pair[1].count >= MIN_COUNT and _is_finite(pair[0])]
     judged = [pair for pair in finite if np.all(pair[0].variance >= 0)]
@@ -48,9 +48,9 @@ def measured_symptoms(facts: ModelFacts, evidence: Evidence) -> list[Symptom]:
     found += own
     never = [pair for pair in rest if pair[0].never_updated]
     rest = [pair for pair in rest if not pair[0].never_updated]
-    found += _never_updated(never, evidence.losses)
+    found += _never_updated(never, of_data.losses)
     still = frozenset(n.path for n, _ in rest if _is_kept_still(n, facts))
-    found += _together(rest, evidence.losses, evidence.rows, still)
+    found += _together(rest, of_data.losses, of_data.rows, still)
     return merged(found)
 
 
@@ -70,12 +70,12 @@ def relieved(symptom: Symptom, losses: Losses | None) -> Symptom:
     return replace(symptom, detail=detail, remedy=RECALIBRATE_JUDGED, advice=advice)
 
 
-def distances(facts: ModelFacts, evidence: Evidence) -> tuple[LayerDistance, ...]:
+def distances(facts: ModelFacts, of_data: DataFacts) -> tuple[LayerDistance, ...]:
     """Stored against actual statistics, layer by layer."""
     found: list[LayerDistance] = []
     for norm in facts.norms:
-        if norm.path in evidence.layers:
-            population = evidence.layers[norm.path]
+        if norm.path in of_data.layers:
+            population = of_data.layers[norm.path]
             fit = fitted([(norm, population)])
             fraction, updates = (fit.fraction, fit.updates) if fit else (None, None)
             off = apart((norm, population))

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.evidence import Population
-from bnfix.diagnosis.facts import NormFacts
+from bnfix.diagnosis.data_facts import Population
+from bnfix.diagnosis.diagnosis_report import Symptom
+from bnfix.diagnosis.model_facts import NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE_SOME
-from bnfix.diagnosis.report import Symptom
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
 from bnfix.remedy import Remedy, Verb

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.diagnosis_report import Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE
-from bnfix.diagnosis.report import Symptom
 from bnfix.remedy import Remedy, Verb
 
 #: Fraction of the initial values that is still noticed in predictions.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bnfix.files.config import LayerEntry
 from bnfix.files.container import Format, Stored
-from bnfix.files.report import FileReport, LayerRecord, NormRecord
+from bnfix.files.file_report import FileReport, LayerRecord, NormRecord
 from bnfix.files.trust import Danger, concerns
 
 

@@ -18,12 +18,11 @@ from bnfix.graph.definition import NodeKey
 from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
 from bnfix.numerics.linear import InputSide, Linear, plus
-from bnfix.numerics.tolerance import largest
+from bnfix.numerics.tolerance import largest_finite
 from bnfix.numerics.window import identity
-from bnfix.passes.absorbing import Folded, free_linear
+from bnfix.passes.absorbing import Folded, Objection, free_linear
 from bnfix.passes.averaging import Mean, averaged, plus_mean
 from bnfix.passes.branches import Addend, addends, is_whole, maker, origin, partial_sum
-from bnfix.passes.objection import Objection
 from bnfix.report import Outcome
 
 
@@ -176,6 +175,6 @@ def _channels_alike(side: InputSide, call: Call, other: _Branch) -> bool:
 
 
 def _is_finite(linear: Linear, call: Call) -> bool:
-    limit = min(largest(linear.dtype), largest(call.outputs[0].dtype))
+    limit = min(largest_finite(linear.dtype), largest_finite(call.outputs[0].dtype))
     parts = [part for part in (linear.kernel, linear.bias) if part is not None]
     return all(bool(np.all(np.abs(part) <= limit)) for part in parts)

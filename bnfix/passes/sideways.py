@@ -17,10 +17,17 @@ from bnfix.numerics.affine import Affine
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.window import identity
-from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
+from bnfix.passes.absorbing import (
+    Absorbed,
+    Folded,
+    Objection,
+    check_not_returned,
+    free_linear,
+    is_passed,
+    map_of,
+)
 from bnfix.passes.averaging import Mean, averaged, plus_mean
 from bnfix.passes.branches import addends, is_whole, maker, origin
-from bnfix.passes.objection import Objection, check_not_returned
 
 
 def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[Absorbed]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from bnfix.adapters.backends.base import Backend, rows
 from bnfix.restoring import put_back_after
 
@@ -58,6 +60,13 @@ class TensorFlow(Backend):
         import tensorflow as tf
 
         return bool(tf.is_symbolic_tensor(value)) if tf.is_tensor(value) else False
+
+    def copy_value(self, variable: Any) -> Any:
+        import tensorflow as tf
+
+        # What is read shares the variable's memory, and who assigns to it meanwhile writes to new
+        # memory. So nothing is copied, and what nobody assigned to is known by its address.
+        return np.asarray(tf.convert_to_tensor(variable))
 
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         channels_last = values.shape[-1] == scale.shape[-1] and tuple(scale.shape[:-1]) == (1, 1, 1)

@@ -25,7 +25,7 @@ class RawNode:
     is_input: bool
 
 
-class Structure(ABC):
+class Models(ABC):
     """Models, layers and the calls between them.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.report import Outcome, Rendered
+from bnfix.report import Outcome, Rendered, VerbReport
 
 #: Layers that are named one by one.
 _SHOWN = 5
@@ -61,14 +61,19 @@ class NormRecord(Rendered):
 
 @dataclass(frozen=True)
 class LayerRecord(Rendered):
-    """One layer in a file: its full path and the name of its class."""
+    """One layer in a file.
+
+    Attributes:
+        path: Full path of the layer.
+        kind: Name of its class.
+    """
 
     path: str
     kind: str
 
 
 @dataclass(frozen=True)
-class FileReport(Rendered):
+class FileReport(VerbReport):
     """What is in a model file; true if no BatchNormalization in it needs mending.
 
     Attributes:
@@ -94,9 +99,6 @@ class FileReport(Rendered):
     @property
     def ok(self) -> bool:
         return all(norm.ok for norm in self.batch_norms)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         norms = self.batch_norms
@@ -128,7 +130,7 @@ class FileReport(Rendered):
 
 
 @dataclass(frozen=True)
-class FileRepair(Rendered):
+class FileRepair(VerbReport):
     """What was done to a file; true if nothing in the new one needs mending.
 
     Attributes:
@@ -152,9 +154,6 @@ class FileRepair(Rendered):
     @property
     def ok(self) -> bool:
         return self.after.ok and (self.repair is None or self.repair.ok)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         how = "opened, repaired and saved" if self.loaded else "edited without being opened"
