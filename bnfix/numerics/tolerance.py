@@ -13,6 +13,7 @@ operations), and every layer may amplify what it is given:
 from __future__ import annotations
 
 import math
+import re
 
 #: Distance from 1 to the next number.
 UNIT = {
@@ -79,5 +80,7 @@ def largest_finite(dtype: str) -> float:
 
 def width(dtype: str) -> int:
     """Bytes of one number of `dtype`; 8 where it does not say, as for strings."""
-    digits = "".join(filter(str.isdigit, dtype.removeprefix("b")))
-    return max(int(digits) // 8, 1) if digits else 1 if dtype == "bool" else 8
+    bits = re.search(r"\d+", dtype)  # the first number: "float8_e4m3fn" tells more
+    if bits is None:
+        return 1 if dtype == "bool" else 8
+    return max(int(bits[0]) // 8, 1)
