@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.models import RawNode
 from bnfix.adapters.opened import Opening
 from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
-from bnfix.adapters.structure import RawNode
 from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec
@@ -86,7 +86,7 @@ class Defining:
         if opened is not None:
             owner = self._key(layer)
             self.owners[self._key(opened.model)] = owner
-            closed = (owner, arguments) if self.opening.can_be_copied(layer) else None
+            closed = owner, arguments
             binding = tuple(slots[id(tensor)] for tensor in opened.fed)
             arguments = ((binding[0] if len(binding) == 1 else list(binding),), {})
         return Node(

@@ -19,7 +19,7 @@ import tensorflow as tf
 from bnfix.adapters import kerases, operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.structure import RawNode
+from bnfix.adapters.models import RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -155,6 +155,10 @@ class Keras2(Adapter):
     def draws_lots(self, layer: Any) -> bool:
         bases = {cls.__name__ for cls in type(layer).__mro__}
         return self.is_own(layer) and "BaseRandomLayer" in bases
+
+    def trains_unless_told(self) -> bool:
+        phase = self.keras.backend.learning_phase()
+        return not tf.is_tensor(phase) and bool(phase)
 
     def flatten(self, structure: Any) -> list[Any]:
         return tf.nest.flatten(structure)

@@ -18,7 +18,7 @@ import numpy as np
 from bnfix.adapters import operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.structure import RawNode
+from bnfix.adapters.models import RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Operations that do what a layer does: how each is read, and under which names its arguments and

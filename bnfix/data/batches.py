@@ -22,6 +22,9 @@ from bnfix.errors import BnfixError, DataError, gist
 from bnfix.options import whole
 from bnfix.tree import is_named, leaves, map_leaves
 
+#: What a `DataError` says of data without a row.
+EMPTY = "the data is empty: at least one row is required."
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -177,7 +180,8 @@ def _held(ds: Any) -> str:
 
 def is_whole(ds: Any) -> bool:
     """Whether `ds` is arrays in some structure, rather than something that hands out batches."""
-    held = list(leaves(ds, is_leaf=is_nested))
+    with _reading("the data"):  # which may hold itself
+        held = list(leaves(ds, is_leaf=is_nested))
     return bool(held) and all(is_nested(leaf) or is_column(leaf) for leaf in held)
 
 

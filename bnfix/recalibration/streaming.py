@@ -22,6 +22,7 @@ from typing import Any
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.failing import failure, raised_in
+from bnfix.data.batches import EMPTY
 from bnfix.errors import BnfixError, DataError
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival, arrivals
@@ -88,7 +89,7 @@ class StreamingEngine:
                 self.batches += 1
                 advance()
         if not self.batches:
-            raise DataError("the data is empty: at least one row is required.")
+            raise DataError(EMPTY)
         skipped = unreached(self.norms, self.moments, batches=self.batches)
         check_counts(self.moments, ddof=self.ddof)
         self.notes = (*self._expected_bias(rows / self.batches), *skipped)

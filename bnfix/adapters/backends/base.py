@@ -94,10 +94,14 @@ class Backend(ABC):
     def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:
         """The ways of calling `model` for its outputs: "predict", "call" and compiled code.
 
+        Nobody compiles one that was compiled to run eagerly; often its code could not be.
+
         With `one_trace`, which holds where `predict` and compiled calls do the same, the model may
         be traced once for both.
         """
-        return {"predict": self.predict(model), "call": model, **self.compiled_calls(model)}
+        eagerly = getattr(model, "run_eagerly", False)
+        compiled = {} if eagerly else self.compiled_calls(model)
+        return {"predict": self.predict(model), "call": model, **compiled}
 
     def predict(self, model: Any) -> Callable[[Any], Any]:
         """`model.predict` in a single batch of whatever length it is given, without a bar."""

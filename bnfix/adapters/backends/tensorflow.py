@@ -96,7 +96,9 @@ class TensorFlow(Backend):
 
     def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:
         points = super().entry_points(model, one_trace=one_trace)
-        if not one_trace:
+        # A function that is there already is the one that users go on calling, and with arrays: it
+        # would be traced anew for anything else, and lose what it remembers of the model.
+        if not one_trace or model.predict_function is not None:
             return points
         return {**points, "predict": _through(points["tf.function"], model, points["predict"])}
 
