@@ -16,7 +16,7 @@ from bnfix.adapters.reading import Reading
 from bnfix.fitting import least_squares as fitting
 from bnfix.numerics import groups as rules
 from bnfix.numerics.regression import Regression
-from bnfix.passes import group_norm as group_pass
+from bnfix.passes import group_norm_sites as group_pass
 
 pytestmark = pytest.mark.filterwarnings("ignore:to_group_norm. :bnfix.BnfixWarning")
 

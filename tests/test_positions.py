@@ -7,7 +7,7 @@ import pytest
 
 from bnfix.graph.graph import Value
 from bnfix.numerics.affine import Affine
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 from bnfix.passes.positions import reshape_after, reshape_before
 
 BY_CHANNEL = Affine(np.arange(1.0, 5.0).reshape(1, 4), np.arange(4.0).reshape(1, 4))
