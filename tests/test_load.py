@@ -18,6 +18,7 @@ import zoo
 import bnfix
 from bnfix.adapters import opening
 from bnfix.adapters.choose import adapter_of
+from bnfix.files import packages
 from bnfix.files.trust import OPTIMIZERS_OF_TF_KERAS
 
 #: What Keras 3 does not open of tf_keras's, and what has been trouble in either.
@@ -188,6 +189,74 @@ def test_a_missing_class_is_named_and_can_be_handed_in(K, suffix, tmp_path):
     again = bnfix.load(path, {"Doubled": Doubled})
     values = np.ones((2, 4), "float32")
     ref.assert_close(ref.inferred(again, values), ref.inferred(model, values), 1e-6)
+
+
+TFMOT = "tensorflow_model_optimization.python.core"
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize(
+    ("name", "module", "line"),
+    [
+        (
+            "QuantizeWrapperV2",
+            f"{TFMOT}.quantization.keras.quantize_wrapper",
+            "with tfmot.quantization.keras.quantize_scope(): bnfix.load(path)",
+        ),
+        (
+            "PruneLowMagnitude",
+            f"{TFMOT}.sparsity.keras.pruning_wrapper",
+            "with tfmot.sparsity.keras.prune_scope(): bnfix.load(path)",
+        ),
+    ],
+)
+def test_classes_of_known_packages_get_the_line_that_opens_them(
+    K, suffix, name, module, line, tmp_path, monkeypatch
+):
+    """Such a scope is Keras's own `custom_object_scope`, and is heeded."""
+    Named = type(name, (custom_layer(K),), {"__module__": module})
+    model = K.Sequential([K.Input((4,)), K.layers.BatchNormalization(), Named()])
+    path = tmp_path / f"model{suffix}"
+    bnfix.save(model, path)
+    with pytest.raises(bnfix.FileError) as refusal:
+        bnfix.load(path)
+    assert line in str(refusal.value)
+    assert "custom_objects=" not in str(refusal.value)
+    assert any(line in note for note in bnfix.inspect(path).notes)
+    with K.utils.custom_object_scope({name: Named}):
+        assert bnfix.load(path).count_params() == 16
+        monkeypatch.setattr(opening, "open_model", lambda *_, **__: {}["damaged"])
+        with pytest.raises(bnfix.FileError) as refusal:
+            bnfix.load(path)
+        assert line not in str(refusal.value), "who has done so is not told to"
+
+
+def test_a_class_of_ones_own_is_not_taken_for_a_packages(K, tmp_path):
+    """The file says which module it is from."""
+    Named = type("PruneLowMagnitude", (custom_layer(K),), {"__module__": "mine"})
+    path = tmp_path / "model.keras"
+    bnfix.save(K.Sequential([K.Input((4,)), Named()]), path)
+    with pytest.raises(bnfix.FileError, match=r"Pass your own: .*'PruneLowMagnitude': Prune"):
+        bnfix.load(path)
+    assert not bnfix.inspect(path).notes
+
+
+def test_the_classes_of_tfmot_are_those_that_its_scopes_bring(monkeypatch):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    why = "needs tensorflow-model-optimization, which the suite does not bring"
+    tfmot = pytest.importorskip("tensorflow_model_optimization", reason=why)
+    scopes = {
+        "quantization": tfmot.quantization.keras.quantize_scope,
+        "sparsity": tfmot.sparsity.keras.prune_scope,
+        "clustering": tfmot.clustering.keras.cluster_scope,
+    }
+    for part, scope in scopes.items():
+        package = next(p for p in packages._PACKAGES if p.module == f"{TFMOT}.{part}")
+        with scope():
+            known = opening.in_scope(package.classes)
+        assert package.classes - known.keys() <= {"ConstantSparsity", "PolynomialDecay"}
+        for one in known.values():
+            assert one.__module__.startswith(package.module)
 
 
 def test_a_class_registered_under_a_package_may_be_handed_in_by_its_bare_name(K, tmp_path):

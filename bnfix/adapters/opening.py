@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from bnfix.adapters import kerases
@@ -26,7 +26,7 @@ _INTERNAL = frozenset(
     (  # noqa: SIM905 - quoted words would read worse
         "Functional TFOpLambda SlicingOpLambda TensorFlowOpLayer ClassMethod InstanceMethod "
         "InstanceProperty function __keras_tensor__ __tensor__ __numpy__ __bytes__ __ellipsis__ "
-        "__slice__ __typespec__"
+        "__slice__ __tuple__ __typespec__"
     ).split()
 )
 
@@ -81,6 +81,16 @@ def registered(roots: Sequence[str] = ()) -> dict[str, Any]:
     for root in kerases.ROOTS:
         if root in roots or root in sys.modules:
             found |= importlib.import_module(root).saving.get_custom_objects()
+    return found
+
+
+def in_scope(names: Set[str]) -> dict[str, Any]:
+    """Those of `names` that a Keras knows here, in a `custom_object_scope` for example."""
+    found: dict[str, Any] = {}
+    for root in kerases.ROOTS:
+        if root in sys.modules:
+            get = importlib.import_module(root).saving.get_registered_object
+            found |= {name: one for name in names if (one := get(name)) is not None}
     return found
 
 

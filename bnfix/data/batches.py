@@ -180,7 +180,8 @@ def _held(ds: Any) -> str:
 
 def is_whole(ds: Any) -> bool:
     """Whether `ds` is arrays in some structure, rather than something that hands out batches."""
-    held = list(leaves(ds, is_leaf=is_nested))
+    with _reading("the data"):  # which may hold itself
+        held = list(leaves(ds, is_leaf=is_nested))
     return bool(held) and all(is_nested(leaf) or is_column(leaf) for leaf in held)
 
 

@@ -60,12 +60,18 @@ def is_column(value: Any) -> bool:
 
 def is_nested(value: Any) -> bool:
     """Whether `value` is a list of numbers or words, or of such lists."""
-    while isinstance(value, list) and value:
+    for _ in range(_DEEPEST):
+        if not isinstance(value, list) or not value:
+            break
         first: Any = value[0]
         if isinstance(first, (bool, int, float, complex, str, bytes, np.generic)):
             return True
         value = list(first) if isinstance(first, tuple) and not hasattr(first, "_fields") else first
     return False
+
+
+#: Axes that an array may have; a list that holds itself has no end.
+_DEEPEST = 64
 
 
 def _array_of(nested: Any, where: str) -> npt.NDArray[Any]:

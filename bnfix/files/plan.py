@@ -15,6 +15,7 @@ from typing import Any
 from bnfix.adapters import kerases, opening
 from bnfix.errors import FileError, UnsafeFileError, gist
 from bnfix.files.container import Format, Stored
+from bnfix.files.packages import ways_to_open
 from bnfix.files.text import Json, items_of
 from bnfix.files.trust import Concern, Danger, Missing, concerns
 
@@ -111,11 +112,10 @@ class Plan:
                 f"It uses functions of keras.ops ({', '.join(functions)}), which Keras 3 writes "
                 "into this format but does not find again: save the model as .keras. "
             ), ()
-        names = ", ".join(f"{name!r}: {name}" for name in unknown)
-        return (
-            f"It uses {', '.join(unknown)}, which Keras does not have: "
-            f"bnfix.load(path, custom_objects={{{names}}}). "
-        ), ("custom_objects",)
+        ways = ways_to_open(dict.fromkeys(unknown))
+        return (f"It uses {', '.join(unknown)}, which Keras does not have. {'. '.join(ways)}. "), (
+            "custom_objects",
+        )
 
 
 def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe: bool) -> Plan:
@@ -129,6 +129,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
             "what is in it."
         )
     model, training = _parts(stored)
+    custom_objects = {**_in_scope([model, training]), **custom_objects}
     roots = _roots(title, stored, custom_objects)
     given = {**opening.registered(), **custom_objects}
     if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
@@ -143,11 +144,17 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
         objects={**custom_objects, **_by_their_keys([model, training], custom_objects)},
         uncompiled=uncompiled,
         safe=not allow_unsafe,
-        classes=frozenset(_classes(model)) - given.keys(),
+        classes=frozenset(_classes(model)) - {*given, *opening.in_scope(set(_classes(model)))},
         functions=frozenset(_functions(training)) - given.keys(),
         named=frozenset(_named(model)) - given.keys(),
         major=stored.major,
     )
+
+
+def _in_scope(parts: list[Any]) -> dict[str, Any]:
+    """What `custom_object_scope` holds of what the file needs."""
+    found = (c for c in concerns(parts, opening.registered()) if isinstance(c, Missing))
+    return opening.in_scope({name for m in found for name in (m.key, m.name)})
 
 
 def _parts(stored: Stored) -> tuple[Json, Json | None]:
@@ -168,10 +175,10 @@ def _refuse(title: str, found: list[Concern]) -> None:
     missing = [concern for concern in found if isinstance(concern, Missing)]
     if missing:
         imports = any(concern.module not in (None, "builtins") for concern in missing)
-        names = ", ".join(dict.fromkeys(f"{m.name!r}: {m.name}" for m in missing))
+        ways = ways_to_open({m.name: m.module for m in missing})
         raise (UnsafeFileError if imports else FileError)(
-            f"{title} needs code that is neither Keras's nor in the file: {_told(missing)}. Pass "
-            f"your own: bnfix.load(path, custom_objects={{{names}}}).",
+            f"{title} needs code that is neither Keras's nor in the file: {_told(missing)}. "
+            f"{'. '.join(ways)}.",
             advises=("custom_objects",),
         )
 

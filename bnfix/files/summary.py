@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from bnfix.files.config import LayerEntry
 from bnfix.files.container import Format, Stored
 from bnfix.files.file_report import FileReport, LayerRecord, NormRecord
-from bnfix.files.trust import Danger, concerns
+from bnfix.files.packages import packages_in
+from bnfix.files.trust import Danger, Missing, concerns
 
 
 def report_on(
@@ -16,7 +17,9 @@ def report_on(
     """The report on a file whose layers and BatchNormalizations have been read."""
     found = list(concerns([stored.model, stored.training]))
     dangers = dict.fromkeys(f"{c.where} {c.what}" for c in found if isinstance(c, Danger))
-    missing = dict.fromkeys(c.name for c in found if not isinstance(c, Danger))
+    missing = {c.name: c.module for c in found if isinstance(c, Missing)}
+    # The older formats do not say that a class is not Keras's own.
+    named = {layer.kind: None for layer in layers} | missing
     return FileReport(
         path=str(stored.path),
         format=stored.format.value if stored.model is not None else "weights",
@@ -25,7 +28,7 @@ def report_on(
         batch_norms=norms,
         unsafe=tuple(dangers),
         needs=tuple(missing),
-        notes=tuple(_notes(stored, layers, norms)),
+        notes=(*_notes(stored, layers, norms), *packages_in(named)),
     )
 
 
