@@ -1,6 +1,8 @@
 """bnfix: repair Keras models whose predictions depend on the batch.
 
 Names are loaded on first use, so that `import bnfix` itself imports no Keras, TensorFlow or h5py.
+
+In the examples of docstrings `model` is a built and compiled Keras model, `x` and `y` are arrays.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
+    from bnfix.checks.check_report import Gap as Gap
+    from bnfix.checks.check_report import Measurement as Measurement
+    from bnfix.diagnosis.data_facts import Losses as Losses
+    from bnfix.diagnosis.diagnosis_report import LayerDistance as LayerDistance
     from bnfix.errors import BatchDependenceError as BatchDependenceError
     from bnfix.errors import BnfixError as BnfixError
     from bnfix.errors import BnfixWarning as BnfixWarning
@@ -26,13 +32,17 @@ if TYPE_CHECKING:
     from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.files.file_report import Defect as Defect
+    from bnfix.files.file_report import FileRepair as FileRepair
+    from bnfix.files.file_report import FileReport as FileReport
+    from bnfix.files.file_report import LayerRecord as LayerRecord
+    from bnfix.files.file_report import NormRecord as NormRecord
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
     from bnfix.files.repair import repair_file as repair_file
-    from bnfix.files.report import FileRepair as FileRepair
-    from bnfix.files.report import FileReport as FileReport
     from bnfix.files.save import save as save
-    from bnfix.fitting.report import GroupNormReport as GroupNormReport
+    from bnfix.fitting.group_norm_report import GroupNormReport as GroupNormReport
+    from bnfix.fitting.group_norm_report import LayerGroups as LayerGroups
     from bnfix.graph.graph import Call as Call
     from bnfix.graph.graph import Graph as Graph
     from bnfix.graph.graph import Value as Value
@@ -43,15 +53,21 @@ if TYPE_CHECKING:
     from bnfix.operations.diagnose import diagnose as diagnose
     from bnfix.operations.fold import fold as fold
     from bnfix.operations.freeze import freeze as freeze
-    from bnfix.operations.group_norm import to_group_norm as to_group_norm
+    from bnfix.operations.graph_of import graph_of as graph_of
     from bnfix.operations.open_up import open_up as open_up
     from bnfix.operations.repair import repair as repair
+    from bnfix.operations.repair_report import RepairOutcome as RepairOutcome
+    from bnfix.operations.repair_report import RepairReport as RepairReport
     from bnfix.operations.replace import BatchNormSpec as BatchNormSpec
     from bnfix.operations.replace import replace as replace
     from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
-    from bnfix.operations.view import graph_of as graph_of
+    from bnfix.operations.to_group_norm import to_group_norm as to_group_norm
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
+    from bnfix.recalibration.statistics import LayerStatistics as LayerStatistics
+    from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
+    from bnfix.recalibration.verdict import Verdict as Verdict
+    from bnfix.remedy import Remedy as Remedy
     from bnfix.report import Outcome as Outcome
     from bnfix.report import Report as Report
 
@@ -74,8 +90,8 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
-    "FileRepair": "bnfix.files.report",
-    "FileReport": "bnfix.files.report",
+    "FileRepair": "bnfix.files.file_report",
+    "FileReport": "bnfix.files.file_report",
     "inspect": "bnfix.files.inspect",
     "load": "bnfix.files.load",
     "repair_file": "bnfix.files.repair",
@@ -91,18 +107,32 @@ _HOME = {
     "Symptom": "bnfix.operations.diagnose",
     "fold": "bnfix.operations.fold",
     "freeze": "bnfix.operations.freeze",
-    "GroupNormReport": "bnfix.fitting.report",
-    "to_group_norm": "bnfix.operations.group_norm",
+    "GroupNormReport": "bnfix.fitting.group_norm_report",
+    "to_group_norm": "bnfix.operations.to_group_norm",
     "BatchNormSpec": "bnfix.operations.replace",
     "replace": "bnfix.operations.replace",
     "open_up": "bnfix.operations.open_up",
-    "graph_of": "bnfix.operations.view",
+    "graph_of": "bnfix.operations.graph_of",
     "repair": "bnfix.operations.repair",
     "strip_augmentation": "bnfix.operations.strip_augmentation",
     "strip_training": "bnfix.operations.strip_training",
     "recalibrate": "bnfix.recalibration.recalibrate",
     "Outcome": "bnfix.report",
     "Report": "bnfix.report",
+    "Remedy": "bnfix.remedy",
+    "Measurement": "bnfix.checks.check_report",
+    "Gap": "bnfix.checks.check_report",
+    "LayerDistance": "bnfix.diagnosis.diagnosis_report",
+    "Losses": "bnfix.diagnosis.data_facts",
+    "LayerRecord": "bnfix.files.file_report",
+    "NormRecord": "bnfix.files.file_report",
+    "Defect": "bnfix.files.file_report",
+    "LayerGroups": "bnfix.fitting.group_norm_report",
+    "RecalibrationReport": "bnfix.recalibration.statistics",
+    "LayerStatistics": "bnfix.recalibration.statistics",
+    "Verdict": "bnfix.recalibration.verdict",
+    "RepairReport": "bnfix.operations.repair_report",
+    "RepairOutcome": "bnfix.operations.repair_report",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -103,6 +103,11 @@ class RecalibrateBN(_Callback):
     Raises:
         DataError: `ds` can be read only once, is no calibration data, or never ends.
         OptionError: `every` or one of the options is none of what it may be.
+
+    Example:
+        >>> history = model.fit(x, y, callbacks=[bnfix.callbacks.RecalibrateBN(x)], verbose=0)
+        >>> sorted(history.history)
+        ['bn_off', 'loss']
     """
 
     @all_or_nothing()
@@ -174,7 +179,7 @@ class RecalibrateBN(_Callback):
                 stacklevel=2,
             )
         else:
-            self._first = self._first or self.report
+            self._first = self.report if self._first is None else self._first
         self._seen = _fingerprint(self.model)
 
 
@@ -235,6 +240,12 @@ class FreezeBN(_Callback):
     Raises:
         UnsupportedModelError: Keras 3 runs on JAX, whose optimizers train the weights that they
             were built for.
+
+    Example:
+        >>> freezing = bnfix.callbacks.FreezeBN(at_epoch=1)
+        >>> _ = model.fit(x, y, epochs=2, callbacks=[freezing], verbose=0)
+        >>> model.get_layer("bn").trainable
+        False
     """
 
     @all_or_nothing()

@@ -35,7 +35,7 @@ class Remedy(Rendered):
         verb: What to do.
         paths: Of the layers or calls to do it to; None for all that there are. An empty one stands
             for those of the symptom, until `on` fills it.
-        exchanged: Pairs of weights that stand in each other's place.
+        exchanged: Pairs of weights to be put in each other's place, one pair after the other.
         labels: Whether the call is to be given labels as well.
         data: Whether it is to be given inputs, where it can do without.
         optional: Whether what it takes away may be wanted, so that `repair` leaves it to the user.
@@ -102,9 +102,10 @@ def _to_group_norm(remedy: Remedy) -> str:
 
 
 def _exchange(remedy: Remedy) -> str:
-    order = ["gamma", "beta", "moving_mean", "moving_variance"]
+    places = ["gamma", "beta", "moving_mean", "moving_variance"]
+    order = list(places)
     for ours, theirs in remedy.exchanged:
-        here, there = order.index(ours), order.index(theirs)
+        here, there = places.index(ours), places.index(theirs)
         order[here], order[there] = order[there], order[here]
     letters = {"gamma": "g", "beta": "b", "moving_mean": "m", "moving_variance": "v"}
     back = ", ".join(letters[name] for name in order)

@@ -46,6 +46,23 @@ class Rendered:
         }
 
 
+class VerbReport(Rendered):
+    """Base of what a verb returns: true where its `ok` holds; without one, neither true nor false.
+
+    "Anything done?" and "all well?" are both near, and an `if` does not tell which is meant.
+    """
+
+    def __bool__(self) -> bool:
+        ok = getattr(self, "ok", None)
+        if ok is None:
+            names = (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+            raise TypeError(
+                f"a {type(self).__name__} is neither true nor false. Ask for what you mean: "
+                f"{', '.join(name for name in (*names, 'changed') if hasattr(self, name))}."
+            )
+        return bool(ok)
+
+
 @dataclass(frozen=True)
 class Outcome(Rendered):
     """What became of one layer.
@@ -62,8 +79,8 @@ class Outcome(Rendered):
 
 
 @dataclass(frozen=True)
-class Report(Rendered):
-    """What an operation did, layer by layer; false if it changed nothing.
+class Report(VerbReport):
+    """What an operation did, layer by layer.
 
     Attributes:
         operation: Name of the bnfix function.
@@ -82,9 +99,6 @@ class Report(Rendered):
     @property
     def declined(self) -> tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if not outcome.changed)
-
-    def __bool__(self) -> bool:
-        return bool(self.changed)
 
     def __str__(self) -> str:
         head = f"{self.operation}: {len(self.changed)} of {len(self.outcomes)} layers changed"

@@ -51,6 +51,7 @@ class Fault:
         severity: That of the finding.
         dialects: Where it is a fault.
         verb: Of the remedy, where the cause does not tell it.
+        report: Where a public report tells of it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Fault:
     severity: str = "fault"
     dialects: frozenset[str] = BOTH
     verb: str | None = None
+    report: str | None = None
 
     def __str__(self) -> str:
         return self.name

@@ -167,6 +167,25 @@ def rows_torn_apart_by_a_reshape(K: ModuleType) -> Made:
     return _lambda(K, "reshape", lambda x: tf.transpose(tf.reshape(x, (6, -1))))
 
 
+@fault("check", None, "stale_function")
+def frozen_after_the_first_predict(K: ModuleType) -> Made:
+    """`predict` goes by the flag of the time when it was compiled."""
+    made = faults.subclassed_in_training_mode(K)
+    made.model.predict(made.x, verbose=0)
+    made.model.norm.trainable = False
+    return made
+
+
+@fault("check", None, "stale_function")
+def an_activation_taken_away_after_predict(K: ModuleType) -> Made:
+    """To look at the logits; `predict` goes on giving probabilities."""
+    inputs = K.Input((4,))
+    model = K.Model(inputs, K.layers.Dense(3, activation="softmax", name="out")(inputs))
+    model.predict(rows(8, 4), verbose=0)
+    model.get_layer("out").activation = K.activations.linear
+    return Made(model, rows(8, 4))
+
+
 @fault("check", "noise", "randomness", verb="strip_training")
 def noise_that_is_always_on(K: ModuleType) -> Made:
     inputs = K.Input((30,))
@@ -193,7 +212,7 @@ def a_variance_that_overflowed(K: ModuleType) -> Made:
     return spoil(K, "bn1", moving_variance=one)
 
 
-@fault("diagnose", "bn1", "negative_variance")
+@fault("diagnose", "bn1", "exchanged")
 def mean_and_variance_exchanged(K: ModuleType) -> Made:
     """By a converter that takes the weights in another order."""
     return spoil(

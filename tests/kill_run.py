@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import bnfix
-from bnfix.files import place
+from bnfix.files import replacing
 
 
 def in_place(source, target):
@@ -51,7 +51,7 @@ def main(file: Path, kills: int, mode: str) -> None:
     repaired(file)  # imports what is needed
     file.write_bytes(old)
     if mode == "in_place":
-        place.os.replace = in_place
+        replacing.os.replace = in_place
     begin = time.perf_counter()
     killed_after(None, file)
     usual = time.perf_counter() - begin

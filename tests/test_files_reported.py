@@ -141,6 +141,45 @@ def test_layers_that_the_file_does_not_tell_are_not_counted_as_none(tmp_path):
     assert "layers not told by the file, 1 BatchNormalization" in said
 
 
+def test_layers_in_the_configuration_of_a_class_are_told(K, tmp_path):
+    """As tasks of KerasHub hold a backbone, and models of one's own a list of blocks."""
+    L = K.layers
+
+    @K.saving.register_keras_serializable(package="tests")
+    class Task(K.Model):
+        def __init__(self, backbone=None, blocks=None, **options):
+            super().__init__(**options)
+            self.backbone, self.blocks = backbone, list(blocks)
+            self.renamed = L.BatchNormalization(name="last")
+
+        def call(self, inputs):
+            x = self.backbone(inputs)
+            for block in self.blocks:
+                x = block(x)
+            return self.renamed(x)
+
+        def get_config(self):
+            parts = {"backbone": self.backbone, "blocks": self.blocks, "norm": self.renamed}
+            save = K.saving.serialize_keras_object
+            return {"name": self.name, **{key: save(part) for key, part in parts.items()}}
+
+    inputs = K.Input((3,))
+    x = L.BatchNormalization(name="bn")(L.Dense(4, name="stem")(inputs))
+    model = Task(K.Model(inputs, x, name="base"), [L.Dense(4, name="a"), L.BatchNormalization()])
+    model(np.zeros((2, 3), "float32"))
+    model.backbone.get_layer("bn").moving_mean.assign([1.0, np.nan, 0, 0])
+    model.save(tmp_path / "model.keras")
+    report = bnfix.inspect(tmp_path / "model.keras")
+    told = {layer.path: layer.kind for layer in report.layers}
+    assert told["base/bn"] == "BatchNormalization"
+    assert told["a"] == "Dense"
+    assert len(report.batch_norms) == 3
+    found = {norm.path: [defect.kind for defect in norm.defects] for norm in report.batch_norms}
+    assert found["base/bn"] == ["nonfinite"]
+    assert all("no_statistics" not in kinds for kinds in found.values())
+    assert "told by the file" in str(report)  # one is where its class likes to keep it
+
+
 def test_no_updates_are_none_and_not_less(K):
     model = K.Sequential([K.Input((3,)), K.layers.BatchNormalization(name="bn")])
     model.layers[-1].gamma.assign([2.0, 1, 1])

@@ -1,7 +1,5 @@
 """fold(merge=True): layers that read the same and are added become one."""
 
-import itertools
-
 import numpy as np
 import pytest
 import references as ref
@@ -13,6 +11,7 @@ import bnfix
 from bnfix.numerics import linear as linear_numbers
 from bnfix.numerics.window import Window
 from bnfix.operations import fold as fold_operation
+from bnfix.passes import averaging
 from bnfix.passes import merge as merge_pass
 
 CLOSE = 1e-5
@@ -91,7 +90,6 @@ MERGED = {
 }
 
 
-#: Without norms of their own, which nothing could take up.
 MEANS = {
     "two": (
         (7, 6, 4),
@@ -119,11 +117,12 @@ def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     ref.assert_close(ref.inferred(K.models.load_model(file), x), ref.inferred(merged, x), CLOSE)
 
 
+@pytest.mark.parametrize("norms", [False, True], ids=["bare", "normalized"])
 @pytest.mark.parametrize("name", MEANS)
-def test_a_mean_of_positions_is_a_kernel_too(K, name):
+def test_a_mean_of_positions_is_a_kernel_too(K, name, norms):
     shape, make = MEANS[name]
-    merged, report = merges(summed(K, make(K.layers), shape=shape, norms=False))
-    assert len(report.changed) == 1
+    merged, report = merges(summed(K, make(K.layers), shape=shape, norms=norms))
+    assert len(report.changed) == (3 if norms else 1)
     assert not [one for one in merged.layers if "Pooling" in type(one).__name__]
 
 
@@ -291,14 +290,13 @@ def at_the_corner(linear, other, places):
     return linear_numbers.plus(linear, other, corner)
 
 
-def a_sum_for_a_mean(linear, places):
-    for tap in itertools.product(*places):
-        linear = linear_numbers.plus_input(linear, tap, np.ones(4), np.zeros(4))
-    return linear
+def a_sum_for_a_mean(linear, places, scale, shift):
+    number = np.prod([len(taps) for taps in places])
+    return averaging.plus_mean(linear, places, scale * number, shift)
 
 
 def test_a_sum_for_a_mean_is_withheld(K, monkeypatch):
-    monkeypatch.setattr(merge_pass, "_with_mean", a_sum_for_a_mean)
+    monkeypatch.setattr(merge_pass, "plus_mean", a_sum_for_a_mean)
     shape, make = MEANS["two"]
     with pytest.raises(bnfix.VerificationError, match="withheld"):
         bnfix.fold(summed(K, make(K.layers), shape=shape, norms=False), merge=True)

@@ -6,10 +6,10 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
-from bnfix.numerics.linear import plus_input
 from bnfix.numerics.window import Window
 from bnfix.operations import fold as fold_operation
 from bnfix.passes import sideways
+from bnfix.passes.averaging import plus_mean
 
 CLOSE = 1e-5
 BIAS = {"bias_initializer": "glorot_uniform"}
@@ -128,6 +128,33 @@ def test_blocks_in_a_row_and_in_nested_models_fold(K):
     folds(model)
 
 
+POOLED = {
+    "conv": ((7, 6, 4), lambda L: (L.Conv2D(4, 3, **BIAS), L.AveragePooling2D(3, 1))),
+    "depthwise": (
+        (8, 6, 4),
+        lambda L: (L.DepthwiseConv2D(2, strides=2, **SAME), L.AveragePooling2D(2, padding="same")),
+    ),
+    "conv1d": ((7, 4), lambda L: (L.Conv1D(4, 3, use_bias=False), L.AveragePooling1D(3, 1))),
+}
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_a_branch_of_average_pooling_gives_its_norm_as_well(K, name):
+    shape, make = POOLED[name]
+    conv, pooling = make(K.layers)
+    folded = folds(block(K, conv, shape=shape, before=pooling))
+    assert any("Pooling" in type(layer).__name__ for layer in folded.layers)
+
+
+def test_a_mean_of_fewer_positions_at_the_border_keeps_its_norm(K):
+    pooling = K.layers.AveragePooling2D(3, 1, padding="same")
+    model = block(K, K.layers.Conv2D(4, 3, **SAME), before=pooling)
+    _, report = bnfix.fold(model, return_report=True)
+    (declined,) = report.declined
+    assert declined.path == "identity"
+    assert "no linear layer beside it reads what it reads" in declined.detail
+
+
 STAYS = {
     "strided": (
         lambda L: L.Conv2D(4, 3, strides=1, padding="valid"),
@@ -178,17 +205,17 @@ def test_a_sibling_that_is_called_elsewhere_is_left_alone(K):
 # --- shown able to fail ---------------------------------------------------------------------------
 
 
-def forgets_the_identity(linear, tap, scale, shift):
-    return plus_input(linear, tap, scale + 1, shift)
+def forgets_the_identity(linear, places, scale, shift):
+    return plus_mean(linear, places, scale + 1, shift)
 
 
-def forgets_the_shift(linear, tap, scale, shift):
-    return plus_input(linear, tap, scale, 0 * shift)
+def forgets_the_shift(linear, places, scale, shift):
+    return plus_mean(linear, places, scale, 0 * shift)
 
 
 @pytest.mark.parametrize("mutant", [forgets_the_identity, forgets_the_shift])
 def test_a_wrong_map_is_withheld_and_would_be_seen(K, monkeypatch, mutant):
-    monkeypatch.setattr(sideways, "plus_input", mutant)
+    monkeypatch.setattr(sideways, "plus_mean", mutant)
     model = block(K, K.layers.Conv2D(4, 3, **SAME))
     with pytest.raises(bnfix.VerificationError, match="withheld"):
         bnfix.fold(model)
@@ -205,9 +232,19 @@ def test_a_wrong_tap_would_be_seen(K, monkeypatch, name):
         test_an_identity_branch_gives_its_norm_to_the_layer_beside_it(K, name)
 
 
+class Whatever(dict):
+    """Is read by every layer."""
+
+    def __contains__(self, key):
+        return True
+
+    def __missing__(self, key):
+        return None
+
+
 def test_a_sibling_of_another_input_would_be_seen(K, monkeypatch):
     monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
-    monkeypatch.setattr(sideways, "origin", lambda graph, value, done: None)
+    monkeypatch.setattr(sideways, "_read", lambda source, norm, done: Whatever())
     make, options, _ = STAYS["other_input"]
     with pytest.raises(AssertionError):
         folds(block(K, make(K.layers), before=options["before"](K.layers)))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import faults
+import faults_found
 import faults_reported
 import numpy as np
 import pytest
@@ -10,16 +11,20 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix.adapters.choose import adapter_of
+from bnfix.checks import stale
 from bnfix.diagnosis import measured
 from bnfix.numerics import convergence
+from bnfix.operations.repair import _Mending
 
-assert faults_reported  # its faults are in the gallery
+assert all((faults_reported, faults_found))  # their faults are in the gallery
 
 #: What mends each cause, unless the fault says otherwise.
 VERBS = {
     "batch_statistics": "strip_training",
     "randomness": "strip_training",
     "training_by_default": "strip_augmentation",
+    "stale_function": "make_predict_function",
     "baked_training": "strip_training",
     "baked_inference": "freeze",
     "stale_compile": "freeze",
@@ -47,6 +52,13 @@ ALIKE = {
     "inverse_deviations_for_variances",
     "one_row_that_was_not_standardized",
     "the_momentum_of_another_framework",
+    "columns_scaled_to_unit_length",
+    "spectrograms_normalized_by_their_batch",
+    "the_sampling_of_an_autoencoder",
+    "a_variance_in_half_precision",
+    "a_momentum_above_one",
+    "batches_of_two",
+    "two_rows_learned_by_heart",
     "a_momentum_for_millions_of_steps",
     "statistics_of_one_layer_not_loaded",
     "infinite_variance_as_check_sees_it",
@@ -105,7 +117,9 @@ def test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_
 
 def test_the_gallery_is_large_enough():
     names = [fault.name for fault in faults.GALLERY]
-    assert len(set(names)) == len(names) >= 54
+    assert len(set(names)) == len(names) >= 80
+    reports = [fault.report for fault in faults.GALLERY if fault.report]
+    assert len(set(reports)) == len(reports) >= 20
 
 
 # --- repair follows the list --------------------------------------------------------------------
@@ -171,7 +185,7 @@ def test_the_diagnosis_reads_well_and_becomes_plain_data(K):
     assert "fix: model = bnfix.recalibrate(model, x)" in text
     assert report.layers[0].updates == pytest.approx(5, abs=0.5)
     assert report.to_dict()["symptoms"][0]["cause"] == "unconverged"
-    assert not report
+    assert not report.ok
     assert "nothing wrong with 2" in str(bnfix.diagnose(faults.healthy(K).model))
 
 
@@ -282,8 +296,121 @@ def test_what_training_on_single_rows_leaves_is_mended_in_part_and_said_so():
     assert "have had no gradient" in symptom.fix
 
 
+def test_a_predict_that_knows_of_no_change_is_compiled_again_by_repair(dialect):
+    made = built("an_activation_taken_away_after_predict", dialect)
+    same, story = bnfix.repair(made.model, faults.rows(64, 4), return_report=True)
+    assert same is made.model
+    assert story.steps[0].startswith("had predict compiled again")
+    assert story.after.ok
+    np.testing.assert_allclose(same.predict(made.x, verbose=0), same(made.x), atol=1e-5)
+
+
+def test_the_gallery_rejects_a_check_that_trusts_compiled_functions(monkeypatch, dialect):
+    monkeypatch.setattr(stale, "_differ", lambda before, now: False)
+    fault = next(f for f in faults.GALLERY if f.name == "frozen_after_the_first_predict")
+    with pytest.raises(AssertionError):
+        test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(
+            fault, dialect
+        )
+
+
+#: Causes that a freeze would do away with as well.
+FREEZABLE = {"batch_statistics", "baked_training", "baked_inference", "training_by_default"}
+
+
+def trainable(model):
+    norms = adapter_of(model).batch_norms(model)
+    return {path for path, layer in norms if layer.trainable}
+
+
+def repaired(fault, dialect):
+    """Trainable paths that `repair` has frozen, and its report."""
+    K = zoo.keras_module(dialect)
+    made = fault.build(K)
+    shape = (64, *(made.x.shape if made.x is not None else made.model.input_shape)[1:])
+    flags = trainable(made.model)
+    model, story = bnfix.repair(made.model, faults.rows(*shape), return_report=True)
+    return sorted(flags - trainable(model)), story
+
+
+def assert_training_goes_on(fault, dialect):
+    """`repair` stops the training of nothing, unless nothing else mends, and then says so."""
+    ended, story = repaired(fault, dialect)
+    if ended:
+        assert (fault.verb or VERBS[fault.cause]) == "freeze", ended
+        said = "\n".join(story.steps)
+        assert "Nothing else mends that" in said
+        assert all(f"ends the training of {path}" in said for path in ended), said
+
+
+@pytest.mark.parametrize(
+    ("fault", "dialect"), [case for case in CASES if case.values[0].cause in FREEZABLE]
+)
+def test_repair_stops_no_training_unless_nothing_else_mends_and_then_says_so(fault, dialect):
+    assert_training_goes_on(fault, dialect)
+
+
+@pytest.mark.parametrize("name", ["training_given_as_a_number", "a_subclass_that_always_trains"])
+def test_the_gallery_rejects_a_repair_that_freezes_whatever_it_meets(monkeypatch, name):
+    """And one that does not say so."""
+
+    def freeze(self, found, remedy, why=""):
+        self.model = bnfix.freeze(self.model)
+        self.did("froze it")
+
+    monkeypatch.setattr(_Mending, "_strip", freeze)
+    monkeypatch.setattr(_Mending, "_freeze", freeze)
+    fault = next(f for f in faults.GALLERY if f.name == name)
+    with pytest.raises(AssertionError):
+        assert_training_goes_on(fault, "tf_keras")
+
+
+def behind_a_frozen_base(K):
+    """A head trained on other data than its pretrained base, which stays as it is."""
+    made = faults.healthy(K)
+    base = K.Model(made.model.input, made.model.get_layer("bn2").output, name="base")
+    base.trainable = False
+    inputs = K.Input((6,))
+    x = K.layers.ReLU()(base(inputs, training=False))
+    model = K.Model(inputs, K.layers.Dense(3, activation="softmax")(x))
+    model.compile(K.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
+    x = made.x * 0.4 + 1
+    model.fit(x, made.y, epochs=5, batch_size=64, verbose=0)
+    return faults.Made(model, x, made.y)
+
+
+def test_a_frozen_base_is_not_recalibrated_without_labels(K):
+    made = behind_a_frozen_base(K)
+    before = ref.weights_of(made.model)
+    (symptom,) = bnfix.diagnose(made.model, made.x).symptoms[:1]
+    assert (symptom.cause, symptom.paths) == ("shifted", ("base/bn1",))
+    assert "labels decide" in symptom.detail
+    assert symptom.remedy.verb == "ask_labels"
+    same, _ = bnfix.repair(made.model, made.x, return_report=True)
+    ref.assert_same_weights(same, before)
+    report = bnfix.diagnose(made.model, (made.x, made.y))
+    assert report.ok
+    assert report.losses.worse
+
+
+def test_the_learning_phase_of_the_session_is_told_from_what_a_layer_does():
+    K = zoo.keras_module("tf_keras")
+    inputs = K.Input((4,))
+    model = K.Model(inputs, K.layers.Dense(2)(K.layers.BatchNormalization(name="bn")(inputs)))
+    K.backend.set_learning_phase(1)
+    try:
+        report = bnfix.check(model, faults.rows(8, 4))
+    finally:
+        K.backend.set_learning_phase(0)
+    assert report.ok
+    (told,) = report.findings
+    assert (told.path, told.cause) == (model.name, "training_by_default")
+    assert "set_learning_phase(0)" in told.fix
+    assert "training_by_default" not in str(bnfix.check(model, faults.rows(8, 4)))
+
+
 def test_the_gallery_rejects_a_check_that_knows_no_defaults(monkeypatch):
-    from bnfix.adapters.structure import Structure
+    from bnfix.adapters.models import Structure
 
     monkeypatch.setattr(Structure, "default_training", lambda self, layer: None)
     fault = next(f for f in faults.GALLERY if f.name == "resizing_in_the_model")

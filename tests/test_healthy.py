@@ -12,7 +12,7 @@ from test_check import QUICK as CHECKED
 from test_real_models import BAKED, REAL, inputs_of
 
 import bnfix
-from bnfix.checks.report import Finding
+from bnfix.checks.check_report import Finding
 
 #: Models of the zoo that have something wrong on purpose, as `diagnose` sees it.
 ODD = {

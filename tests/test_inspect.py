@@ -18,11 +18,11 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
-from bnfix.diagnosis.facts import facts_of
-from bnfix.files import placing as placing_room
+from bnfix.diagnosis.model_facts import facts_of
+from bnfix.files import weight_paths as placing_room
 from bnfix.files.config import layers_of
 from bnfix.files.container import format_of, opened
-from bnfix.files.placing import ByName, ByPlace
+from bnfix.files.weight_paths import ByName, ByPlace
 
 ROLES = (*placing_room.ROLES, "moving_stddev", "renorm_mean", "renorm_stddev")
 #: What could be told wrong: few weights, many; nested, wrapped, shared; flags around and within.
@@ -47,7 +47,7 @@ CASES = [
 ]
 
 
-def assert_told(model, path, placing=placing_room.placing_in):
+def assert_told(model, path, placing=placing_room.weight_paths_in):
     """The layers, flags and weights that the file at `path` tells are those of `model`."""
     adapter = adapter_of(model)
     theirs = dict(adapter.batch_norms(model))

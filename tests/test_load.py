@@ -339,7 +339,7 @@ def test_a_full_disk_is_told_and_a_name_of_250_bytes_taken(K, tmp_path, monkeypa
     monkeypatch.setattr(save.opening, "save_model", full)
     before = place.read_bytes()
     with pytest.raises(bnfix.ResourceError, match=r"the disk is full\. Free some space"):
-        bnfix.save(model, place)
+        bnfix.save(model, place, overwrite=True)
     assert place.read_bytes() == before
     assert list(tmp_path.iterdir()) == [place]
 
@@ -383,7 +383,7 @@ def test_a_model_that_cannot_be_saved_leaves_the_old_file(K, tmp_path):
     bnfix.save(small(K), path)
     before = path.read_bytes()
     with pytest.raises(bnfix.FileError, match=r"cannot be saved as .keras.*no configuration"):
-        bnfix.save(K.Sequential([K.Input((4,)), Bad()]), path)
+        bnfix.save(K.Sequential([K.Input((4,)), Bad()]), path, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -393,7 +393,10 @@ def test_a_link_stays_a_link_and_permissions_stay(K, tmp_path):
     real.write_bytes(b"old")
     real.chmod(0o640)
     link.symlink_to(real.name)
-    bnfix.save(small(K), link)
+    with pytest.raises(bnfix.FileError, match=r"link.keras exists\. .* overwrite=True"):
+        bnfix.save(small(K), link)
+    assert real.read_bytes() == b"old"
+    bnfix.save(small(K), link, overwrite=True)
     assert link.is_symlink()
     assert zipfile.is_zipfile(real)
     assert stat.S_IMODE(real.stat().st_mode) == 0o640

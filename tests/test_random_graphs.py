@@ -29,7 +29,7 @@ from bnfix.graph.edit import Edit
 from bnfix.numerics.linear import Linear, scale_and_shift, scale_and_shift_input
 from bnfix.operations import fold as fold_operation
 from bnfix.passes import backward, forward
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 
 SIZE = 4  # images are SIZE x SIZE, and so is the largest number of channels: axes can be confused
 EXACT = 1e-9

@@ -297,7 +297,7 @@ def test_options_that_do_not_go_together_are_refused(source, tmp_path):
     target = tmp_path / f"new{source.suffix}"
     with pytest.raises(bnfix.OptionError, match=r"freeze= .*without data"):
         bnfix.repair_file(source, target, ds=data(), freeze=True)
-    with pytest.raises(bnfix.OptionError, match="fold= opens the model"):
+    with pytest.raises(bnfix.OptionError, match="fold= and layers= open the model"):
         bnfix.repair_file(source, target, fold=True)
     assert not target.exists()
 
@@ -354,20 +354,20 @@ def test_a_place_that_cannot_be_written_to_is_named(source, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(source, tmp_path, monkeypatch):
-    from bnfix.files import place
+    from bnfix.files import replacing
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     before = source.read_bytes()
-    monkeypatch.setattr(place.os, "fsync", full)
+    monkeypatch.setattr(replacing.os, "fsync", full)
     with pytest.raises(bnfix.ResourceError, match="cannot be written: the disk is full"):
         bnfix.repair_file(source, source, overwrite=True)
     assert source.read_bytes() == before
     assert list(tmp_path.iterdir()) == [source]
 
 
-def as_on_windows(monkeypatch, place):
+def as_on_windows(monkeypatch, replacing):
     """Folders cannot be opened, and what is open for reading only cannot be flushed."""
     open_, fsync, writable = os.open, os.fsync, set()
 
@@ -384,13 +384,13 @@ def as_on_windows(monkeypatch, place):
         fsync(descriptor)
 
     there = types.SimpleNamespace(**{**vars(os), "open": opening, "fsync": flushing})
-    monkeypatch.setattr(place, "os", there)
+    monkeypatch.setattr(replacing, "os", there)
 
 
 def refusing_to_flush(number, folders_only):
     """A file system that flushes no folders, or nothing at all."""
 
-    def refusing(monkeypatch, place):
+    def refusing(monkeypatch, replacing):
         fsync = os.fsync
 
         def flushing(descriptor):
@@ -398,7 +398,7 @@ def refusing_to_flush(number, folders_only):
                 raise OSError(number, os.strerror(number))
             fsync(descriptor)
 
-        monkeypatch.setattr(place.os, "fsync", flushing)
+        monkeypatch.setattr(replacing.os, "fsync", flushing)
 
     return refusing
 
@@ -414,19 +414,19 @@ SYSTEMS = {
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_file_in_its_place_is_not_called_unwritten(source, tmp_path, monkeypatch, system):
-    from bnfix.files import place
+    from bnfix.files import replacing
 
-    SYSTEMS[system](monkeypatch, place)
+    SYSTEMS[system](monkeypatch, replacing)
     bnfix.repair_file(source, source, overwrite=True)
     assert bnfix.inspect(source).ok
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_is_lost_on_its_way_to_the_disk_is_not_put_in_place(source, tmp_path, monkeypatch):
-    from bnfix.files import place
+    from bnfix.files import replacing
 
     before = source.read_bytes()
-    refusing_to_flush(errno.EIO, folders_only=False)(monkeypatch, place)
+    refusing_to_flush(errno.EIO, folders_only=False)(monkeypatch, replacing)
     with pytest.raises(bnfix.FileError, match=NOTHING_CHANGED):
         bnfix.repair_file(source, source, overwrite=True)
     assert source.read_bytes() == before

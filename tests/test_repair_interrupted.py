@@ -110,7 +110,14 @@ def _variables(optimizer):
 
 def repaired(model, data, **options):
     return bnfix.repair(
-        model, data, batch_size=8, fold=True, verbose=0, return_report=True, **options
+        model,
+        data,
+        copy=False,
+        batch_size=8,
+        fold=True,
+        verbose=0,
+        return_report=True,
+        **options,
     )
 
 

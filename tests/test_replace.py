@@ -75,7 +75,7 @@ def test_a_layer_that_is_built_keeps_its_weights(K):
         layer.build(spec.shape)
         return layer
 
-    new = bnfix.replace(model, built, where="bn16")
+    new = bnfix.replace(model, built, layers="bn16")
     np.testing.assert_array_equal(new.get_layer("bn16").gamma, np.ones(16))
     assert type(new.get_layer("bn24")).__name__ == "BatchNormalization"
 

@@ -175,7 +175,7 @@ def test_a_layer_that_tells_nothing_is_kept_and_the_rest_is_folded(K, weights):
     assert kept is not layer
     shares = any("shares its weights with the model given" in note for note in report.notes)
     assert shares == any(a is b for a, b in zip(kept.weights, layer.weights, strict=True))
-    changed = bnfix.to_group_norm(model, groups=1, where="last", open="never")
+    changed = bnfix.to_group_norm(model, groups=1, layers="last", open="never")
     assert len(zoo.batch_norms(changed)) == 1
 
 

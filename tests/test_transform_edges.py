@@ -12,7 +12,7 @@ from bnfix import tree
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.graph.graph import _Unfolding
-from bnfix.passes import group_norm as group_pass
+from bnfix.passes import group_norm_sites as group_pass
 
 CLOSE = 1e-5
 Pair = namedtuple("Pair", "left right")

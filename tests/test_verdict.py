@@ -140,8 +140,12 @@ def test_a_model_of_one_batch_size_gets_it(K, rows):
     y = np.zeros((rows, 2))
     report = bnfix.diagnose(model, (x, y))
     whole = rows // 8 * 8
-    bnfix.recalibrate(model, (x, y), verbose=0, guard=False, min_count=1)
+    options = {"verbose": 0, "guard": False, "min_count": 1, "return_report": True}
+    _, recalibrated = bnfix.recalibrate(model, (x, y), **options)
     assert [layer.count for layer in report.layers] == [whole]
+    left = f"the last {rows - whole} rows were left out: the model takes batches of 8"
+    for notes in (report.notes, recalibrated.notes):
+        assert any(left in note for note in notes) == (rows != whole), notes
     with pytest.raises(bnfix.DataError, match="5 rows, and the model takes batches of 8"):
         bnfix.recalibrate(model, x[:5], verbose=0)
 

@@ -190,13 +190,13 @@ class Adapter(Values):
         try:
             model.reset_metrics()
             found = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)
-            return self.meant(model, float(found["loss"]))
+            return self.a_loss(model, float(found["loss"]))
         except Incomparable:
             raise
         except Exception as error:
             raise Incomparable(gist(error)) from error
 
-    def meant(self, model: Any, loss: float) -> float:
+    def a_loss(self, model: Any, loss: float) -> float:
         """`loss`, unless it is the 0 that tf_keras takes for the loss of a model without one.
 
         Raises:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.models import RawNode
 from bnfix.adapters.opened import Opening
 from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
-from bnfix.adapters.structure import RawNode
 from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, Slot, TensorSpec

@@ -19,7 +19,7 @@ import tensorflow as tf
 from bnfix.adapters import kerases, operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.structure import RawNode
+from bnfix.adapters.models import RawNode
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -156,6 +156,10 @@ class Keras2(Adapter):
         bases = {cls.__name__ for cls in type(layer).__mro__}
         return self.is_own(layer) and "BaseRandomLayer" in bases
 
+    def trains_unless_told(self) -> bool:
+        phase = self.keras.backend.learning_phase()
+        return not tf.is_tensor(phase) and bool(phase)
+
     def flatten(self, structure: Any) -> list[Any]:
         return tf.nest.flatten(structure)
 
@@ -195,6 +199,9 @@ class Keras2(Adapter):
         if tensor.dtype in (tf.float16, tf.bfloat16):
             tensor = tf.cast(tensor, tf.float32)
         axes = [i for i in range(len(tensor.shape)) if i != axis]
+        fused = self.backend.fused_batch_norm(tensor, axis, gamma=None, beta=None, epsilon=1.0)
+        if mask is None and fused is not None:
+            return fused[1:]
         if mask is None:
             shape = tf.shape(tensor)
             count = tf.reduce_prod(tf.gather(shape, axes))

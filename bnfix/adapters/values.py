@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import Backend
-from bnfix.adapters.structure import RawNode, Structure
+from bnfix.adapters.models import Models, RawNode
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
 _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
-class Values(Structure):
+class Values(Models):
     """Tensors, variables, and ways of calling a model."""
 
     def variables(self, model: Any) -> list[Any]:
@@ -290,6 +290,7 @@ class Values(Structure):
         models = [part for part in parts if self.is_model(part)]
         return (
             step is self.keras.Model.predict_step
+            and not self.trains_unless_told()
             and not getattr(model, "run_eagerly", False)
             and getattr(model, "jit_compile", None) is not True
             and all(self.has_graph(part) for part in models)

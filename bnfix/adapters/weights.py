@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
-from bnfix.numerics.tolerance import largest
+from bnfix.numerics.tolerance import largest_finite
 from bnfix.numerics.window import Window
 
 
@@ -100,13 +100,13 @@ def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:
     for name, value in values.items():
         variable = getattr(layer, name, None)
         if variable is not None:
-            most = largest(_dtype(variable))
+            most = largest_finite(_dtype(variable))
             variable.assign(np.clip(value, -most, most).reshape(tuple(variable.shape)))
 
 
 def too_large(layer: Any, mean: Floats, variance: Floats) -> int:
     """Number of channels whose statistics exceed what `layer` can store, and are cut to that."""
-    most = largest(_dtype(layer.moving_variance))
+    most = largest_finite(_dtype(layer.moving_variance))
     return int(np.sum((np.abs(mean) > most) | (variance > most)))
 
 

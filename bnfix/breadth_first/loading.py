@@ -8,7 +8,7 @@ from typing import Any
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.defining import flat_inputs
-from bnfix.data.batches import Batch, batches, first_rows, is_whole
+from bnfix.data.batches import EMPTY, Batch, batches, first_rows, is_whole
 from bnfix.data.fit import check_fits, spec_of
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
@@ -43,7 +43,7 @@ def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Lo
         empty = False
         yield _fitting(adapter, model, batch, specs)
     if empty:
-        raise DataError("the data is empty: at least one row is required.")
+        raise DataError(EMPTY)
 
 
 def given(adapter: Adapter, model: Any, x: Any) -> Any:

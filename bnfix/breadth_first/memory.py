@@ -57,7 +57,7 @@ def working(stage: Stage, row_bytes: RowBytes) -> int:
     return sum(row_bytes(value) for call in stage.calls for value in call.outputs)
 
 
-def largest(stage: Stage, row_bytes: RowBytes) -> int:
+def widest(stage: Stage, row_bytes: RowBytes) -> int:
     """Bytes of one row of the largest tensor that a stage reads or makes; at least 1."""
     made = (value for call in stage.calls for value in call.outputs)
     return max([1, *map(row_bytes, stage.reads), *map(row_bytes, made)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnfix.breadth_first.memory import RowBytes, largest, working
+from bnfix.breadth_first.memory import RowBytes, widest, working
 from bnfix.breadth_first.network import Network
 from bnfix.breadth_first.pieces import keeps_rows_apart
 from bnfix.breadth_first.schedule import Schedule
@@ -33,7 +33,7 @@ def rows_at_a_time(
     rows: list[int | None] = []
     most = None
     for stage in reversed(plan.stages):
-        fits = PIECE_BYTES // largest(stage, sizes)
+        fits = PIECE_BYTES // widest(stage, sizes)
         if limit is not None:
             fits = min(fits, int(limit * _UNDER_WAY) // (AT_ONCE * working(stage, sizes) or 1))
         most = max(fits, 1) if most is None else max(min(fits, most), 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bnfix.checks.cause import Cause
-from bnfix.checks.report import Finding, Gap, Measurement, worst
+from bnfix.checks.check_report import Finding, Gap, Measurement, worst
 from bnfix.graph.miscompiled import SWITCH
 from bnfix.remedy import Remedy, Verb
 
@@ -24,8 +24,9 @@ class Cure:
 _NOTHING = Cure(advice="nothing is wrong; bnfix.batch_invariant(model) gives the same bits always")
 _SWITCH = Cure(advice=f"on a processor set {SWITCH} before TensorFlow is imported, and check again")
 UNEXPLAINED = Cure(
-    advice="no layer does it, and uncompiled code cannot tell which is right; make the functions "
-    "anew by loading the model again, and check again"
+    advice="no layer does it by itself: compiled and uncompiled code of the same layers differ, in "
+    "float64 too where that could be had; hold both against what you know to be right, and try "
+    "another version of Keras"
 )
 ANEW = Cure(Remedy(Verb.MAKE_PREDICT))
 
@@ -58,9 +59,15 @@ def batch_coupling(path: str, points: Points) -> Finding:
     return finding(path, Cause.BATCH_COUPLING, points, detail, cure, moved=True)
 
 
-def stale_function(points: Points) -> Finding:
-    detail = "predict was compiled before a layer was frozen or thawed, and goes by the old flag"
-    return finding(None, Cause.STALE_FUNCTION, points, detail, ANEW)
+def stale_function(predict: Measurement, anew: Measurement) -> Finding:
+    """As `predict` is, and as it is once it is compiled again."""
+    answers = anew.against_predict
+    detail = (
+        "predict was compiled before something in the model was changed (a layer frozen or thawed, "
+        "an activation or another attribute set), and goes by what was there"
+        + (f"; compiled anew its answers differ by {answers.difference:.2g}" * answers.is_real)
+    )
+    return finding(None, Cause.STALE_FUNCTION, [predict], detail, ANEW)
 
 
 def changed(path: str, points: Points, cure: Cure) -> Finding:
@@ -110,12 +117,12 @@ def batch_size(path: str, points: Points) -> Finding:
     return finding(path, Cause.BATCH_SIZE, points, detail, cure, moved=True)
 
 
-def training_by_default(path: str, points: Points, cure: Cure) -> Finding:
+def training_by_default(path: str, points: Points, cure: Cure, *, everywhere: bool) -> Finding:
     """A note where `predict` is right, which is how such a layer is meant to be used."""
     known = any(point.entry_point == "predict" for point in points)
-    detail = (
-        "is in training mode wherever nobody says training=, as is the default of its own call"
-        + ("" if known else "; predict and model(x, training=False) are right")
+    why = "set_learning_phase(1) has it" if everywhere else "is the default of its own call"
+    detail = f"is in training mode wherever nobody says training=, as {why}" + (
+        "" if known else "; predict and model(x, training=False) are right"
     )
     found = finding(path, Cause.TRAINING_BY_DEFAULT, points, detail, cure)
     return found if known else found.as_note()

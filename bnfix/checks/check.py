@@ -13,12 +13,14 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
+from bnfix.checks.check_report import CheckReport, Finding, worst
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
-from bnfix.checks.report import CheckReport, Finding, worst
+from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
+from bnfix.progress import progress
 from bnfix.restoring import all_or_nothing
 
 __all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
@@ -26,7 +28,13 @@ __all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
 
 @all_or_nothing(state.settings)
 def check(
-    model: Any, x: Any, *, rows: int = 8, export: bool = False, training: bool = False
+    model: Any,
+    x: Any,
+    *,
+    rows: int = 8,
+    export: bool = False,
+    training: bool = False,
+    verbose: int | str = "auto",
 ) -> CheckReport:
     """Whether the answer for a row depends on the rows next to it, and on how the model is called.
 
@@ -44,6 +52,7 @@ def check(
         export: Also try the SavedModel that `model.export` writes, in a temporary folder.
         training: Instead of all this, whether rows are coupled in `model(x, training=True)`, with
             dropout and the like left out. Every BatchNormalization that is not frozen couples them.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
 
     Returns:
         The report. Rounding alone leaves it `ok`.
@@ -52,6 +61,11 @@ def check(
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
         ModelError: The model cannot be run on `x`.
+
+    Example:
+        >>> report = bnfix.check(model, x)
+        >>> report.ok
+        True
     """
     adapter = adapter_of(model)
     if not model.built:
@@ -66,9 +80,16 @@ def check(
         if training:
             undo.enter_context(without_chance(adapter, model))
         points, failed = _entry_points(adapter, model, undo, export=export, training=training)
-        measurements = measure(adapter, model, probes, points)
-        blame = Blame(adapter, model, probes, points, measurements)
-        findings = faults(blame.findings()) if training else blame.findings()
+        was_predicting = "predict" in points and "predict_function" in adapter.compiled_functions(
+            model
+        )
+        advance = undo.enter_context(progress(None, f"checking {model.name}", verbose))
+        measurements = looked_at = measure(adapter, model, probes, points, advance)
+        stale: tuple[Finding, ...] = ()
+        if was_predicting and any(point.tells for point in measurements):
+            looked_at, stale = compiled_anew(adapter, model, probes, points, measurements)
+        blame = Blame(adapter, model, probes, points, looked_at)
+        findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]
@@ -85,7 +106,15 @@ def check(
     )
 
 
-def assert_batch_invariant(model: Any, x: Any, *, rows: int = 8, export: bool = False) -> None:
+def assert_batch_invariant(
+    model: Any,
+    x: Any,
+    *,
+    rows: int = 8,
+    export: bool = False,
+    training: bool = False,
+    verbose: int | str = "auto",
+) -> None:
     """For tests: `check`, and an error that shows its report where a row depends on others.
 
     Args:
@@ -93,13 +122,18 @@ def assert_batch_invariant(model: Any, x: Any, *, rows: int = 8, export: bool = 
         x: As for `check`.
         rows: As for `check`.
         export: As for `check`.
+        training: As for `check`.
+        verbose: As for `check`.
 
     Raises:
         BatchDependenceError: The check has findings other than rounding; its message is the report,
             which it holds as `.report` as well. It is an AssertionError too.
         BnfixError: As `check` does.
+
+    Example:
+        >>> bnfix.assert_batch_invariant(model, x)
     """
-    report = check(model, x, rows=rows, export=export)
+    report = check(model, x, rows=rows, export=export, training=training, verbose=verbose)
     if not report.ok:
         raise BatchDependenceError(str(report), report=report, path=report.culprit)
 

@@ -48,6 +48,9 @@ class Cures:
     def of_default(self, path: str, *, in_predict: bool) -> Cure:
         """About a layer in training mode by its own default."""
         kind = type(self.model).__name__
+        if self.adapter.trains_unless_told():
+            phase = f"{self.adapter.keras.__name__}.backend.set_learning_phase(0)"
+            return Cure(advice=f"call {phase}, or model(x, training=False) as predict does")
         if in_predict:
             advice = f"or let the call of {kind} take training=None, which predict then passes on"
         elif path == self.model.name:

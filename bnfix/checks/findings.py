@@ -9,12 +9,12 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.checks import causes
 from bnfix.checks.cause import Cause
+from bnfix.checks.check_report import Finding, Measurement
 from bnfix.checks.compiled import off
 from bnfix.checks.cures import NO_BATCH, Cures
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Finding, Measurement
 from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
 from bnfix.numerics.tolerance import SAFETY
@@ -91,7 +91,7 @@ class Blame:
         trace = self._trace(training, turned=turned)
         norms = self._of_norms(trace, points)
         found = norms + self._of_others(trace, points, {f.path for f in norms if f.path})
-        found += self._of_memory(points, {f.path for f in norms})
+        found += self._of_memory(points, found)
         found += self._of_chance(trace, points)
         if training is None and trace is not None:
             found = self._of_defaults(trace, points, found)
@@ -129,33 +129,20 @@ class Blame:
         paths = trace.mixing(norms) if trace else []
         if paths or norms or not any(point.is_coupled for point in coupled):
             return [causes.batch_coupling(path, coupled) for path in paths]
-        # No layer does it: old compiled code, or what the model does between its layers.
-        if self._is_stale(points):
-            return [causes.stale_function(coupled)]
+        # No layer does it, so it is what the model does between its layers.
         return [causes.batch_coupling(self.model.name, coupled)]
 
-    def _is_stale(self, points: list[Measurement]) -> bool:
-        """Whether `predict` goes by flags of the time when it was compiled."""
-        adapter, model = self.adapter, self.model
-        predicts = any(point.entry_point == "predict" for point in points)
-        if not predicts:
-            return False
-        with adapter.functions_kept(model), adapter.untouched(model):
-            adapter.forget_functions(model)
-            anew = self._meter().points[0].pair(self.probes)
-        return not anew.is_coupled
-
-    def _of_memory(self, points: list[Measurement], norms: set[str | None]) -> list[Finding]:
+    def _of_memory(self, points: list[Measurement], known: list[Finding]) -> list[Finding]:
         """Layers that keep something from call to call.
 
-        That weights are overwritten goes with a BatchNormalization which follows the batch, and
-        with a layer whose answers go on from them.
+        That weights are overwritten goes with a layer which follows the batch, as all `known` do,
+        and with one whose answers go on from them.
         """
+        cures = {f.path: causes.Cure(f.remedy, f.advice) for f in known}
         found: list[Finding] = []
         for path in dict.fromkeys(path for point in points for path in point.changed):
-            if path in norms:
-                cure = self.cures.of_mode(path)
-                self._follow.append(causes.changed(path, points, cure))
+            if path in cures:
+                self._follow.append(causes.changed(path, points, cures[path]))
                 continue
             written = causes.changed(path, points, causes.assign_in_training(path))
             if any(point.goes_on for point in points):
@@ -198,7 +185,10 @@ class Blame:
         leaders = dict.fromkeys(path for f in by_default for path in trace.leading(f.path or ""))
         return [f for f in found if f not in by_default] + [
             causes.training_by_default(
-                path, points, self.cures.of_default(path, in_predict=in_predict)
+                path,
+                points,
+                self.cures.of_default(path, in_predict=in_predict),
+                everywhere=self.adapter.trains_unless_told(),
             )
             for path in leaders
         ]

@@ -17,9 +17,9 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.watching import Event, Rows, watched
+from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import gap
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Gap
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import rounding
 from bnfix.tree import map_leaves
@@ -96,7 +96,24 @@ class Trace:
 
     @cached_property
     def coupled(self) -> list[str]:
-        return _first_to_differ(self.events, self._replaced)
+        return _first_to_differ(self.events, self._replaced) or self._swallowing
+
+    @property
+    def _swallowing(self) -> list[str]:
+        """Paths of the innermost layers that take the same row 0 and give what has no rows at all,
+        such as a mean over the batch, but not the same.
+        """
+        if all(event.outputs or not event.inputs for event in self.events):
+            return []
+        with self.adapter.untouched(self.model):
+            ours = self._run(self.probes.x, whole=True)
+            theirs = self._run(self.probes.replaced, whole=True)
+        found: list[str] = []
+        for a, b in zip(ours, theirs, strict=False):
+            swallows = a.inputs and not a.outputs and _identical(a.inputs, b.inputs)
+            if swallows and not _agree(a.given, b.given, a.layer) and not _holds(a.path, found):
+                found.append(a.path)
+        return _once(iter(found))
 
     @cached_property
     def random(self) -> list[str]:
@@ -117,10 +134,11 @@ class Trace:
     @cached_property
     def leaders(self) -> dict[str, int]:
         """When those layers were entered whose own default is training=True; the model's name is
-        that of the model itself, if it is one of them.
+        that of the model itself, if it is one of them or all layers are, by the user's word.
         """
         adapter, model = self.adapter, self.model
-        found = {model.name: -1} if adapter.default_training(model) else {}
+        whole = adapter.default_training(model) or adapter.trains_unless_told()
+        found = {model.name: -1} if whole else {}
         for event in self.events:
             if adapter.is_layer(event.layer) and adapter.default_training(event.layer):
                 found.setdefault(event.path, event.entered)

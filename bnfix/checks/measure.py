@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
+from bnfix.checks.check_report import Gap, Measurement, worst
 from bnfix.checks.gaps import Arrays, gap, gaps
-from bnfix.checks.memory import Memory
 from bnfix.checks.probes import Probes
-from bnfix.checks.report import Gap, Measurement, worst
+from bnfix.checks.snapshot import Memory
 from bnfix.errors import BnfixError, ModelError, gist
 from bnfix.numerics.tolerance import UNIT, rounding
 from bnfix.tree import map_leaves
@@ -28,17 +28,21 @@ EntryPoints = Mapping[str, Callable[[Any], Any]]
 
 
 def measure(
-    adapter: Adapter, model: Any, probes: Probes, points: EntryPoints
+    adapter: Adapter,
+    model: Any,
+    probes: Probes,
+    points: EntryPoints,
+    advance: Callable[[], Any] = lambda: None,
 ) -> tuple[Measurement, ...]:
-    """One measurement per entry point, `predict` first.
+    """One measurement per entry point, `predict` first; `advance` is called after each.
 
     Raises:
         ModelError: The model cannot be run.
     """
-    meter = Meter(adapter, model, points)
+    meter = Meter(adapter, model, points, advance)
     with adapter.untouched(model):
         found = meter.glance(probes)
-        if any(point.is_suspicious or point.against_predict.is_real for point in found):
+        if any(point.tells for point in found):
             found = meter.all(probes)
     return tuple(found)
 
@@ -46,7 +50,14 @@ def measure(
 class Meter:
     """Measures one model through several entry points."""
 
-    def __init__(self, adapter: Adapter, model: Any, points: EntryPoints) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        model: Any,
+        points: EntryPoints,
+        advance: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self.advance = advance
         memory = Memory(adapter, model)
         self.points = [EntryPoint(memory, name, call) for name, call in points.items()]
 
@@ -58,6 +69,7 @@ class Meter:
         """
         first, *others = self.points
         found = [first.pair(probes)]
+        self.advance()
         for point, rows in zip(others, probes.sizes, strict=False):
             turned = probes.turned.first(rows)
             predicted = [_turned(output)[: turned.rows] for output in first.outputs]
@@ -65,6 +77,7 @@ class Meter:
                 found.append(point.single(turned, predicted))
             else:
                 found.append(replace(point.pair(turned, predicted), at_last_row=True))
+            self.advance()
         return found
 
     def response(self, probes: Probes) -> float:

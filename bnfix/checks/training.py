@@ -13,7 +13,7 @@ from typing import Any
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.intercepting import intercepted
-from bnfix.checks.report import Finding
+from bnfix.checks.check_report import Finding
 
 ENTRY_POINT = "training"
 

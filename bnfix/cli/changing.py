@@ -35,9 +35,13 @@ Operation = Callable[[Any], Any]
     is_flag=True,
     help="Without --data: put 0 and 1 in place of statistics that are not finite.",
 )
+@options.layers
+@options.method
+@options.min_count
+@options.memory_limit
 @options.source
 @options.as_json
-def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: bool) -> int:
+def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: Any) -> int:
     """Find what is wrong, mend it, and check the result.
 
     With data the model is opened. Without, its file is edited, so that no class of its author is
@@ -67,21 +71,9 @@ def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: 
 )
 @options.data(required=True)
 @options.target
-@click.option(
-    "--method",
-    type=click.Choice(["exact", "streaming"]),
-    default="exact",
-    show_default=True,
-    help="streaming is for data too large to hold.",
-)
-@click.option(
-    "--min-count",
-    type=click.IntRange(1),
-    metavar="N",
-    default=32,
-    show_default=True,
-    help="Fewest values per channel.",
-)
+@options.layers
+@options.method
+@options.min_count
 @options.memory_limit
 @click.option(
     "--no-guard",
@@ -95,11 +87,9 @@ def recalibrate(
     source: Source,
     data: Data,
     target: Target,
-    method: str,
-    min_count: int,
-    memory_limit: int | None,
     no_guard: bool,
     as_json: bool,
+    **how: Any,
 ) -> int:
     """Replace all moving statistics by those of the data.
 
@@ -111,9 +101,7 @@ def recalibrate(
         model, report = bnfix.recalibrate(
             model,
             ds,
-            method=method,
-            min_count=min_count,
-            memory_limit=memory_limit,
+            **how,
             guard=False if no_guard else "raise",
             return_report=True,
         )
@@ -148,49 +136,52 @@ def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
 
 @options.command("strip-training", "bnfix strip-training model.h5 -o stripped.h5")
 @options.target
+@options.layers
 @options.opening
 @options.source
 @options.as_json
-def strip_training(source: Source, target: Target, open: str, as_json: bool) -> int:
+def strip_training(source: Source, target: Target, as_json: bool, **which: Any) -> int:
     """Take training=True and =False out of all calls.
 
     A BatchNormalization that was called with training=True normalizes by the batch at hand.
     """
 
     def stripped(model: Any) -> Any:
-        return bnfix.strip_training(model, open=open, return_report=True)
+        return bnfix.strip_training(model, return_report=True, **which)
 
     return _rewrite(source, target, stripped, as_json)
 
 
 @options.command("strip-augmentation", "bnfix strip-augmentation model.h5 -o serving.h5")
 @options.target
+@options.layers
 @options.source
 @options.as_json
-def strip_augmentation(source: Source, target: Target, as_json: bool) -> int:
+def strip_augmentation(source: Source, target: Target, as_json: bool, **which: Any) -> int:
     """Switch off layers that train by default.
 
     Random augmentation, in Keras 3 Resizing and CenterCrop too, has training=True as its default.
     """
 
     def stripped(model: Any) -> Any:
-        return bnfix.strip_augmentation(model, return_report=True)
+        return bnfix.strip_augmentation(model, return_report=True, **which)
 
     return _rewrite(source, target, stripped, as_json)
 
 
 @options.command("freeze", "bnfix freeze model.h5 -o frozen.h5")
 @options.target
+@options.layers
 @options.source
 @options.as_json
-def freeze(source: Source, target: Target, as_json: bool) -> int:
+def freeze(source: Source, target: Target, as_json: bool, **which: Any) -> int:
     """Keep BatchNormalization in inference mode for good.
 
     Even where training=True is baked into its call, and in models that cannot be rewritten.
     """
 
     def frozen(model: Any) -> Any:
-        return bnfix.freeze(model, return_report=True)
+        return bnfix.freeze(model, return_report=True, **which)
 
     return _rewrite(source, target, frozen, as_json)
 
@@ -210,19 +201,12 @@ def freeze(source: Source, target: Target, as_json: bool) -> int:
     show_default=True,
     help="Groups in each layer; -1 for one a channel.",
 )
+@options.layers
 @options.memory_limit
 @options.opening
 @options.source
 @options.as_json
-def to_group_norm(
-    source: Source,
-    data: Data,
-    target: Target,
-    groups: int | str,
-    memory_limit: int | None,
-    open: str,
-    as_json: bool,
-) -> int:
+def to_group_norm(source: Source, data: Data, target: Target, as_json: bool, **how: Any) -> int:
     """Put GroupNormalization in place of BatchNormalization.
 
     It normalizes each row by itself, but it is another function: with data it is fitted to what
@@ -230,14 +214,7 @@ def to_group_norm(
     """
 
     def replaced(model: Any) -> Any:
-        return bnfix.to_group_norm(
-            model,
-            data.of(model),
-            groups=groups,
-            memory_limit=memory_limit,
-            open=open,
-            return_report=True,
-        )
+        return bnfix.to_group_norm(model, data.of(model), return_report=True, **how)
 
     return _rewrite(source, target, replaced, as_json)
 

@@ -172,6 +172,37 @@ def bytes_of(text: str) -> int:
         raise click.BadParameter(str(refusal)) from None
 
 
+def paths(text: str) -> list[str]:
+    return [path.strip() for path in text.split(",")]
+
+
+layers = click.option(
+    "--layers",
+    type=paths,
+    metavar="A,B,...",
+    help="Only these: full paths, or names of nested models for all in them.",
+)
+
+
+method = click.option(
+    "--method",
+    type=click.Choice(["exact", "streaming"]),
+    default="exact",
+    show_default=True,
+    help="streaming is for data too large to hold.",
+)
+
+
+min_count = click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    metavar="N",
+    default=32,
+    show_default=True,
+    help="Fewest values per channel.",
+)
+
+
 memory_limit = click.option(
     "--memory-limit",
     type=bytes_of,

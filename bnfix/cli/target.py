@@ -36,7 +36,7 @@ class Target:
     def write(self, model: Any) -> None:
         """Save `model`, whole or not at all."""
         self._check_free()  # again: the work may have taken hours
-        bnfix.save(model, self.out)
+        bnfix.save(model, self.out, overwrite=self.overwrite)
 
     def _check_free(self) -> None:
         if self.out.exists() and not self.overwrite:

@@ -22,6 +22,9 @@ from bnfix.errors import BnfixError, DataError, gist
 from bnfix.options import whole
 from bnfix.tree import is_named, leaves, map_leaves
 
+#: What a `DataError` says of data without a row.
+EMPTY = "the data is empty: at least one row is required."
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -41,7 +41,7 @@ def check_fits(
         where = f"batch {index}, input {name}"
         if not _shape_fits(shape, spec.shape):
             raise DataError(
-                f"{where}: got shape {shape}; the model takes {_shown(spec.shape)}. Reshape or "
+                f"{where}: got shape {shape}; the model takes {shown(spec.shape)}. Reshape or "
                 "resize the "
                 f"data as for training."
             )
@@ -84,7 +84,8 @@ def _shape_fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     )
 
 
-def _shown(shape: tuple[int | None, ...]) -> str:
+def shown(shape: tuple[int | None, ...]) -> str:
+    """`shape` as it is told: what is open may be any."""
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 

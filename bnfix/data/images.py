@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfix.data.decoding import decoded
+from bnfix.data.fit import shown
 from bnfix.errors import BnfixError, DataError, OptionError, gist
 from bnfix.graph.definition import TensorSpec
 from bnfix.report import Rendered
@@ -63,7 +64,7 @@ class ImageForm:
         shape = spec.shape[1:]
         if len(shape) != 3 or not {shape[0], shape[-1]} & set(_CHANNELS):
             raise DataError(
-                f"the model takes {_shown(shape)}, which is no image of 1, 3 or 4 channels. Pass "
+                f"the model takes {shown(shape)}, which is no image of 1, 3 or 4 channels. Pass "
                 f"arrays (.npy or .npz) instead of a folder of images."
             )
         first = shape[-1] not in _CHANNELS
@@ -76,20 +77,16 @@ def _size(wanted: tuple[int | None, ...], given: tuple[int, int] | None) -> tupl
     if given is None:
         if wanted[0] is None or wanted[1] is None:
             raise OptionError(
-                f"the model takes images of any size: {_shown(wanted)} (height, width). Say which "
+                f"the model takes images of any size: {shown(wanted)} (height, width). Say which "
                 f"one to resize them to, such as 224x224."
             )
         return wanted[0], wanted[1]
     if any(want not in (None, got) for want, got in zip(wanted, given, strict=True)):
         raise OptionError(
-            f"the image size is {given[0]}x{given[1]}; the model takes {_shown(wanted)} (height, "
+            f"the image size is {given[0]}x{given[1]}; the model takes {shown(wanted)} (height, "
             f"width). Leave the size out."
         )
     return given
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 
 @dataclass(frozen=True)

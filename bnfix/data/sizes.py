@@ -12,30 +12,52 @@ from bnfix.errors import DataError
 from bnfix.tree import map_leaves
 
 
-def in_batches_of(size: int | None, stream: Iterable[Batch]) -> Iterator[Batch]:
-    """The rows of `stream` in batches of `size` rows each; as they come where it is None.
+class InBatchesOf:
+    """The rows of a stream in batches of `size` rows each; as they come where it is None.
 
-    Rows that are left over in the end, fewer than `size`, are left out.
+    Rows that are left over in the end, fewer than `size`, are left out, and counted.
 
-    Raises:
-        DataError: There are rows, but fewer than `size`.
+    Attributes:
+        left: How many those were, once all was read.
     """
-    if size is None:
-        yield from stream
-        return
-    held: Batch | None = None
-    index = 0
-    for batch in stream:
-        held = batch if held is None else _joined(held, batch)
-        while length(held.x) >= size:
-            yield _cut(held, slice(0, size), index)
-            held = _cut(held, slice(size, None), index)
-            index += 1
-    if held is not None and not index:
-        raise DataError(
-            f"the data has {length(held.x)} rows, and the model takes batches of {size}, neither "
-            "more nor less. Pass more rows."
-        )
+
+    def __init__(self, size: int | None, stream: Iterable[Batch]) -> None:
+        self._size, self._stream = size, stream
+        self.left = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Read the stream.
+
+        Raises:
+            DataError: There are rows, but fewer than `size`.
+        """
+        size = self._size
+        if size is None:
+            yield from self._stream
+            return
+        held: Batch | None = None
+        index = 0
+        for batch in self._stream:
+            held = batch if held is None else _joined(held, batch)
+            while length(held.x) >= size:
+                yield _cut(held, slice(0, size), index)
+                held = _cut(held, slice(size, None), index)
+                index += 1
+        rows = 0 if held is None else length(held.x)
+        if held is not None and not index:
+            raise DataError(
+                f"the data has {rows} rows, and the model takes batches of {size}, neither more "
+                "nor less. Pass more rows."
+            )
+        self.left = rows
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That rows were left out, if any were."""
+        if not self.left:
+            return ()
+        which = "row was" if self.left == 1 else f"{self.left} rows were"
+        return (f"the last {which} left out: the model takes batches of {self._size}, no fewer",)
 
 
 def _joined(one: Batch, other: Batch) -> Batch:

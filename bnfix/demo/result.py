@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnfix.checks.report import CheckReport
+from bnfix.checks.check_report import CheckReport
 from bnfix.recalibration.statistics import RecalibrationReport
 
 

@@ -35,7 +35,8 @@ class Cause(Word):
         return list(type(self)).index(self)
 
     NONFINITE = "nonfinite"
-    NEGATIVE_VARIANCE = "negative_variance"
+    NEGATIVE_VARIANCE = "negative_variance", False, "exchanged"
+    MOMENTUM = "momentum"
     BAKED_TRAINING = "baked_training", False
     INSTANCE_STATISTICS = "instance_statistics"
     EXCHANGED = "exchanged", True, "", True

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.diagnosis_report import Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.remedies import FREEZE
-from bnfix.diagnosis.report import Symptom
 from bnfix.remedy import Remedy, Verb
 
 

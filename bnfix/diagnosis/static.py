@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.diagnosis_report import Symptom
 from bnfix.diagnosis.flags import baked, by_default, stale, synchronized
-from bnfix.diagnosis.report import Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.updates import never_updated, slow
 from bnfix.diagnosis.values import axis, collapsed, gain, negative, not_finite, out_of_step
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.diagnosis_report import Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE
-from bnfix.diagnosis.report import Symptom
 from bnfix.remedy import Remedy, Verb
 
 #: Fraction of the initial values that is still noticed in predictions.
@@ -46,6 +47,29 @@ THAW = (
     "to train it, set trainable=True and compile again; in a GAN freeze the discriminator for the "
     "generator's step only"
 )
+
+
+def by_momentum(symptom: Symptom, model: ModelFacts) -> Symptom:
+    """`symptom`, or where the statistics could not but go wrong with that momentum, this cause."""
+    momenta = {norm.momentum for norm in model.norms if norm.path in symptom.paths}
+    trained = all(norm.trainable for norm in model.norms if norm.path in symptom.paths)
+    about_statistics = symptom.remedy is not None and symptom.remedy.verb in _OF_STATISTICS
+    if symptom.severity == "note" or not (about_statistics and trained):
+        return symptom
+    if any(0 <= momentum < 1 for momentum in momenta):
+        return symptom
+    keeps = momenta == {1.0}
+    what = "leaves the moving statistics as they are" if keeps else "drives them to and fro"
+    listed = " and ".join(f"{momentum:g}" for momentum in sorted(momenta))
+    return replace(
+        symptom,
+        cause=Cause.MOMENTUM,
+        detail=f"a momentum of {listed} {what} in training: {symptom.detail}",
+        advice="and set the momentum to 0.99 before you train on",
+    )
+
+
+_OF_STATISTICS = (Verb.RECALIBRATE, Verb.ASK_LABELS)
 
 
 def slow(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:

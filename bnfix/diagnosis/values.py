@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.facts import ModelFacts, NormFacts
+from bnfix.diagnosis.diagnosis_report import Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE_SOME
-from bnfix.diagnosis.report import Symptom
 from bnfix.numerics.moments import Floats
 from bnfix.remedy import Remedy, Verb
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bnfix.files.text import Json, items_of
@@ -35,6 +35,8 @@ class LayerEntry:
         calls: The `training=` of each of its calls, as far as given there or around it.
         trainable: Whether it and all models around it are.
         whole: Whether it is no part of another layer: neither nested nor wrapped.
+        supposed: Whether `place` is a guess: a class of someone's own holds it, or what is around
+            it, under whatever name it likes.
     """
 
     path: str
@@ -46,6 +48,7 @@ class LayerEntry:
     calls: frozenset[bool | None]
     trainable: bool
     whole: bool
+    supposed: bool = False
 
     @property
     def is_batch_norm(self) -> bool:
@@ -95,12 +98,45 @@ def _inside(outer: LayerEntry) -> Iterator[LayerEntry]:
 
 
 def _wrapped(outer: LayerEntry) -> Iterator[LayerEntry]:
-    for key in _WRAPPED:
-        entry = outer.config.get(key)
-        if isinstance(entry, dict) and "class_name" in entry:
-            found = _entry(cast(Json, entry), outer, f"{outer.place}/{key}", key)
+    """Layers that another one has in its configuration: a wrapper's, or those of a class that
+    serializes its parts under names of its own, alone or in lists.
+    """
+    for key, value in outer.config.items():
+        if key in _WRAPPED and isinstance(value, dict) and "class_name" in value:
+            held = [(cast(Json, value), f"{outer.place}/{key}", False)]
+        else:
+            held = [(entry, f"{outer.place}/{place}", True) for entry, place in _held(key, value)]
+        for entry, place, supposed in held:
+            found = _entry(entry, outer, place.strip("/"), key)
+            found = replace(found, supposed=True) if supposed else found
             yield found
             yield from _inside(found)
+
+
+def _held(key: str, value: Any) -> Iterator[tuple[Json, str]]:
+    """The layers among `value`, and where Keras keeps what has such a name as an attribute."""
+    if _is_layer(value):
+        yield value, key
+        return
+    used: Counter[str] = Counter()
+    listed = value.values() if isinstance(value, dict) else items_of(value)
+    for entry in listed if key not in _NO_LAYERS else ():
+        if _is_layer(entry):
+            snake = _snake_case(_kind(entry))
+            yield entry, f"{key}/{snake}" + (f"_{used[snake]}" if used[snake] else "")
+            used[snake] += 1
+
+
+def _is_layer(value: Any) -> bool:
+    """Initializers, policies and the like are written in the same way, but cannot be frozen."""
+    if not isinstance(value, dict) or not isinstance(value.get("class_name"), str):
+        return False
+    config = value.get("config")
+    return isinstance(config, dict) and ("trainable" in config or "layers" in config)
+
+
+#: What a model's own configuration lists beside its layers.
+_NO_LAYERS = ("input_layers", "output_layers", "build_config", "compile_config")
 
 
 def _entry(entry: Json, outer: LayerEntry, place: str, tracked: str) -> LayerEntry:
@@ -120,6 +156,7 @@ def _entry(entry: Json, outer: LayerEntry, place: str, tracked: str) -> LayerEnt
         calls=calls,
         trainable=outer.trainable and config.get("trainable", True) is not False,
         whole=outer.path == "",
+        supposed=outer.supposed,
     )
 
 

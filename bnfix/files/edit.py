@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from bnfix.files.config import LayerEntry, keywords_of, layers_of
 from bnfix.files.container import Format, Stored
-from bnfix.files.placing import Places, placing_in
 from bnfix.files.text import items_of
+from bnfix.files.weight_paths import Places, weight_paths_in
 from bnfix.report import Outcome
 
 #: What Keras begins with; it stands in for statistics that are not numbers.
@@ -83,9 +83,9 @@ def _norms(stored: Stored, layers: list[LayerEntry]) -> tuple[_Located, _Located
     """Where the BatchNormalizations keep their weights: those that are told of, and the others."""
     if stored.weights is None:
         return [], []
-    placing = placing_in(stored.weights)
-    told = [(layer.path, placing.of(layer)) for layer in layers if layer.is_batch_norm]
-    return told, list(placing.others(layers))
+    stored_at = weight_paths_in(stored.weights)
+    told = [(layer.path, stored_at.of(layer)) for layer in layers if layer.is_batch_norm]
+    return told, list(stored_at.others(layers))
 
 
 # --- the configuration ---------------------------------------------------------------------------

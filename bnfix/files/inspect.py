@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from bnfix.files.config import LayerEntry, layers_of
 from bnfix.files.container import Format, Stored, format_of, opened
+from bnfix.files.file_report import FileReport, NormRecord
 from bnfix.files.norms import Arrays, record, record_of_weights
-from bnfix.files.placing import Places, placing_in
-from bnfix.files.report import FileReport, NormRecord
 from bnfix.files.summary import report_on
+from bnfix.files.weight_paths import Places, weight_paths_in
 from bnfix.restoring import all_or_nothing
 
 
@@ -33,6 +33,11 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
 
     Raises:
         FileError: It is no model file, damaged, or made to do harm.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> [norm.path for norm in bnfix.inspect("model.keras").batch_norms]
+        ['bn']
     """
     where, form = format_of(path)
     if form is Format.SAVED_MODEL:
@@ -48,7 +53,7 @@ def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
     if stored.weights is None:
         yield from (record(layer, {}) for layer in layers if layer.is_batch_norm)
         return
-    placing, hdf5 = placing_in(stored.weights), stored.weights
+    stored_at, hdf5 = weight_paths_in(stored.weights), stored.weights
 
     def arrays(places: Places) -> Arrays:
         return {role: hdf5.values(place) for role, place in places.items()}
@@ -57,11 +62,11 @@ def _records(stored: Stored, layers: list[LayerEntry]) -> Iterator[NormRecord]:
     for layer in layers:
         if not layer.is_batch_norm:
             continue
-        places = placing.of(layer)
+        places = stored_at.of(layer)
         # A layer that belongs to several models is told with each, and stored once.
         name = layer.path.rpartition("/")[2]
-        if places or name not in told:
+        if places or not (name in told or layer.supposed):
             yield record(layer, arrays(places))
         told.add(name)
-    for path, places in placing.others(layers):
+    for path, places in stored_at.others(layers):
         yield record_of_weights(path, arrays(places))

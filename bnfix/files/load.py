@@ -21,8 +21,8 @@ from bnfix.adapters import kerases, opening
 from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.backslashes import with_slashes
 from bnfix.files.container import WEIGHTS, Format, Stored, format_of, opened
+from bnfix.files.harmless import check_harmless
 from bnfix.files.plan import Plan, plan_for
-from bnfix.files.survey import survey
 from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = {Format.H5: (".h5", ".hdf5"), Format.KERAS: (".keras",)}
@@ -55,6 +55,11 @@ def load(
         UnsafeFileError: Opening the file would run code that is not Keras's own.
         FileError: The file is damaged, holds no model, or needs code that was not handed in or a
             Keras that is not installed.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> bnfix.load("model.keras").name == model.name
+        True
     """
     where, form = format_of(path)
     if form is Format.SAVED_MODEL:
@@ -69,7 +74,7 @@ def load(
                 "nobody knows what opening it would do. Save it as Keras does by itself, with "
                 "its weights in HDF5."
             )
-        survey(stored.weights)
+        check_harmless(stored.weights)
         windows = form is Format.KERAS and stored.weights.has_backslashes
     if not windows:
         return _Opening(where, form, plan).result()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfix.files.config import LayerEntry
-from bnfix.files.report import Defect, NormRecord
+from bnfix.files.file_report import Defect, NormRecord
 from bnfix.files.text import items_of
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -11,23 +11,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches, first_rows
 from bnfix.errors import FileError, OptionError, VerificationError, gist
 from bnfix.files.container import Format, format_of, opened
 from bnfix.files.edit import Wishes, plan_edits
+from bnfix.files.file_report import FileRepair
+from bnfix.files.harmless import check_harmless
 from bnfix.files.inspect import inspect
 from bnfix.files.load import load
-from bnfix.files.place import replacing
 from bnfix.files.proof import losses, new_findings, reopened, told
-from bnfix.files.report import FileRepair
+from bnfix.files.replacing import replacing
 from bnfix.files.rewrite import rewrite
 from bnfix.files.save import write
-from bnfix.files.survey import survey
+from bnfix.graph.select import Selection
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
+from bnfix.recalibration.guard import Metric
 from bnfix.report import Outcome
 from bnfix.restoring import all_or_nothing
 
@@ -35,6 +37,56 @@ from bnfix.restoring import all_or_nothing
 _CHECKED_ROWS = 8
 
 _FORMAT_OF_SUFFIX = {".h5": Format.H5, ".hdf5": Format.H5, ".keras": Format.KERAS}
+
+
+@overload
+def repair_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    ds: Any = ...,
+    custom_objects: Mapping[str, Any] | None = ...,
+    overwrite: bool = ...,
+    allow_unsafe: bool = ...,
+    strip_training: bool = ...,
+    freeze: bool = ...,
+    replace_non_finite: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Path: ...
+@overload
+def repair_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    ds: Any = ...,
+    custom_objects: Mapping[str, Any] | None = ...,
+    overwrite: bool = ...,
+    allow_unsafe: bool = ...,
+    strip_training: bool = ...,
+    freeze: bool = ...,
+    replace_non_finite: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Path, FileRepair]: ...
 
 
 @all_or_nothing()
@@ -49,10 +101,15 @@ def repair_file(
     strip_training: bool = True,
     freeze: bool = False,
     replace_non_finite: bool = False,
+    layers: Selection = None,
     batch_size: int = 32,
     steps: int | None = None,
     fold: bool = False,
+    method: str = "exact",
     min_count: int = 32,
+    memory_limit: int | str | None = None,
+    guard: str | bool = "auto",
+    metric: Metric | None = None,
     verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
@@ -77,11 +134,16 @@ def repair_file(
         freeze: Set `trainable=False` on each BatchNormalization.
         replace_non_finite: Put 0 and 1, with which Keras begins, in place of moving means and
             variances that are not finite. The channels concerned are then as if never trained.
+        layers: As for `repair`, as all that follow but one; they need `ds`.
         batch_size: For arrays in `ds`.
         steps: Number of batches to take of `ds`.
-        fold: As for `repair`.
-        min_count: As for `repair`.
-        verbose: As for `repair`.
+        fold: Also fold BatchNormalization into neighbouring linear layers.
+        method: "exact" or "streaming".
+        min_count: Fewest values per channel that statistics may rest on.
+        memory_limit: Bytes that tensors on their way through the network may take.
+        guard: What is done where statistics make the compiled loss worse.
+        metric: What is compared instead of the loss.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(path, report)`.
 
     Returns:
@@ -91,12 +153,18 @@ def repair_file(
         FileError: `src` is no model file, `dst` exists or cannot be written.
         UnsafeFileError: As for `load`.
         BnfixError: As for `repair`. `dst` is as before in each case.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
+        >>> path = bnfix.repair_file("model.keras", "repaired.keras", ds=(x, y), verbose=0)
+        >>> path.name
+        'repaired.keras'
     """
     source, form = format_of(src)
     target = Path(dst)
     _check_target(source, form, target, overwrite)
     wishes = Wishes(strip_training, freeze, replace_non_finite)
-    _check_options(wishes, fold=fold, with_data=ds is not None)
+    _check_options(wishes, fold=fold or layers is not None, with_data=ds is not None)
     before = inspect(source)
     with replacing(target) as draft:
         if ds is None:
@@ -108,8 +176,14 @@ def repair_file(
             changed, repaired = repair(
                 model,
                 ((batch.x, batch.y, batch.weight) for batch in data),
+                copy=False,
+                layers=layers,
                 fold=fold,
+                method=method,
                 min_count=min_count,
+                memory_limit=memory_limit,
+                guard=guard,
+                metric=metric,
                 verbose=verbose,
                 return_report=True,
             )
@@ -161,7 +235,7 @@ def _check_options(wishes: Wishes, *, fold: bool, with_data: bool) -> None:
             "ds=."
         )
     if fold and not with_data:
-        raise OptionError("fold= opens the model, for which ds= is required.")
+        raise OptionError("fold= and layers= open the model, for which ds= is required.")
 
 
 def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Outcome, ...]:
@@ -172,7 +246,7 @@ def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Ou
         )
     with opened(source, form) as stored:
         if stored.weights is not None:
-            survey(stored.weights)
+            check_harmless(stored.weights)
         edits = plan_edits(stored, wishes)
     rewrite(source, form, edits, draft)
     return tuple(edits.outcomes)

@@ -9,15 +9,15 @@ from typing import Any
 
 from bnfix.adapters import opening, state
 from bnfix.errors import BnfixWarning, FileError, gist
-from bnfix.files.place import replacing
 from bnfix.files.proof import losses, may_lose, reopened, told
+from bnfix.files.replacing import replacing
 from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @all_or_nothing(state.settings)
-def save(model: Any, path: str | os.PathLike[str]) -> None:
+def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write `model` to `path` in the format of its extension; the old file or the new is there.
 
     The file is written beside its place and moved there when it is whole, so that neither an error
@@ -27,14 +27,21 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: Keras 3 or tf_keras model.
-        path: Ends in `.keras`, `.h5` or `.hdf5`. A file that is there is replaced.
+        path: Ends in `.keras`, `.h5` or `.hdf5`.
+        overwrite: Replace a file that is at `path`.
 
     Raises:
         UnsupportedModelError: `model` is no Keras model.
-        FileError: The extension is another, the place cannot be written to, or the model cannot be
-            saved in this format.
+        FileError: The extension is another, a file is there, the place cannot be written to, or
+            the model cannot be saved in this format.
+
+    Example:
+        >>> bnfix.save(model, "model.keras")
     """
-    with replacing(place_for(path)) as draft:
+    place = place_for(path)
+    if place.exists() and not overwrite:
+        raise FileError(f"{place} exists. Another name, or overwrite=True, is required.")
+    with replacing(place) as draft:
         write(model, draft)
         problem = _problem(model, draft) if may_lose(model) else ""
     if problem:

@@ -18,9 +18,9 @@ from bnfix.adapters import kerases, opening
 from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.config import layers_of
 from bnfix.files.container import Format, Stored
+from bnfix.files.file_report import FileReport
 from bnfix.files.norms import record
 from bnfix.files.plan import plan_for
-from bnfix.files.report import FileReport
 from bnfix.files.summary import report_on
 from bnfix.files.text import Json, parsed
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from bnfix.files.config import LayerEntry
 from bnfix.files.container import Format, Stored
+from bnfix.files.file_report import FileReport, LayerRecord, NormRecord
 from bnfix.files.packages import packages_in
-from bnfix.files.report import FileReport, LayerRecord, NormRecord
 from bnfix.files.trust import Danger, Missing, concerns
 
 
@@ -74,8 +74,8 @@ def _notes(
     hidden = sum(norm.kind is None for norm in norms)
     if hidden and stored.model is not None:
         yield (
-            f"{hidden} are inside of layers whose inside the configuration does not tell; they are "
-            "known by their weights"
+            f"{hidden} BatchNormalization{'s are' if hidden > 1 else ' is'} inside of layers whose "
+            "inside the configuration does not tell; the weights tell of them"
         )
     if (
         stored.model is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from bnfix.graph.definition import Definitions, LayerKey
+from bnfix.graph.definition import Definitions, LayerKey, Node
 from bnfix.graph.graph import Call, Graph
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
@@ -39,3 +39,19 @@ class Source(Protocol):
     def hidden(self) -> Mapping[str, str]:
         """By path, why a BatchNormalization that the model runs is no call of the graph."""
         ...
+
+
+def baked_over_batch_norm(source: Source) -> list[str]:
+    """Paths of calls with `training=True` that reach a BatchNormalization, in order."""
+    found = {
+        path: None
+        for _, path, node in source.definitions.written()
+        if node.training and _runs_batch_norm(source, node)
+    }
+    return list(found)
+
+
+def _runs_batch_norm(source: Source, node: Node) -> bool:
+    if node.binding is None:
+        return source.is_batch_norm(node.layer)
+    return any(_runs_batch_norm(source, inner) for inner in source.definitions[node.layer].nodes)

@@ -72,7 +72,7 @@ def _unit(dtype: str) -> float:
 _LARGEST = {"float64": 1.797e308, "float32": 3.4028e38, "float16": 65504.0, "bfloat16": 3.3895e38}
 
 
-def largest(dtype: str) -> float:
+def largest_finite(dtype: str) -> float:
     """The largest finite number of `dtype`."""
     return _LARGEST.get(dtype, _LARGEST["float32"])
 

@@ -111,6 +111,11 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
             takes another batch size only, or has no inputs to make some for and `x` is not given.
         OptionError: `batch_size` is not a whole number of at least 1.
         ModelError: The model cannot be run.
+
+    Example:
+        >>> answer = bnfix.batch_invariant(model, batch_size=8)
+        >>> bool((answer(x[:1]) == answer(x[:5])[:1]).all())
+        True
     """
     adapter = adapter_of(model)
     batch_size = whole("batch_size", batch_size, at_least=1)

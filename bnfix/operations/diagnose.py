@@ -9,16 +9,17 @@ from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
-from bnfix.data.batches import Batch, batches
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.batches import EMPTY, Batch, batches
+from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.evidence import Evidence
-from bnfix.diagnosis.facts import ModelFacts, facts_of
+from bnfix.diagnosis.data_facts import DataFacts
+from bnfix.diagnosis.diagnosis_report import SEVERITIES, DiagnosisReport, Symptom
 from bnfix.diagnosis.measured import before_spreading, distances, measured_symptoms, relieved
-from bnfix.diagnosis.report import SEVERITIES, DiagnosisReport, Symptom
+from bnfix.diagnosis.model_facts import ModelFacts, facts_of
 from bnfix.diagnosis.static import merged, static_symptoms
+from bnfix.diagnosis.updates import by_momentum
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
-from bnfix.operations.population import evidence_of, statistics_of
+from bnfix.operations.population import data_facts_of, statistics_of
 from bnfix.passes import fold as fold_pass
 from bnfix.restoring import all_or_nothing
 
@@ -32,7 +33,7 @@ def diagnose(
     *,
     batch_size: int = 32,
     steps: int | None = None,
-    verbose: int | str = 0,
+    verbose: int | str = "auto",
 ) -> DiagnosisReport:
     """What is wrong with each BatchNormalization, why, and the one call that mends it.
 
@@ -57,72 +58,89 @@ def diagnose(
     Raises:
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
+
+    Example:
+        >>> report = bnfix.diagnose(model, (x, y), verbose=0)
+        >>> print(report.symptoms[0].cause, report.symptoms[0].path)
+        unconverged bn
     """
     adapter = adapter_of(model)
-    data = None
+    data, left = None, ()
     if ds is not None:
         read = batches(ds, batch_size=batch_size, steps=steps)
-        data = list(in_batches_of(adapter.batch_size(model), read))
-    return examine(adapter, model, data, verbose=verbose)
+        sized = InBatchesOf(adapter.batch_size(model), read)
+        data = list(sized)
+        left = sized.notes
+    return examine(adapter, model, data, left, verbose=verbose)
 
 
 def examine(
-    adapter: Adapter, model: Any, data: list[Batch] | None, *, verbose: int | str = 0
+    adapter: Adapter,
+    model: Any,
+    data: list[Batch] | None,
+    left: tuple[str, ...] = (),
+    *,
+    verbose: int | str = 0,
 ) -> DiagnosisReport:
-    """As `diagnose`, on batches that have been read."""
+    """As `diagnose`, on batches that have been read, with notes on what was left out of them."""
     if not model.built:
         raise UnsupportedModelError(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
             "an input shape. Call it once on a batch, or give it an Input."
         )
     if data is not None and not data:
-        raise DataError("the data is empty: at least one row is required.")
+        raise DataError(EMPTY)
     facts = facts_of(adapter, model)
-    evidence, notes = _evidence(adapter, model, facts, data)
+    of_data, notes = _data_facts(adapter, model, facts, data, verbose)
     known = static_symptoms(facts)
     stay, more = _stays(adapter, model)
     found = [*known, *stay]
-    if evidence is not None:
+    if of_data is not None:
         spoilt = {p for s in known if s.severity == "fault" for p in s.paths if s.cause.spoils}
         clear = before_spreading([norm.path for norm in facts.norms], known)
         norms = tuple(n for n in facts.norms if n.path not in spoilt and n.path in clear)
         sound = replace(facts, norms=norms)
-        known = [relieved(symptom, evidence.losses) for symptom in found]
-        found = _settled(known, measured_symptoms(sound, evidence))
+        known = [relieved(symptom, of_data.losses) for symptom in found]
+        found = _settled(known, measured_symptoms(sound, of_data))
+    found = merged([by_momentum(symptom, facts) for symptom in found])
     return DiagnosisReport(
         symptoms=tuple(sorted(found, key=_order)),
-        layers=distances(facts, evidence) if evidence else (),
-        losses=evidence.losses if evidence else None,
+        layers=distances(facts, of_data) if of_data else (),
+        losses=of_data.losses if of_data else None,
         batch_norms=len(facts.norms),
-        notes=(*notes, *more),
+        notes=(*left, *notes, *more),
     )
 
 
-def _evidence(
-    adapter: Adapter, model: Any, facts: ModelFacts, data: list[Batch] | None
-) -> tuple[Evidence | None, tuple[str, ...]]:
+def _data_facts(
+    adapter: Adapter,
+    model: Any,
+    facts: ModelFacts,
+    data: list[Batch] | None,
+    verbose: int | str,
+) -> tuple[DataFacts | None, tuple[str, ...]]:
     """What the data tell, and why not, where they do not."""
     if data is None or not facts.norms:
         return None, ()
     try:
-        measured = statistics_of(adapter, model, data, 0)
+        measured = statistics_of(adapter, model, data, verbose)
     except DataError:
         raise
     except BnfixError as refusal:
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    evidence = evidence_of(adapter, model, facts, measured.layers, data)
+    of_data = data_facts_of(adapter, model, facts, measured.layers, data, verbose)
     has_labels = all(batch.y is not None for batch in data)
     why = None
     if has_labels and not adapter.is_compiled(model):
         why = "is not compiled, so it has no loss"
-    elif evidence.unused is not None:
-        why = f"gives no loss ({evidence.unused})"
+    elif of_data.unused is not None:
+        why = f"gives no loss ({of_data.unused})"
     if why is None:
-        return evidence, measured.notes
+        return of_data, measured.notes
     note = (
         f"the labels were not used: {model.name} {why}. Compile it with one to have both compared"
     )
-    return evidence, (*measured.notes, note)
+    return of_data, (*measured.notes, note)
 
 
 def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:

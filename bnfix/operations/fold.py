@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
-from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import given
 from bnfix.errors import BnfixWarning, UnsupportedModelError
-from bnfix.operations.verify import MiscompiledError, verify
+from bnfix.graph.edit import Edit
+from bnfix.operations.proven import proven
+from bnfix.operations.verify import MiscompiledError
 from bnfix.passes import fold as fold_pass
 from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def fold(
+    model: Any,
+    *,
+    x: Any = ...,
+    strict: bool = ...,
+    lower: bool = ...,
+    merge: bool = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def fold(
+    model: Any,
+    *,
+    x: Any = ...,
+    strict: bool = ...,
+    lower: bool = ...,
+    merge: bool = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)
@@ -26,6 +54,7 @@ def fold(
     lower: bool = False,
     merge: bool = False,
     open: str = "auto",
+    verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Fold each BatchNormalization into the linear layers around it, where that is exact.
@@ -47,6 +76,7 @@ def fold(
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 
@@ -58,26 +88,33 @@ def fold(
             must stay.
         VerificationError: Old and new outputs differ by more than rounding, in uncompiled code, in
             `predict` or in compiled code. No model is returned.
+
+    Example:
+        >>> folded, report = bnfix.fold(model, return_report=True)
+        >>> [outcome.path for outcome in report.changed]
+        ['bn']
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)
     reading = read(adapter, model, "fold", x=x, open=open)
     try:
-        made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=False)
+        edit, report = _planned(reading, lower, merge, strict, careful=False)
+        made, notes = _proven(reading, edit, x, verbose)
     except MiscompiledError:  # by code that nothing is known of, so that it has to be kept apart
-        made, report = _folded(reading, x, lower=lower, merge=merge, strict=strict, careful=True)
+        edit, report = _planned(reading, lower, merge, strict, careful=True)
+        made, notes = _proven(reading, edit, x, verbose)
     if made is not None:
         folded = len(adapter.batch_norms(model)) - len(adapter.batch_norms(made))
-        model = made
+        model, report = made, dataclasses.replace(report, notes=(*report.notes, *notes))
         if folded:
             adapter.when_trained(made, lambda: _warn(made.name, folded))
     return (model, report) if return_report else model
 
 
-def _folded(
-    reading: Reading, x: Any, *, lower: bool, merge: bool, strict: bool, careful: bool
-) -> tuple[Any, Report]:
-    """The folded model, proven, or None where nothing folds."""
+def _planned(
+    reading: Reading, lower: bool, merge: bool, strict: bool, *, careful: bool
+) -> tuple[Edit, Report]:
+    """What folds; refused if something does not and `strict` is asked for."""
     edit, report = fold_pass.plan(reading, lower=lower, merge=merge, careful=careful)
     if strict and report.declined:
         listed = "\n".join(f"  {outcome.path}: {outcome.detail}" for outcome in report.declined)
@@ -87,12 +124,14 @@ def _folded(
             "Leave strict out to fold the rest.",
             path=report.declined[0].path,
         )
-    if not edit:
-        return None, report
-    rebuilt = rebuild(reading, edit)
-    agreement = verify(reading, edit, rebuilt.model, x, operation="fold")
-    notes = (*report.notes, *rebuilt.lost, *agreement.notes)
-    return rebuilt.model, Report(report.operation, report.outcomes, notes)
+    return edit, report
+
+
+def _proven(
+    reading: Reading, edit: Edit, x: Any, verbose: int | str
+) -> tuple[Any, tuple[str, ...]]:
+    """The folded model, or None where nothing folds, and what to tell of it."""
+    return proven(reading, edit, x, operation="fold", verbose=verbose) if edit else (None, ())
 
 
 def _warn(name: str, folded: int) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.graph.select import Selection, select
 from bnfix.report import Outcome, Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def freeze(model: Any, *, layers: Selection = ..., return_report: Literal[False] = ...) -> Any: ...
+@overload
+def freeze(
+    model: Any, *, layers: Selection = ..., return_report: Literal[True]
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)
@@ -33,7 +41,12 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
 
     Raises:
         UnsupportedModelError: `model` is not a Keras model.
-        SelectionError: `layers` names a path without BatchNormalization. Nothing is changed then.
+        OptionError: `layers` names a path without BatchNormalization. Nothing is changed then.
+
+    Example:
+        >>> model = bnfix.freeze(model, layers="bn")
+        >>> model.get_layer("bn").trainable
+        False
     """
     adapter = adapter_of(model)
     found = adapter.batch_norms(model)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
-from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
-from bnfix.operations.verify import verify
+from bnfix.operations.proven import proven
 from bnfix.report import Outcome, Report
 from bnfix.restoring import all_or_nothing
 
 
+@overload
+def open_up(
+    model: Any, *, x: Any = ..., verbose: int | str = ..., return_report: Literal[False] = ...
+) -> Any: ...
+@overload
+def open_up(
+    model: Any, *, x: Any = ..., verbose: int | str = ..., return_report: Literal[True]
+) -> tuple[Any, Report]: ...
+
+
 @all_or_nothing(state.settings)
-def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
+def open_up(
+    model: Any, *, x: Any = None, verbose: int | str = "auto", return_report: bool = False
+) -> Any:
     """The plain Functional model that the code of `model` amounts to.
 
     Everything is opened that can be: the model itself and, at any depth, layers of classes made
@@ -28,6 +39,7 @@ def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
         model: Built model of either Keras. Not changed.
         x: Inputs on which both are compared, and that tell what a subclassed model takes where it
             does not know; made from its specs by default.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`; the report says what was opened, what stays closed
             and why.
 
@@ -37,16 +49,28 @@ def open_up(model: Any, *, x: Any = None, return_report: bool = False) -> Any:
     Raises:
         UnsupportedModelError: `model` is not built, or its code takes another way for other values.
         VerificationError: The new model computes something else. It is not returned.
+
+    Example:
+        >>> class Code(keras.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.hidden = keras.layers.Dense(4)
+        ...
+        ...     def call(self, inputs):
+        ...         return self.hidden(inputs)
+        >>> code = Code()
+        >>> _ = code(x)
+        >>> plain = bnfix.open_up(code)
+        >>> type(plain).__name__
+        'Functional'
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)
     reading = read(adapter, model, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:
-        rebuilt = rebuild(reading, Edit())
-        agreement = verify(reading, Edit(), rebuilt.model, x, operation="open_up")
-        model = rebuilt.model
-        report = Report("open_up", report.outcomes, (*rebuilt.lost, *agreement.notes))
+        model, notes = proven(reading, Edit(), x, operation="open_up", verbose=verbose)
+        report = Report("open_up", report.outcomes, notes)
     return (model, report) if return_report else model
 
 

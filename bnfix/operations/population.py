@@ -6,16 +6,18 @@ The model is left as it is; statistics are put into it for the time of a measure
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bnfix.adapters.base import Adapter
 from bnfix.data.batches import Batch, length
-from bnfix.diagnosis.evidence import Evidence, Losses, Population
-from bnfix.diagnosis.facts import ModelFacts
+from bnfix.diagnosis.data_facts import DataFacts, Losses, Population
+from bnfix.diagnosis.model_facts import ModelFacts
 from bnfix.errors import Incomparable
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.progress import progress
 from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.recalibrate import recalibrate
@@ -39,13 +41,14 @@ def statistics_of(
     return report
 
 
-def evidence_of(
+def data_facts_of(
     adapter: Adapter,
     model: Any,
     facts: ModelFacts,
     statistics: tuple[LayerStatistics, ...],
     data: list[Batch],
-) -> Evidence:
+    verbose: int | str,
+) -> DataFacts:
     """What `data` tell about `model`, whose statistics over them are known."""
     paths = dict(adapter.batch_norms(model))
     measured_rows = {row.path: row for row in statistics}
@@ -57,23 +60,24 @@ def evidence_of(
     shared = {n.path: paths[n.path] for n in facts.norms if n.calls > 1 and n.path in paths}
     losses, unused = None, None
     has_loss = adapter.is_compiled(model) and all(batch.y is not None for batch in data)
-    try:
-        stored = _loss(adapter, model, data) if has_loss else 0.0
-    except Incomparable as reason:
-        has_loss, stored, unused = False, 0.0, str(reason)
-    with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
-        if has_loss:
-            losses = Losses(stored, _loss(adapter, model, data))
-        between = _between(adapter, model, shared, data) if shared else {}
+    with progress(2 * len(data) * has_loss, "comparing losses", verbose) as advance:
+        try:
+            stored = _loss(adapter, model, data, advance) if has_loss else 0.0
+        except Incomparable as reason:
+            has_loss, stored, unused = False, 0.0, str(reason)
+        with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
+            if has_loss:
+                losses = Losses(stored, _loss(adapter, model, data, advance))
+            between = _between(adapter, model, shared, data) if shared else {}
     layers = {
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
     }
     rows = sum(length(batch.x) for batch in data)
-    return Evidence(layers, rows, losses, unused)
+    return DataFacts(layers, rows, losses, unused)
 
 
-def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
+def _loss(adapter: Adapter, model: Any, data: list[Batch], advance: Callable[[], Any]) -> float:
     """Mean over all rows, in inference mode; nothing that it changes stays."""
     total, number = 0.0, 0
     with adapter.functions_kept(model), adapter.untouched(model):
@@ -81,6 +85,7 @@ def _loss(adapter: Adapter, model: Any, data: list[Batch]) -> float:
             rows = length(batch.x)
             total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
             number += rows
+            advance()
     return total / number
 
 

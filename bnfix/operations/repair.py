@@ -5,33 +5,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
-from bnfix.adapters import state, weights
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import readable
-from bnfix.checks.check import CheckReport, Finding, check
-from bnfix.data.batches import Batch, batches, first_rows
-from bnfix.data.sizes import in_batches_of
-from bnfix.diagnosis.report import DiagnosisReport, Symptom
-from bnfix.errors import DataError, UnsupportedModelError, VerificationError
+from bnfix.checks.check import check
+from bnfix.data.batches import EMPTY, batches, first_rows
+from bnfix.data.sizes import InBatchesOf
+from bnfix.diagnosis.diagnosis_report import DiagnosisReport
+from bnfix.errors import DataError
+from bnfix.graph.select import Selection, select
 from bnfix.operations.diagnose import examine
 from bnfix.operations.fold import fold as fold_model
-from bnfix.operations.freeze import freeze
+from bnfix.operations.mending import CHECKED_ROWS, Mending
 from bnfix.operations.repair_report import RepairReport
-from bnfix.operations.strip_augmentation import strip_augmentation
-from bnfix.operations.strip_training import strip_training
-from bnfix.options import whole
-from bnfix.passes.strip_training import baked_over_batch_norm
-from bnfix.recalibration.recalibrate import recalibrate
-from bnfix.recalibration.statistics import RecalibrationReport
-from bnfix.remedy import Remedy, Verb
+from bnfix.recalibration.guard import Metric
+from bnfix.recalibration.recalibrate import checked
 from bnfix.restoring import all_or_nothing
 
-#: Rows on which the model is checked; more would only cost time.
-_CHECKED_ROWS = 8
+
+@overload
+def repair(
+    model: Any,
+    ds: Any,
+    *,
+    copy: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def repair(
+    model: Any,
+    ds: Any,
+    *,
+    copy: bool = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    fold: bool = ...,
+    method: str = ...,
+    min_count: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, RepairReport]: ...
 
 
 @all_or_nothing(state.everything)
@@ -39,10 +67,16 @@ def repair(
     model: Any,
     ds: Any,
     *,
+    copy: bool = True,
+    layers: Selection = None,
     batch_size: int = 32,
     steps: int | None = None,
     fold: bool = False,
+    method: str = "exact",
     min_count: int = 32,
+    memory_limit: int | str | None = None,
+    guard: str | bool = "auto",
+    metric: Metric | None = None,
     verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
@@ -56,32 +90,49 @@ def repair(
     serve the model better they stay, and without labels those that were never updated do.
 
     Args:
-        model: Keras 3 or tf_keras model. Changed in place only where nothing has to be stripped;
-            the model to go on with is the one returned.
+        model: Built Keras 3 or tf_keras model of any kind. Not changed, unless `copy` is False.
         ds: Calibration data, what `fit` takes; read once. Preprocess it exactly as for training.
             Labels help: with them, and a compiled loss, the loss decides.
+        copy: Whether `model` stays as it is. Without, what can be mended in place is, which spares
+            the memory for a second model; go on with the model that is returned, in any case.
+        layers: Paths (a nested model's stands for all in it) or a function of a path: the
+            BatchNormalizations to mend; all by default.
         batch_size: For arrays.
         steps: Number of batches to take.
         fold: Also fold BatchNormalization into neighbouring linear layers.
+        method: As for `recalibrate`, as the next four.
         min_count: Fewest values per channel that statistics may rest on.
+        memory_limit: Bytes that tensors on their way through the network may take.
+        guard: What is done where statistics make the compiled loss worse.
+        metric: What is compared instead of the loss.
         verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
-        The repaired model.
+        The repaired model; `model` itself where there is nothing to repair.
 
     Raises:
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
+
+    Example:
+        >>> repaired, report = bnfix.repair(model, (x, y), verbose=0, return_report=True)
+        >>> print(report.outcome)
+        repaired
     """
     adapter = adapter_of(model)
-    whole("min_count", min_count, at_least=1)
+    checked(method, min_count, 0, memory_limit, guard, metric, verbose)
+    options = {"method": method, "min_count": min_count, "memory_limit": memory_limit}
+    options = {**options, "guard": guard, "metric": metric, "verbose": verbose}
+    norms = [path for path, _ in adapter.batch_norms(model)]
+    chosen = None if layers is None else select(layers, norms, what="BatchNormalization")
     read = batches(ds, batch_size=batch_size, steps=steps)
-    data = list(in_batches_of(adapter.batch_size(model), read))
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    data = list(sized)
     if not data:
-        raise DataError("the data is empty: at least one row is required.")
-    before = check(model, first_rows(data, _CHECKED_ROWS))
-    diagnosis = examine(adapter, model, data)
-    mending = _Mending(model, data, before, min_count, verbose)
+        raise DataError(EMPTY)
+    before = check(model, first_rows(data, CHECKED_ROWS), verbose=verbose)
+    diagnosis = examine(adapter, model, data, sized.notes, verbose=verbose)
+    mending = Mending(model, data, before, options, chosen, copy=copy)
     for symptom in diagnosis.symptoms:
         if symptom.severity != "note":
             mending.mend(symptom)
@@ -90,9 +141,11 @@ def repair(
     mending.mend_what_is_left()  # statistics that were NaN have hidden it until now
     folded = None
     if fold:
-        mending.model, folded = fold_model(mending.model, return_report=True)
-        mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded))
-    found = examine(adapter, mending.model, data) if mending.changed else diagnosis
+        mending.model, folded = fold_model(mending.model, verbose=verbose, return_report=True)
+        mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded.changed))
+    found = diagnosis
+    if mending.changed:
+        found = examine(adapter, mending.model, data, sized.notes, verbose=verbose)
     report = RepairReport(
         tuple(mending.story) or (f"there is nothing to repair: {_found(diagnosis)}",),
         before,
@@ -103,165 +156,6 @@ def repair(
         found,
     )
     return (mending.model, report) if return_report else mending.model
-
-
-class _Mending:
-    """Carries out what a diagnosis suggests, in the order in which it makes sense."""
-
-    def __init__(
-        self,
-        model: Any,
-        data: list[Batch],
-        before: CheckReport,
-        min_count: int,
-        verbose: int | str,
-    ) -> None:
-        self.model, self.data = model, data
-        self._checked: CheckReport | None = before  # None where something was changed since
-        self.min_count, self.verbose = min_count, verbose
-        self.story: list[str] = []
-        self.changed = False
-        self.statistics: RecalibrationReport | None = None
-        self._off: dict[str, None] | None = {}  # paths to recalibrate; None for all
-        self._why: Symptom | Finding | None = (
-            None  # the first for which statistics are re-estimated
-        )
-
-    def did(self, sentence: str, changed: bool = True) -> None:
-        self.story.append(sentence)
-        if changed:
-            self.changed, self._checked = True, None
-
-    def check(self) -> CheckReport:
-        """The check of the model as it is now."""
-        if self._checked is None:
-            self._checked = check(self.model, first_rows(self.data, _CHECKED_ROWS))
-        return self._checked
-
-    def mend(self, found: Symptom | Finding) -> None:
-        """Do what mends `found`; statistics wait until everything else is done."""
-        remedy = found.remedy
-        if remedy is not None and remedy.verb in self._deeds and not remedy.optional:
-            self._deeds[remedy.verb](found, remedy)
-
-    @property
-    def _deeds(self) -> dict[Verb, Callable[[Any, Remedy], None]]:
-        return {
-            Verb.STRIP_TRAINING: self._strip,
-            Verb.STRIP_AUGMENTATION: self._strip_augmentation,
-            Verb.FREEZE: self._freeze,
-            Verb.EXCHANGE: self._exchange,
-            Verb.RECALIBRATE: self._note_statistics,
-        }
-
-    def mend_what_is_left(self) -> None:
-        """What shows in the answers: the graph does not show all calls, and one hides another."""
-        for remedy, found in _together(self.check().faults).items():
-            if remedy.verb is not Verb.RECALIBRATE:
-                self.mend(replace(found, remedy=remedy))
-
-    def _strip(self, found: Symptom | Finding, remedy: Remedy) -> None:
-        calls = _over_batch_norms(self.model)
-        if not calls:
-            return
-        try:
-            self.model, report = strip_training(self.model, layers=calls, return_report=True)
-        except (UnsupportedModelError, VerificationError) as refusal:
-            self._freeze(found, Remedy(Verb.FREEZE, _paths(found)), str(refusal))
-            return
-        first = report.changed[0].path
-        self.did(
-            f"stripped training=True from {len(report.changed)} calls, the first at {first}: they "
-            "normalized by the batch at hand" + (", others stay" if remedy.paths else "")
-        )
-        # What predict and call have left in them is of no batch in particular.
-        self._off = None
-
-    def _strip_augmentation(self, found: Symptom | Finding, remedy: Remedy) -> None:
-        self.model, report = strip_augmentation(self.model, return_report=True)
-        first = report.changed[0].path
-        self.did(
-            f"wrote training=False into {len(report.changed)} calls, the first at {first}: "
-            f"{found.detail}"
-        )
-
-    def _freeze(self, found: Symptom | Finding, remedy: Remedy, why: str = "") -> None:
-        norms = dict(adapter_of(self.model).batch_norms(self.model))
-        paths = [path for path in remedy.paths or () if path in norms]
-        ends = [path for path in paths if norms[path].trainable]
-        self.model = freeze(self.model, layers=paths)
-        said = f"froze {_counted(paths)}: {found.detail}"
-        if ends:
-            said += ". Nothing else mends that" + (f" ({why})" if why else "")
-            said += f"; it ends the training of {_counted(ends)}, gamma and beta included"
-        self.did(said)
-
-    def _exchange(self, found: Symptom | Finding, remedy: Remedy) -> None:
-        """In place, weights that stand in each other's."""
-        layers = dict(adapter_of(self.model).batch_norms(self.model))
-        for path in remedy.paths or ():
-            for ours, theirs in remedy.exchanged:
-                weights.exchange(layers[path], ours, theirs)
-        what = ", ".join(" with ".join(pair) for pair in remedy.exchanged)
-        self.did(f"exchanged {what} in {', '.join(remedy.paths or ())}: {found.detail}")
-
-    def _note_statistics(self, found: Symptom | Finding, remedy: Remedy) -> None:
-        every = remedy.paths is None or self._off is None
-        self._off = None if every else {**(self._off or {}), **dict.fromkeys(remedy.paths or ())}
-        self._why = self._why or found
-
-    def recalibrate(self) -> None:
-        if self._off is not None and not self._off:
-            return
-        self.model, report = recalibrate(
-            self.model,
-            ((batch.x, batch.y, batch.weight) for batch in self.data),
-            # Without labels the diagnosis has decided what may be replaced.
-            guard="auto" if all(batch.y is not None for batch in self.data) else False,
-            layers=None if self._off is None else list(self._off),
-            min_count=self.min_count,
-            verbose=self.verbose,
-            return_report=True,
-        )
-        self.statistics = report
-        reason = f": {self._why.cause}, {self._why.detail}" if self._why else ""
-        outcome = "" if report.kept else f"; put the old statistics back: {report.verdict}"
-        self.did(
-            f"recalibrated {len(report.layers)} BatchNormalizations on {report.batches} "
-            f"batches{reason}{outcome}",
-            report.kept,
-        )
-
-
-def _together(faults: tuple[Finding, ...]) -> dict[Remedy, Finding]:
-    """Each remedy once, those of one verb for certain layers put together, with its first cause."""
-    found: dict[Verb, tuple[Remedy, Finding]] = {}
-    for fault in faults:
-        remedy = fault.remedy
-        if remedy is None or remedy.optional:
-            continue
-        before = found.get(remedy.verb, (remedy, fault))
-        paths = dict.fromkeys([*(before[0].paths or ()), *(remedy.paths or ())])
-        joined = replace(remedy, paths=tuple(paths) if remedy.paths is not None else None)
-        found[remedy.verb] = joined, before[1]
-    return dict(found.values())
-
-
-def _paths(found: Symptom | Finding) -> tuple[str, ...]:
-    if isinstance(found, Symptom):
-        return found.paths
-    return () if found.path is None else (found.path,)
-
-
-def _counted(paths: Sequence[str]) -> str:
-    if len(paths) == 1:
-        return paths[0]
-    return f"{len(paths)} BatchNormalizations, the first {paths[0]}" if paths else "nothing"
-
-
-def _over_batch_norms(model: Any) -> list[str]:
-    reading = readable(adapter_of(model), model)
-    return [] if reading is None else baked_over_batch_norm(reading)
 
 
 def _found(diagnosis: DiagnosisReport) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnfix.checks.check import CheckReport
-from bnfix.diagnosis.report import DiagnosisReport, Symptom
+from bnfix.diagnosis.diagnosis_report import DiagnosisReport, Symptom
 from bnfix.recalibration.statistics import RecalibrationReport
-from bnfix.report import Rendered, Report, Word
+from bnfix.report import Report, VerbReport, Word
 
 
 class RepairOutcome(Word):
@@ -22,7 +22,7 @@ class RepairOutcome(Word):
 
 
 @dataclass(frozen=True)
-class RepairReport(Rendered):
+class RepairReport(VerbReport):
     """The story of a repair; true if nothing is left that needs mending.
 
     Attributes:
@@ -60,13 +60,12 @@ class RepairReport(Rendered):
     def ok(self) -> bool:
         return self.outcome in (RepairOutcome.NOTHING_TO_DO, RepairOutcome.REPAIRED)
 
-    def __bool__(self) -> bool:
-        return self.ok
-
     def __str__(self) -> str:
         steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
         left = [f"  left: {sentence}" for sentence in self.left]
-        parts = [self._verdict(), *steps, *left, "before", _indented(self.before), "after"]
+        notes = [f"  note: {note}" for note in self.diagnosis.notes]
+        parts = [self._verdict(), *steps, *left, *notes]
+        parts += ["before", _indented(self.before), "after"]
         return "\n".join([*parts, _indented(self.after)])
 
     def to_dict(self) -> dict[str, Any]:

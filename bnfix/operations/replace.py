@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.base import Adapter
@@ -17,7 +17,7 @@ from bnfix.graph.edit import Edit, Given, Replacement
 from bnfix.graph.graph import Call
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import Floats
-from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.selected import HIDDEN, SelectedNorm, selected
 from bnfix.operations.verify import verify_compiled
 from bnfix.report import Outcome, Rendered, Report
 from bnfix.restoring import all_or_nothing
@@ -62,14 +62,39 @@ class BatchNormSpec(Rendered):
         return self.moving_mean.size
 
 
+@overload
+def replace(
+    model: Any,
+    factory: Callable[[BatchNormSpec], Any],
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def replace(
+    model: Any,
+    factory: Callable[[BatchNormSpec], Any],
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
+
+
 @all_or_nothing(state.settings)
 def replace(
     model: Any,
     factory: Callable[[BatchNormSpec], Any],
     *,
-    where: Selection = None,
+    layers: Selection = None,
     x: Any = None,
     open: str = "auto",
+    verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Put what `factory` makes in the place of BatchNormalizations.
@@ -85,13 +110,14 @@ def replace(
             Not changed.
         factory: Is given a `BatchNormSpec`, and returns a new layer of the model's Keras that keeps
             the shape of its input, or None to leave that BatchNormalization as it is.
-        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
         x: Inputs that tell what a subclassed model takes, where it does not know; the new model is
             tried on them, too. Made from the input specs by default.
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -101,16 +127,23 @@ def replace(
     Raises:
         UnsupportedModelError: `model` is not built or cannot be opened, or does not work with the
             new layers.
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
         VerificationError: Compiled and uncompiled code of the new model disagree. No model is
             returned.
         OptionError: `factory` returned no layer, or one that is in use already.
+
+    Example:
+        >>> def layer_norm(spec):
+        ...     return keras.layers.LayerNormalization(axis=spec.axis)
+        >>> new = bnfix.replace(model, layer_norm)
+        >>> type(new.get_layer("bn")).__name__
+        'LayerNormalization'
     """
     adapter = adapter_of(model)
     reading = read(adapter, model, "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
-    for norm in meant(reading, where):
+    for norm in selected(reading, layers):
         outcome, layer = _ask(reading, norm, factory)
         outcomes.append(outcome)
         if layer is not None and norm.key is not None:
@@ -120,14 +153,14 @@ def replace(
     notes = () if outcomes else ("the model has no BatchNormalization",)
     if made:
         rebuilt = _rebuilt(reading, made)
-        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace")
+        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace", verbose=verbose)
         model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
     report = Report("replace", tuple(outcomes), notes)
     return (model, report) if return_report else model
 
 
 def _ask(
-    reading: Reading, norm: Meant, factory: Callable[[BatchNormSpec], Any]
+    reading: Reading, norm: SelectedNorm, factory: Callable[[BatchNormSpec], Any]
 ) -> tuple[Outcome, Any]:
     """What becomes of `norm`, and the layer that comes in its place, if one does."""
     if norm.key is None:
@@ -146,7 +179,7 @@ def _calls(reading: Reading, key: LayerKey) -> list[Call]:
     return [call for call in reading.graph if call.layer == key]
 
 
-def _spec(norm: Meant, calls: list[Call], axis: int) -> BatchNormSpec:
+def _spec(norm: SelectedNorm, calls: list[Call], axis: int) -> BatchNormSpec:
     gamma, beta = weights.read_affine(norm.layer)
     mean, variance = weights.read_statistics(norm.layer)
     return BatchNormSpec(
@@ -167,7 +200,7 @@ def _spec(norm: Meant, calls: list[Call], axis: int) -> BatchNormSpec:
 
 
 def _check_new(
-    adapter: Adapter, norm: Meant, layer: Any, made: dict[LayerKey, Replacement]
+    adapter: Adapter, norm: SelectedNorm, layer: Any, made: dict[LayerKey, Replacement]
 ) -> None:
     kind = type(layer).__name__
     if not adapter.is_layer(layer):

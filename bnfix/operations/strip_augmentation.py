@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
-from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
+from bnfix.operations.proven import proven
 from bnfix.operations.reference import baked
-from bnfix.operations.verify import opened_as, verify
 from bnfix.passes import strip_augmentation as augmentation_pass
 from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def strip_augmentation(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def strip_augmentation(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)
@@ -26,6 +47,7 @@ def strip_augmentation(
     layers: Selection = None,
     x: Any = None,
     open: str = "auto",
+    verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Turn off, outside of `fit`, layers that are in training mode unless told otherwise.
@@ -45,6 +67,7 @@ def strip_augmentation(
         x: Inputs on which `model(x)` of the new model is compared with the inference of the old
             one; made from the input specs by default.
         open: As for `strip_training`.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -55,26 +78,30 @@ def strip_augmentation(
         UnsupportedModelError: `model` is not built or cannot be opened; `model(x, training=False)`
             does without.
         VerificationError: The new model does not compute what it should. None is returned then.
-        SelectionError: `layers` names a path that is no such layer.
+        OptionError: `layers` names a path that is no such layer.
+
+    Example:
+        >>> inputs = keras.Input((8, 8, 3))
+        >>> flipped = keras.layers.RandomFlip(name="flip")(inputs)
+        >>> serving = bnfix.strip_augmentation(keras.Model(inputs, flipped))
+        >>> bnfix.check(serving, np.random.rand(8, 8, 8, 3)).ok
+        True
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)
     reading = read(adapter, model, "strip_augmentation", x=x, open=open)
     edit, report = augmentation_pass.plan(reading, layers)
     if edit:
-        proof = opened_as(reading, x, operation="strip_augmentation")
-        rebuilt = rebuild(reading, edit)
         # A training=True that stays elsewhere may be random: a model without any is proven.
         calm = replace(
             edit,
             untrain=baked(reading),
             infer=frozenset(augmentation_pass.by_default(reading.definitions)),
         )
-        proven = rebuilt.model if calm == edit else rebuild(reading, calm).model
-        agreement = verify(reading, calm, proven, x, operation="strip_augmentation")
-        model = rebuilt.model
-        notes = (*report.notes, *rebuilt.lost, *proof, *agreement.notes, *_kept_from_fit(adapter))
-        report = Report(report.operation, report.outcomes, notes)
+        model, notes = proven(
+            reading, edit, x, operation="strip_augmentation", verbose=verbose, calm=calm
+        )
+        report = replace(report, notes=(*report.notes, *notes, *_kept_from_fit(adapter)))
     return (model, report) if return_report else model
 
 

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.reading import Reading, read
-from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.reading import read
 from bnfix.breadth_first.loading import given
-from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection
-from bnfix.operations.agreement import Agreement
+from bnfix.operations.proven import proven
 from bnfix.operations.reference import baked
-from bnfix.operations.verify import opened_as, verify
 from bnfix.passes import strip_training as strip_pass
 from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def strip_training(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def strip_training(
+    model: Any,
+    *,
+    layers: Selection = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, Report]: ...
 
 
 @all_or_nothing(state.settings)
@@ -27,6 +46,7 @@ def strip_training(
     layers: Selection = None,
     x: Any = None,
     open: str = "auto",
+    verbose: int | str = "auto",
     return_report: bool = False,
 ) -> Any:
     """Remove every `training=` that was written into a call when the model was made.
@@ -47,6 +67,7 @@ def strip_training(
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
+        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -57,26 +78,28 @@ def strip_training(
         UnsupportedModelError: `model` is not built or cannot be opened; bnfix.freeze works on it.
         VerificationError: The new model does not compute what it should in every entry point. No
             model is returned.
-        SelectionError: `layers` names a path with nothing baked. Nothing is changed then.
+        OptionError: `layers` names a path with nothing baked. Nothing is changed then.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> outputs = keras.layers.BatchNormalization(name="bn")(inputs, training=True)
+        >>> model = keras.Model(inputs, outputs)
+        >>> stripped, report = bnfix.strip_training(model, return_report=True)
+        >>> [outcome.path for outcome in report.changed]
+        ['bn']
     """
     adapter = adapter_of(model)
     x = given(adapter, model, x)
     reading = read(adapter, model, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:
-        proof = opened_as(reading, x, operation="strip_training")
-        rebuilt = rebuild(reading, edit)
-        agreement = _verified(reading, edit, rebuilt.model, x)
-        model = rebuilt.model
-        notes = (*report.notes, *rebuilt.lost, *proof, *agreement.notes)
-        report = Report(report.operation, report.outcomes, notes)
+        model, notes = proven(
+            reading,
+            edit,
+            x,
+            operation="strip_training",
+            verbose=verbose,
+            calm=replace(edit, untrain=edit.untrain | baked(reading)),
+        )
+        report = replace(report, notes=(*report.notes, *notes))
     return (model, report) if return_report else model
-
-
-def _verified(reading: Reading, edit: Edit, made: Any, x: Any) -> Agreement:
-    """Where other calls keep a `training=`, which may be random, a model without any is proven."""
-    every = baked(reading)
-    if every <= edit.untrain:
-        return verify(reading, edit, made, x, operation="strip_training")
-    calm = replace(edit, untrain=every)
-    return verify(reading, calm, rebuild(reading, calm).model, x, operation="strip_training")

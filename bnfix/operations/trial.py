@@ -75,8 +75,13 @@ class Trial:
             )
         return best
 
-    def answers(self, model: Any) -> Mapping[str, Outputs | Exception]:
-        """What `model` answers through each entry point, or what it raises there."""
+    def answers(
+        self, model: Any, advance: Callable[[], Any] = lambda: None
+    ) -> Mapping[str, Outputs | Exception]:
+        """What `model` answers through each entry point, or what it raises there.
+
+        `advance` is called after each.
+        """
         adapter = self.reading.adapter
         found: dict[str, Outputs | Exception] = {}
         with adapter.functions_kept(model), warnings.catch_warnings():
@@ -89,6 +94,7 @@ class Trial:
                         found[name] = self._answer(call)
                     except Exception as failure:  # whatever the code of a model raises
                         found[name] = failure
+                advance()
         return found
 
     def is_random(self, name: str) -> bool:

@@ -25,13 +25,16 @@ from bnfix.operations import reference
 from bnfix.operations.agreement import Agreement
 from bnfix.operations.reference import Outputs
 from bnfix.operations.trial import Trial, gaps
+from bnfix.progress import progress
 
 
 class MiscompiledError(VerificationError):
     """Uncompiled the new model is right; compiled code computes something else."""
 
 
-def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str) -> Agreement:
+def verify(
+    reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str, verbose: int | str = 0
+) -> Agreement:
     """Compare the model read with `changed`, the model rebuilt from it by `edit`.
 
     Args:
@@ -40,12 +43,16 @@ def verify(reading: Reading, edit: Edit, changed: Any, x: Any, *, operation: str
         changed: The new model.
         x: Inputs of the model, or None to make some from its input specs.
         operation: Named in the error.
+        verbose: Whether progress is shown, as in Keras.
 
     Raises:
         MiscompiledError: Compiled code computes something else than uncompiled code.
         VerificationError: They do not agree, or could not be run.
     """
-    return _Comparison(reading, edit, changed, Trial.of(reading, x, edit.untrain), operation).run()
+    with progress(None, f"proving what {operation} made", verbose) as advance:
+        trial = Trial.of(reading, x, edit.untrain)
+        advance()
+        return _Comparison(reading, edit, trial, trial.answers(changed, advance), operation).run()
 
 
 def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
@@ -76,7 +83,9 @@ def _dtype(reading: Reading) -> str:
     return reading.adapter.coarsest_dtype(reading.model)
 
 
-def verify_compiled(adapter: Adapter, changed: Any, x: Any, *, operation: str) -> Agreement:
+def verify_compiled(
+    adapter: Adapter, changed: Any, x: Any, *, operation: str, verbose: int | str = 0
+) -> Agreement:
     """Compare what `changed` answers compiled with what it answers uncompiled.
 
     That is all there is to prove of a model that was meant to compute something else.
@@ -86,15 +95,18 @@ def verify_compiled(adapter: Adapter, changed: Any, x: Any, *, operation: str) -
         changed: The new model.
         x: Its inputs, or None to make some.
         operation: Named in the error.
+        verbose: Whether progress is shown, as in Keras.
 
     Raises:
         VerificationError: They do not agree, or the model could not be run.
     """
     reading = Reading(adapter, changed)
-    trial = Trial.of(reading, x, frozenset())
-    with adapter.uncompiled():
-        before = trial.answers(changed)
-    return _Comparison(reading, Edit(), changed, trial, operation, before).run()
+    with progress(None, f"proving what {operation} made", verbose) as advance:
+        trial = Trial.of(reading, x, frozenset())
+        with adapter.uncompiled():
+            before = trial.answers(changed, advance)
+        answers = trial.answers(changed, advance)
+        return _Comparison(reading, Edit(), trial, answers, operation, before).run()
 
 
 def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operation: str) -> None:
@@ -135,8 +147,8 @@ class _Comparison:
         self,
         reading: Reading,
         edit: Edit,
-        changed: Any,
         trial: Trial,
+        answers: Mapping[str, Outputs | Exception],
         operation: str,
         before: Mapping[str, Outputs | Exception] | None = None,
     ) -> None:
@@ -144,7 +156,7 @@ class _Comparison:
         self.trial = trial
         self.depth = len(reading.graph)
         self.dtype = _dtype(reading)
-        self.answers = trial.answers(changed)
+        self.answers = answers
         self._before = before
 
     def run(self) -> Agreement:

@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bnfix.graph.definition import LayerKey, NodeKey
-from bnfix.graph.graph import Call
+from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine, per_channel
 from bnfix.numerics.linear import Linear
 from bnfix.numerics.norm import NormSpec
-from bnfix.passes.objection import Objection
+
+
+class Objection(Exception):
+    """Why a BatchNormalization must stay: one reason, in a clause that names the layers."""
+
+
+def check_not_returned(graph: Graph, value: Value) -> None:
+    """Refuse to change what somebody gets who calls the model, or one nested in it, by itself."""
+    made_by = graph.producer(value).path
+    if graph.is_output(value):
+        raise Objection(f"{made_by} is an output of the model as well")
+    if value in graph.unread:
+        raise Objection(f"{made_by} is an output of a nested model, although nothing takes it here")
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from bnfix.graph.graph import Call
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.norm import NormSpec
-from bnfix.numerics.tolerance import largest
+from bnfix.numerics.tolerance import largest_finite
 from bnfix.passes import backward, forward, sideways
-from bnfix.passes.absorbing import Absorbed, Folded, is_passed
+from bnfix.passes.absorbing import Absorbed, Folded, Objection, is_passed
 from bnfix.passes.merge import merged
-from bnfix.passes.objection import Objection
 from bnfix.report import Outcome, Report
 
 _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
@@ -99,7 +98,7 @@ def _lowered(source: Source, call: Call) -> NormSpec:
     computes = call.outputs[0].dtype
     if computes not in ("float32", "float64"):
         raise Objection(f"it normalizes in float32, and a plain layer would compute in {computes}")
-    if not all(np.all(np.abs(part) <= largest(computes)) for part in norm.affine()):
+    if not all(np.all(np.abs(part) <= largest_finite(computes)) for part in norm.affine()):
         raise Objection("its scales or shifts are not finite")
     return norm
 
@@ -206,7 +205,7 @@ def _is_merged_already(source: Source, call: Call) -> bool:
 def _check_finite(each: Absorbed, norm: Call) -> None:
     """Both the stored weights and those that the layer computes with must hold the result."""
     computes = each.call.outputs[0].dtype
-    limit = min(largest(each.linear.dtype), largest(computes))
+    limit = min(largest_finite(each.linear.dtype), largest_finite(computes))
     for values in (each.linear.kernel, each.linear.bias):
         # Not by abs(): a large kernel need not be copied to know its extremes.
         if values is not None and not (values.max() <= limit and values.min() >= -limit):

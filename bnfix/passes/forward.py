@@ -9,9 +9,16 @@ from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.linear import Linear, scale_and_shift_input
 from bnfix.numerics.norm import NormSpec
-from bnfix.passes.absorbing import Absorbed, Folded, free_linear, is_passed, map_of
+from bnfix.passes.absorbing import (
+    Absorbed,
+    Folded,
+    Objection,
+    check_not_returned,
+    free_linear,
+    is_passed,
+    map_of,
+)
 from bnfix.passes.moving import SHAPE_ONLY, after
-from bnfix.passes.objection import Objection, check_not_returned
 
 
 def absorbing(source: Source, norm: Call, spec: NormSpec, done: Folded) -> list[Absorbed]:

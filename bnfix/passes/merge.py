@@ -3,38 +3,27 @@
     W1*x + b1 + W2*x + b2 + x  =  (W1 + W2 + 1)*x + (b1 + b2)
 
 where the taps of the smaller kernels are put where they see the same positions within the largest,
-the identity is a kernel of one tap (Ding et al. 2021, RepVGG, arXiv:2101.03697, section 3.3), and
-the mean of n positions one of n taps of 1/n (Ding et al. 2021, Diverse Branch Block,
-arXiv:2103.13425, section 3.2).
+and the identity is a kernel of one tap (Ding et al. 2021, RepVGG, arXiv:2101.03697, section 3.3),
+as a mean of positions (`averaging`) is one of several.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import numpy as np
 
 from bnfix.graph.definition import NodeKey
 from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
-from bnfix.numerics.linear import InputSide, Linear, plus, plus_input
-from bnfix.numerics.tolerance import largest
-from bnfix.numerics.window import Window, identity
-from bnfix.passes.absorbing import Folded, free_linear
+from bnfix.numerics.linear import InputSide, Linear, plus
+from bnfix.numerics.tolerance import largest_finite
+from bnfix.numerics.window import identity
+from bnfix.passes.absorbing import Folded, Objection, free_linear
+from bnfix.passes.averaging import Mean, averaged, plus_mean
 from bnfix.passes.branches import Addend, addends, is_whole, maker, origin, partial_sum
-from bnfix.passes.objection import Objection
 from bnfix.report import Outcome
-
-
-@dataclass(frozen=True)
-class _Mean:
-    """An average pooling: its window, and the axis of channels."""
-
-    window: Window
-    axis: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +42,7 @@ class _Branch:
     read: Value
     call: Call | None = None
     linear: Linear | None = None
-    mean: _Mean | None = None
+    mean: Mean | None = None
 
 
 def merged(
@@ -115,35 +104,11 @@ def _branch(source: Source, addend: Addend, done: Folded) -> _Branch:
     graph = source.graph
     call = maker(graph, addend.value, done)
     linear = None if call is None else _mergeable(source, call, done)
-    mean = None if call is None else _averaged(call, source)
+    mean = None if call is None else averaged(call, source)
     if call is None or (linear is None and mean is None):
         read = origin(graph, addend.value, done)
         return _Branch(addend, read)
     return _Branch(addend, origin(graph, call.inputs[0], done), call, linear, mean)
-
-
-def _averaged(call: Call, source: Source) -> _Mean | None:
-    """What an average pooling does, if its means are of as many positions everywhere."""
-    if not call.kind.startswith("AveragePooling"):
-        return None
-    options, shape = source.options(call), call.inputs[0].shape
-    axes = len(shape) - 2
-    size, steps = (_each(options[name], axes) for name in ("pool_size", "strides"))
-    first = 2 if options.get("data_format") == "channels_first" else 1
-    found = _Mean(Window(size, steps, (1,) * axes, "valid"), 1 if first == 2 else axes + 1)
-    if options["padding"] == "valid":
-        return found
-    made = call.outputs[0].shape
-    for axis, (taps, step) in enumerate(zip(size, steps, strict=True), first):
-        given, out = shape[axis], made[axis]
-        if given is None or out is None or (out - 1) * step + taps > given:
-            return None  # at the borders it is of fewer
-    return found
-
-
-def _each(number: Any, axes: int) -> tuple[int, ...]:
-    whole = (number,) * axes if isinstance(number, int) else tuple(number)
-    return tuple(map(int, whole))
 
 
 def _mergeable(source: Source, call: Call, done: Folded) -> Linear | None:
@@ -189,7 +154,8 @@ def _sum(linear: Linear, call: Call, other: _Branch, done: Folded) -> Linear | N
         fits = side.one_to_one(linear) and _channels_alike(side, call, other)
         if places is None or not fits or call.outputs[0].dtype != other.read.dtype:
             return None
-        return _with_mean(linear, places)
+        ones = np.ones(linear.channels)
+        return plus_mean(linear, places, ones, 0 * ones)
     if other.call is None:
         return None
     theirs = done.assign.get(other.call.layer) or other.linear
@@ -208,14 +174,7 @@ def _channels_alike(side: InputSide, call: Call, other: _Branch) -> bool:
     return other.mean.axis == side.axis
 
 
-def _with_mean(linear: Linear, places: tuple[tuple[int, ...], ...]) -> Linear:
-    share = np.full(linear.channels, 1 / np.prod([len(taps) for taps in places]))
-    for tap in product(*places):
-        linear = plus_input(linear, tap, share, 0 * share)
-    return linear
-
-
 def _is_finite(linear: Linear, call: Call) -> bool:
-    limit = min(largest(linear.dtype), largest(call.outputs[0].dtype))
+    limit = min(largest_finite(linear.dtype), largest_finite(call.outputs[0].dtype))
     parts = [part for part in (linear.kernel, linear.bias) if part is not None]
     return all(bool(np.all(np.abs(part) <= limit)) for part in parts)

@@ -14,7 +14,7 @@ import numpy as np
 from bnfix.graph.graph import Call, Value
 from bnfix.numerics.affine import Affine, compact, per_channel
 from bnfix.numerics.moments import Floats
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 from bnfix.passes.positions import (
     Options,
     flattened,

@@ -12,7 +12,7 @@ import numpy as np
 
 from bnfix.graph.graph import Call, Value
 from bnfix.numerics.affine import Affine, per_channel
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 
 Options = Mapping[str, Any]
 

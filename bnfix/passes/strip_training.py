@@ -7,7 +7,7 @@ Without it the caller decides, and inference uses the moving statistics.
 
 from __future__ import annotations
 
-from bnfix.graph.definition import Definitions, LayerKey, NodeKey
+from bnfix.graph.definition import Definitions, NodeKey
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection, select
 from bnfix.graph.source import Source
@@ -26,16 +26,6 @@ def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:
     }
 
 
-def baked_over_batch_norm(source: Source) -> list[str]:
-    """Paths of calls with `training=True` that reach a BatchNormalization, in order."""
-    found: dict[str, None] = {}
-    for _, path, node in source.definitions.written():
-        inside = node.layer if node.binding is not None else None
-        if node.training and _reaches(source, node.layer, inside):
-            found[path] = None
-    return list(found)
-
-
 def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:
     """The edit that removes the selected `training=`, and what to tell the user."""
     found = baked(source.definitions)
@@ -49,16 +39,6 @@ def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:
         notes = ("no call has training= baked in",)
     edit = Edit(untrain=frozenset(key for key, (path, _) in found.items() if path in chosen))
     return edit, Report("strip_training", outcomes, notes)
-
-
-def _reaches(source: Source, layer: LayerKey, model: LayerKey | None) -> bool:
-    if model is None:
-        return source.is_batch_norm(layer)
-    nodes = source.definitions[model].nodes
-    return any(
-        _reaches(source, node.layer, node.layer if node.binding is not None else None)
-        for node in nodes
-    )
 
 
 def _verb(removed: bool) -> str:

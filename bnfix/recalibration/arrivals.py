@@ -16,7 +16,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.intercepting import intercepted
 from bnfix.errors import ModelError
 from bnfix.numerics.moments import ChannelMoments
-from bnfix.recalibration.measuring import measure
+from bnfix.recalibration.measuring import moments_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def arrivals(
             if not adapter.has_values(tensor):
                 raise _compiled(path)
             mask = given.arguments.get("mask")
-            arrive(Arrival(path, measure(adapter, layer, tensor, mask, path=path)))
+            arrive(Arrival(path, moments_of(adapter, layer, tensor, mask, path=path)))
             if "training" in signature.parameters:
                 given.arguments["training"] = False
             return call(*given.args, **given.kwargs)

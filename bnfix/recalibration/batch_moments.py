@@ -15,7 +15,7 @@ from bnfix.breadth_first.network import Network
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Value
 from bnfix.numerics.moments import ChannelMoments
-from bnfix.recalibration.measuring import axis_of, check_finite, measure, merged
+from bnfix.recalibration.measuring import axis_of, check_finite, merged, moments_of
 
 
 class BatchMoments:
@@ -49,7 +49,7 @@ class BatchMoments:
         if self._on_device:
             moments = merged(self.adapter, layer, taken)
         else:
-            moments = measure(self.adapter, layer, *taken, path=call.path)
+            moments = moments_of(self.adapter, layer, *taken, path=call.path)
         check_finite(moments, path=call.path, where=where)
         return moments
 

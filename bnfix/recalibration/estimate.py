@@ -58,12 +58,14 @@ class Settings:
         ddof: Of the variance by which measured BNs normalize.
         memory_limit: Bytes that tensors may take in memory, or None.
         verbose: Whether progress is shown, as in Keras.
+        min_count: Fewest values per channel that statistics may rest on.
     """
 
     method: str = "exact"
     ddof: int = 0
     memory_limit: int | None = None
     verbose: int | str = "auto"
+    min_count: int = 32
 
 
 def estimate(

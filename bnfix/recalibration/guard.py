@@ -30,6 +30,20 @@ _GROUPS = 64
 Metric = Callable[[Any, Any], Any]
 
 
+def check_mode(mode: Any, metric: Any) -> None:
+    """Refuse what a guard cannot go by.
+
+    Raises:
+        OptionError: `mode` is none of `MODES`, or `metric` no function.
+    """
+    if mode not in MODES:
+        raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
+    if metric is not None and not callable(metric):
+        raise OptionError(
+            f"metric is {metric!r}; it may be a function of the labels and the predictions."
+        )
+
+
 class Guard:
     """Keeps labelled batches as they pass, and computes the loss on them as often as asked.
 
@@ -50,12 +64,6 @@ class Guard:
         *,
         limit: int | None,
     ) -> None:
-        if mode not in MODES:
-            raise OptionError(f'guard is {mode!r}; it may be "auto", "raise" or False.')
-        if metric is not None and not callable(metric):
-            raise OptionError(
-                f"metric is {metric!r}; it may be a function of the labels and the predictions."
-            )
         self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
         self.limit = limit
         self.kept: list[Loaded] = []
@@ -163,7 +171,7 @@ class Guard:
             x, shown = cut(batch.x), cut(predictions)
             loss = self.model.compute_loss(x=x, y=y, y_pred=shown, sample_weight=weight)
             found = 0.0 if loss is None else float(self.adapter.to_numpy(loss))
-            found = self.adapter.meant(self.model, found)
+            found = self.adapter.a_loss(self.model, found)
         except Incomparable:
             raise
         except Exception as error:  # whatever a loss, or the lack of one, raises

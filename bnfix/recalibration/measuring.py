@@ -11,7 +11,9 @@ from bnfix.errors import ModelError, StatisticsError
 from bnfix.numerics.moments import ChannelMoments
 
 
-def measure(adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str) -> ChannelMoments:
+def moments_of(
+    adapter: Adapter, layer: Any, tensor: Any, mask: Any, *, path: str
+) -> ChannelMoments:
     """Moments of `tensor`, on its way into the BatchNormalization `layer`.
 
     A `mask` of None stands for the one that travels with `tensor`, if any does. On the processor

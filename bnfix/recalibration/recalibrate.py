@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
-from bnfix.data.sizes import in_batches_of
+from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import BnfixWarning, OptionError, StatisticsError
 from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.options import size, whole
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
-from bnfix.recalibration.guard import Guard, Metric
+from bnfix.recalibration.guard import Guard, Metric, check_mode
 from bnfix.recalibration.outlying import Watch
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.targets import never_built, targets
 from bnfix.recalibration.verdict import Verdict
 from bnfix.restoring import all_or_nothing
+
+
+@overload
+def recalibrate(
+    model: Any,
+    ds: Any,
+    *,
+    method: str = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    layers: Selection = ...,
+    include_frozen: bool = ...,
+    min_count: int = ...,
+    ddof: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def recalibrate(
+    model: Any,
+    ds: Any,
+    *,
+    method: str = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    layers: Selection = ...,
+    include_frozen: bool = ...,
+    min_count: int = ...,
+    ddof: int = ...,
+    memory_limit: int | str | None = ...,
+    guard: str | bool = ...,
+    metric: Metric | None = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, RecalibrationReport]: ...
 
 
 @all_or_nothing(state.everything)
@@ -93,19 +131,24 @@ def recalibrate(
         ResourceError: Memory or disk space does not suffice.
         OptionError: An argument is none of what it may be.
         In every case, KeyboardInterrupt included, nothing is changed.
+
+    Example:
+        >>> model, report = bnfix.recalibrate(model, (x, y), verbose=0, return_report=True)
+        >>> [layer.path for layer in report.layers]
+        ['bn']
     """
     adapter = adapter_of(model)
-    min_count = whole("min_count", min_count, at_least=1)
-    settings = _settings(method, ddof, size("memory_limit", memory_limit), verbose)
+    settings = checked(method, min_count, ddof, memory_limit, guard, metric, verbose)
     judge = Guard(adapter, model, guard, metric, limit=_share(settings))
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
     held = settings.method == "exact" and settings.memory_limit is None
     read = batches(ds, batch_size=batch_size, steps=steps, held=held)
-    stream = loaded(adapter, model, in_batches_of(adapter.batch_size(model), read))
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    stream = loaded(adapter, model, sized)
     outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
     passing = judge.watch(outlying.over(stream), norms)
     found = estimate(adapter, model, norms, passing, settings)
-    _check_counts(found.moments, min_count)
+    _check_counts(found.moments, settings.min_count)
     rows = tuple(_row(path, norms[path], m, ddof) for path, m in found.moments.items())
     before = judge.sample(norms)
     updates = [(norms[row.path], row.mean, row.variance) for row in rows]
@@ -128,17 +171,31 @@ def recalibrate(
             BnfixWarning,
             stacklevel=3,
         )
-    notes = (*never_built(adapter, model), *outlying.notes(), *_uncompared(model, judge.reason))
+    notes = (
+        *never_built(adapter, model),
+        *sized.notes,
+        *outlying.notes(),
+        *_uncompared(model, judge.reason),
+    )
     report = _report(found, rows, kept, verdict, notes)
     return (model, report) if return_report else model
 
 
-def _settings(method: str, ddof: int, memory_limit: int | None, verbose: int | str) -> Settings:
+def checked(
+    method: Any, min_count: Any, ddof: Any, memory_limit: Any, guard: Any, metric: Any, verbose: Any
+) -> Settings:
+    """The options of `recalibrate`, if each is something that it may be.
+
+    Raises:
+        OptionError: One is not.
+    """
     if method not in METHODS:
         raise OptionError(f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}.")
     if ddof not in (0, 1):
         raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
-    return Settings(method, ddof, memory_limit, verbose)
+    check_mode(guard, metric)
+    limit = size("memory_limit", memory_limit)
+    return Settings(method, ddof, limit, verbose, whole("min_count", min_count, at_least=1))
 
 
 def _uncompared(model: Any, reason: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
 from bnfix.recalibration.verdict import Verdict
-from bnfix.report import Rendered
+from bnfix.report import Rendered, VerbReport
 
 #: A channel of variance below this fraction of its squared mean is constant but for rounding.
 _CONSTANT = float(np.finfo(np.float32).eps) ** 2
@@ -74,7 +74,7 @@ class LayerStatistics(Rendered):
 
 
 @dataclass(frozen=True)
-class RecalibrationReport(Rendered):
+class RecalibrationReport(VerbReport):
     """What `recalibrate` did; false if the model is as it was.
 
     Attributes:
@@ -94,9 +94,6 @@ class RecalibrationReport(Rendered):
     verdict: Verdict | None = None
     memory: int | None = None
     notes: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.kept and bool(self.layers)
 
     def __str__(self) -> str:
         width = max((len(layer.path) for layer in self.layers), default=5)

@@ -18,7 +18,7 @@ def targets(
 
     Raises:
         UnsupportedModelError: `model` is not built, or has no BatchNormalization.
-        SelectionError: `layers` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
     """
     if not model.built:
         raise UnsupportedModelError(

@@ -55,6 +55,23 @@ class Backend(ABC):
         """
         return values * scale + shift
 
+    def fused_batch_norm(
+        self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
+    ) -> tuple[Any, Any, Any, Any] | None:
+        """`values` normalized by themselves; count, mean and population variance by channel.
+
+        Args:
+            values: A batch.
+            axis: Of the channels.
+            gamma: By channel; None stands for 1.
+            beta: By channel; None stands for 0.
+            epsilon: Added to the variance.
+
+        Returns:
+            None where the library has no kernel that finds all in one pass.
+        """
+        return None
+
     # --- how code runs ---------------------------------------------------------------------------
 
     @abstractmethod
@@ -94,10 +111,14 @@ class Backend(ABC):
     def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:
         """The ways of calling `model` for its outputs: "predict", "call" and compiled code.
 
+        Nobody compiles one that was compiled to run eagerly; often its code could not be.
+
         With `one_trace`, which holds where `predict` and compiled calls do the same, the model may
         be traced once for both.
         """
-        return {"predict": self.predict(model), "call": model, **self.compiled_calls(model)}
+        eagerly = getattr(model, "run_eagerly", False)
+        compiled = {} if eagerly else self.compiled_calls(model)
+        return {"predict": self.predict(model), "call": model, **compiled}
 
     def predict(self, model: Any) -> Callable[[Any], Any]:
         """`model.predict` in a single batch of whatever length it is given, without a bar."""

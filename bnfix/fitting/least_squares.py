@@ -29,7 +29,7 @@ from bnfix.graph.steps import rows_per_row
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit, Regression, RowSums, normalizing, row_sums
-from bnfix.passes.group_norm import Site
+from bnfix.passes.group_norm_sites import Site
 
 
 def fit(

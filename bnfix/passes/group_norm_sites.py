@@ -20,7 +20,7 @@ from bnfix.graph.graph import Call
 from bnfix.graph.source import Source
 from bnfix.numerics import groups as rules
 from bnfix.numerics.norm import GroupNormSpec, NormSpec
-from bnfix.passes.objection import Objection
+from bnfix.passes.absorbing import Objection
 
 
 @dataclass(frozen=True)

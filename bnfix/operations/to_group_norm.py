@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.choose import adapter_of
@@ -13,18 +13,18 @@ from bnfix.adapters.rebuilding import rebuild
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
 from bnfix.errors import BnfixWarning
-from bnfix.fitting.group_norm import fit, fitted
-from bnfix.fitting.report import POOR, GroupNormReport, LayerGroups
+from bnfix.fitting.group_norm_report import POOR, GroupNormReport, LayerGroups
+from bnfix.fitting.least_squares import fit, fitted
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection
 from bnfix.numerics.norm import GroupNormSpec
 from bnfix.numerics.regression import Fit
-from bnfix.operations.meant import HIDDEN, Meant, meant
+from bnfix.operations.selected import HIDDEN, SelectedNorm, selected
 from bnfix.operations.verify import verify_compiled, verify_on_single_rows
 from bnfix.options import size
-from bnfix.passes import group_norm as group_pass
-from bnfix.passes.group_norm import Site
+from bnfix.passes import group_norm_sites as group_pass
+from bnfix.passes.group_norm_sites import Site
 from bnfix.restoring import all_or_nothing
 
 _TRAIN_ON = (
@@ -33,13 +33,45 @@ _TRAIN_ON = (
 )
 
 
+@overload
+def to_group_norm(
+    model: Any,
+    ds: Any = ...,
+    *,
+    groups: int | str = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    memory_limit: int | str | None = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[False] = ...,
+) -> Any: ...
+@overload
+def to_group_norm(
+    model: Any,
+    ds: Any = ...,
+    *,
+    groups: int | str = ...,
+    layers: Selection = ...,
+    batch_size: int = ...,
+    steps: int | None = ...,
+    memory_limit: int | str | None = ...,
+    x: Any = ...,
+    open: str = ...,
+    verbose: int | str = ...,
+    return_report: Literal[True],
+) -> tuple[Any, GroupNormReport]: ...
+
+
 @all_or_nothing(state.settings)
 def to_group_norm(
     model: Any,
     ds: Any = None,
     *,
     groups: int | str = "auto",
-    where: Selection = None,
+    layers: Selection = None,
     batch_size: int = 32,
     steps: int | None = None,
     memory_limit: int | str | None = None,
@@ -68,7 +100,7 @@ def to_group_norm(
             "auto" for the number that reproduces most where there is `ds`, else for 32 groups or
             16 channels in each, whichever is fewer groups. A BatchNormalization called with
             `training=True` gets one group a channel then, which is the same on single rows.
-        where: Paths (a nested model's stands for all in it) or a function of a path; all by
+        layers: Paths (a nested model's stands for all in it) or a function of a path; all by
             default.
         batch_size: For arrays; the fit does not depend on it.
         steps: Number of batches to take; needed where `ds` does not end.
@@ -88,18 +120,25 @@ def to_group_norm(
 
     Raises:
         UnsupportedModelError: `model` is not built or cannot be opened.
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
         StatisticsError: What reaches a layer is not finite.
         ModelError: The model fails on `ds`.
         VerificationError: Compiled and uncompiled code of the new model disagree, or it is another
             one on single rows where it should not be. No model is returned.
         OptionError: `groups` is none of what it may be.
+
+    Example:
+        >>> images = keras.Input((6, 6, 4))
+        >>> model = keras.Model(images, keras.layers.BatchNormalization(name="bn")(images))
+        >>> new = bnfix.to_group_norm(model, np.random.rand(8, 6, 6, 4), groups=2, verbose=0)
+        >>> new.get_layer("bn").groups
+        2
     """
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
     reading = read(adapter, model, "to_group_norm", x=x, open=open)
-    norms = meant(reading, where)
+    norms = selected(reading, layers)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
     fits: dict[LayerKey, Fit] = {}
@@ -109,17 +148,19 @@ def to_group_norm(
         stream = loaded(adapter, reading.functional, held)
         fits, ran = fit(reading, sites, stream, memory_limit=limit, verbose=verbose)
         rows = ran.rows
-    layers = tuple(_row(norm, sites, objections, fits) for norm in norms)
+    became = tuple(_row(norm, sites, objections, fits) for norm in norms)
     notes = () if norms else ("the model has no BatchNormalization",)
     if sites:
         specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
         edit = Edit(replace=specs)
         rebuilt = rebuild(reading, edit)
-        agreement = verify_compiled(adapter, rebuilt.model, x, operation="to_group_norm")
-        if all(layer.exact for layer in layers):
+        agreement = verify_compiled(
+            adapter, rebuilt.model, x, operation="to_group_norm", verbose=verbose
+        )
+        if all(layer.exact for layer in became):
             verify_on_single_rows(reading, edit, rebuilt.model, operation="to_group_norm")
-        model, notes = rebuilt.model, (*_advice(layers), *rebuilt.lost, *agreement.caveats)
-    report = GroupNormReport(layers, rows, notes)
+        model, notes = rebuilt.model, (*_advice(became), *rebuilt.lost, *agreement.caveats)
+    report = GroupNormReport(became, rows, notes)
     _warn_of_poor(report)
     return (model, report) if return_report else model
 
@@ -129,7 +170,7 @@ def _spec(site: Site, found: Fit | None) -> GroupNormSpec:
 
 
 def _row(
-    norm: Meant,
+    norm: SelectedNorm,
     sites: Mapping[LayerKey, Site],
     objections: Mapping[LayerKey, str],
     fits: Mapping[LayerKey, Fit],

@@ -24,7 +24,7 @@ _ROLE = re.compile(rf"(?:^|[/_])({'|'.join([*ROLES, *_RENORM, *_ALIASES])})(?:_\
 Places = Mapping[str, str]
 
 
-class Placing(Protocol):
+class WeightPaths(Protocol):
     """A way of storing weights."""
 
     def of(self, layer: LayerEntry) -> Places:
@@ -39,7 +39,7 @@ class Placing(Protocol):
         ...
 
 
-def placing_in(hdf5: Hdf5) -> Placing:
+def weight_paths_in(hdf5: Hdf5) -> WeightPaths:
     """How `hdf5` stores its weights."""
     root = "model_weights" if hdf5.is_group("model_weights") else "/"
     if hdf5.names(root, "layer_names") is not None:

@@ -36,6 +36,10 @@ class Losses(Rendered):
 
     The second is what training mode computes, without its noise: no dropout, and the statistics of
     all data where a batch has its own.
+
+    Attributes:
+        stored: Mean over all rows, with the statistics stored.
+        of_data: With those of the data.
     """
 
     stored: float
@@ -61,7 +65,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Evidence:
+class DataFacts:
     """All that was measured.
 
     Attributes:

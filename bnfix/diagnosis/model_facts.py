@@ -11,8 +11,8 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading, readable
-from bnfix.graph.definition import Node
 from bnfix.graph.graph import Call, Graph
+from bnfix.graph.source import baked_over_batch_norm
 from bnfix.numerics.moments import Floats
 
 #: Layers of one input behind which channels are still where a linear layer has put them.
@@ -127,8 +127,8 @@ def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
 
 
 def _baked(reading: Reading) -> dict[str, Any]:
-    written = [(path, node) for _, path, node in reading.definitions.written() if node.training]
-    reaching = tuple(path for path, node in written if _reaches(reading, node))
+    written = {path for _, path, node in reading.definitions.written() if node.training}
+    reaching = tuple(baked_over_batch_norm(reading))
     images = all(len(value.shape) >= _RANK_OF_IMAGES for value in reading.graph.outputs)
     elsewhere = len(reaching) < len(written)
     return {
@@ -153,12 +153,6 @@ def _augmenting(reading: Reading) -> tuple[str, ...]:
 
 #: Batch, two positions, channels.
 _RANK_OF_IMAGES = 4
-
-
-def _reaches(reading: Reading, node: Node) -> bool:
-    if node.binding is None:
-        return reading.is_batch_norm(node.layer)
-    return any(_reaches(reading, inner) for inner in reading.definitions[node.layer].nodes)
 
 
 def _norms(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnfix.report import Rendered
+from bnfix.report import Rendered, VerbReport
 
 #: Share of the variance below which a layer is said to be poorly reproduced.
 POOR = 0.8
@@ -37,8 +37,8 @@ class LayerGroups(Rendered):
 
 
 @dataclass(frozen=True)
-class GroupNormReport(Rendered):
-    """What `to_group_norm` did; false if it replaced nothing.
+class GroupNormReport(VerbReport):
+    """What `to_group_norm` did, layer by layer.
 
     Attributes:
         layers: One for each BatchNormalization, in the model's order.
@@ -64,9 +64,6 @@ class GroupNormReport(Rendered):
         return tuple(
             layer for layer in self.layers if layer.explained is not None and layer.explained < POOR
         )
-
-    def __bool__(self) -> bool:
-        return bool(self.changed)
 
     def __str__(self) -> str:
         fitted = f", fitted to {self.rows:,} rows" if self.rows else ""

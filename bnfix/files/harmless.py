@@ -19,7 +19,7 @@ _MAX_EXPANSION = 64
 _MAX_SURPLUS = 64 << 20
 
 
-def survey(hdf5: Hdf5) -> None:
+def check_harmless(hdf5: Hdf5) -> None:
     """Look at every object of `hdf5`, as someone who is going to read them all.
 
     Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnfix.diagnosis.cause import Cause
-from bnfix.diagnosis.evidence import Losses
+from bnfix.diagnosis.data_facts import Losses
 from bnfix.remedy import Mendable, Remedy
-from bnfix.report import Rendered
+from bnfix.report import Rendered, VerbReport
 
 #: In order of rank: predictions are wrong; they may be, or will be after the next `fit`; worth
 #: knowing.
@@ -62,7 +62,7 @@ class LayerDistance(Rendered):
 
 
 @dataclass(frozen=True)
-class DiagnosisReport(Rendered):
+class DiagnosisReport(VerbReport):
     """Everything found about a model's BatchNormalizations; true if nothing needs mending.
 
     Attributes:
@@ -82,9 +82,6 @@ class DiagnosisReport(Rendered):
     @property
     def ok(self) -> bool:
         return all(symptom.severity == "note" for symptom in self.symptoms)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         found = [line for symptom in self.symptoms for line in _shown(symptom)]

@@ -25,7 +25,7 @@ class RawNode:
     is_input: bool
 
 
-class Structure(ABC):
+class Models(ABC):
     """Models, layers and the calls between them.
 
     Attributes:
@@ -192,6 +192,10 @@ class Structure(ABC):
         parameter = inspect.signature(layer.call).parameters.get("training")
         default = None if parameter is None else parameter.default
         return default if isinstance(default, bool) else None
+
+    def trains_unless_told(self) -> bool:
+        """Whether the user has told this Keras to train wherever nobody gives `training`."""
+        return False
 
     def predict_passes_training(self, model: Any) -> bool:
         """Whether `predict` calls `model` with training=False, not without a word."""

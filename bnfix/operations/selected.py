@@ -14,7 +14,7 @@ HIDDEN = "is called by the code of another layer, which the graph does not show"
 
 
 @dataclass(frozen=True)
-class Meant:
+class SelectedNorm:
     """A BatchNormalization that the user means.
 
     Attributes:
@@ -28,18 +28,18 @@ class Meant:
     key: LayerKey | None
 
 
-def meant(reading: Reading, where: Selection) -> list[Meant]:
-    """Every BatchNormalization that `where` selects, in the model's order.
+def selected(reading: Reading, layers: Selection) -> list[SelectedNorm]:
+    """Every BatchNormalization that `layers` selects, in the model's order.
 
     Raises:
-        SelectionError: `where` names a path without BatchNormalization.
+        OptionError: `layers` names a path without BatchNormalization.
     """
     found = reading.adapter.batch_norms(reading.model)
-    chosen = select(where, [path for path, _ in found], what="BatchNormalization")
+    chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
     called = {call.layer for call in reading.graph}
     keys = {path: reading.key(layer) for path, layer in found}
     return [
-        Meant(path, layer, keys[path] if keys[path] in called else None)
+        SelectedNorm(path, layer, keys[path] if keys[path] in called else None)
         for path, layer in found
         if path in chosen
     ]

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from bnfix.report import Outcome, Rendered
+from bnfix.report import Outcome, Rendered, VerbReport
 
 #: Layers that are named one by one.
 _SHOWN = 5
@@ -61,14 +61,19 @@ class NormRecord(Rendered):
 
 @dataclass(frozen=True)
 class LayerRecord(Rendered):
-    """One layer in a file: its full path and the name of its class."""
+    """One layer in a file.
+
+    Attributes:
+        path: Full path of the layer.
+        kind: Name of its class.
+    """
 
     path: str
     kind: str
 
 
 @dataclass(frozen=True)
-class FileReport(Rendered):
+class FileReport(VerbReport):
     """What is in a model file; true if no BatchNormalization in it needs mending.
 
     Attributes:
@@ -95,9 +100,6 @@ class FileReport(Rendered):
     def ok(self) -> bool:
         return all(norm.ok for norm in self.batch_norms)
 
-    def __bool__(self) -> bool:
-        return self.ok
-
     def __str__(self) -> str:
         norms = self.batch_norms
         odd = sum(not norm.ok for norm in norms)
@@ -115,8 +117,11 @@ class FileReport(Rendered):
         return "\n".join(_printable(line) for line in lines)
 
     def _layers(self) -> str:
-        told = bool(self.layers) or not self.batch_norms
-        return f"{len(self.layers)} layers" if told else "layers not told by the file"
+        if self.batch_norms and not self.layers:
+            return "layers not told by the file"
+        number = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        hidden = self.layers and any(norm.kind is None for norm in self.batch_norms)
+        return f"{number} told by the file" if hidden else number
 
     def _origin(self) -> str:
         names = {"h5": ".h5", "keras": ".keras", "saved_model": "SavedModel", "weights": "weights"}
@@ -125,7 +130,7 @@ class FileReport(Rendered):
 
 
 @dataclass(frozen=True)
-class FileRepair(Rendered):
+class FileRepair(VerbReport):
     """What was done to a file; true if nothing in the new one needs mending.
 
     Attributes:
@@ -149,9 +154,6 @@ class FileRepair(Rendered):
     @property
     def ok(self) -> bool:
         return self.after.ok and (self.repair is None or self.repair.ok)
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         how = "opened, repaired and saved" if self.loaded else "edited without being opened"

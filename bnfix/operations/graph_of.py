@@ -28,6 +28,10 @@ def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
 
     Raises:
         UnsupportedModelError: `model` is not built, or its code cannot be had as a graph.
+
+    Example:
+        >>> [call.path for call in bnfix.graph_of(model) if call.kind == "BatchNormalization"]
+        ['bn']
     """
     adapter = adapter_of(model)
     return read(adapter, model, "graph_of", x=given(adapter, model, x), open=open).graph

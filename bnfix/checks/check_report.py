@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bnfix.checks.cause import Cause
 from bnfix.remedy import Mendable, Remedy
-from bnfix.report import Rendered
+from bnfix.report import Rendered, VerbReport
 
 #: Findings of one cause that are listed before the rest is counted.
 _LISTED = 3
@@ -15,7 +15,12 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Gap(Rendered):
-    """Largest difference between two sets of outputs, and what rounding explains of it."""
+    """Largest difference between two sets of outputs, and what rounding explains of it.
+
+    Attributes:
+        difference: In units of the outputs.
+        tolerance: What rounding explains, in the same.
+    """
 
     difference: float
     tolerance: float
@@ -90,6 +95,11 @@ class Measurement(Rendered):
             or not self.finite
         )
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is seen here, in one layer or between ways of calling."""
+        return self.is_suspicious or self.against_predict.is_real
+
 
 @dataclass(frozen=True)
 class Finding(Mendable):
@@ -121,7 +131,7 @@ class Finding(Mendable):
 
 
 @dataclass(frozen=True)
-class CheckReport(Rendered):
+class CheckReport(VerbReport):
     """Whether a model is batch-invariant; true if it is.
 
     Attributes:
@@ -158,9 +168,6 @@ class CheckReport(Rendered):
     def culprit(self) -> str | None:
         """Path of the first finding's layer."""
         return self.findings[0].path if self.findings else None
-
-    def __bool__(self) -> bool:
-        return self.ok
 
     def __str__(self) -> str:
         verdict = "check: NOT ok, " + _headline(self.findings[0]) if not self.ok else self._calm

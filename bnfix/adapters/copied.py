@@ -1,0 +1,90 @@
+"""A model of its own that is and does what another does, made to be changed in place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.cloning import own_objects
+from bnfix.adapters.reading import read
+from bnfix.adapters.rebuilding import Rebuilt, rebuild
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.edit import Edit
+
+
+def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Rebuilt:
+    """`model` once more: class, names, weights, flags, compilation and what its optimizer knows.
+
+    A graph is built anew. Code is copied with what it holds; where a class does not tell how it is
+    made, its code becomes a graph, which the sentences with it tell.
+
+    Args:
+        adapter: Of the model's Keras.
+        model: Built model of any kind.
+        operation: Named in errors.
+        x: Inputs that tell what a model without a graph takes, where it does not know.
+
+    Raises:
+        UnsupportedModelError: There is no way to have it twice.
+    """
+    if adapter.has_graph(model):
+        made = rebuild(read(adapter, model, operation, open="never"), Edit())
+    else:
+        made = _deep_copy(adapter, model) or _opened(adapter, model, operation, x)
+    ours, theirs = (dict(adapter.batch_norms(one)).values() for one in (model, made.model))
+    if {id(layer) for layer in ours} & {id(layer) for layer in theirs}:
+        raise _refusal(model, operation, "a layer with a BatchNormalization cannot be made anew")
+    learned = getattr(getattr(model, "optimizer", None), "iterations", None)
+    if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
+        return made
+    said = f"the optimizer of {model.name} starts anew, since other weights train than it knows"
+    return Rebuilt(made.model, (*made.lost, said))
+
+
+def _deep_copy(adapter: Adapter, model: Any) -> Rebuilt | None:
+    try:
+        with adapter.keras.utils.custom_object_scope(own_objects(adapter.keras, model)):
+            made = copy.deepcopy(model)
+    except Exception:  # whatever the code of a class raises when it is made in another way
+        return None
+    if made is model or not _is_alike(adapter, model, made):
+        return None
+    # Anew, as the flags were others when the optimizer was made along.
+    said = adapter.copy_compilation(model, made)
+    return Rebuilt(made, () if said is None else (said,))
+
+
+def _is_alike(adapter: Adapter, model: Any, made: Any) -> bool:
+    """Whether `made`, which gets the flags of `model`, has its layers and weights."""
+    ours, theirs = ([one, *(layer for _, layer in adapter.tree(one))] for one in (model, made))
+    if [type(layer) for layer in ours] != [type(layer) for layer in theirs]:
+        return False
+    for layer, twin in zip(
+        ours, theirs, strict=True
+    ):  # from the outside in, as flags are handed on
+        twin.trainable = layer.trainable
+    values = [[adapter.copy_value(weight) for weight in one.weights] for one in (model, made)]
+    return len(values[0]) == len(values[1]) and all(
+        np.array_equal(value, twin, equal_nan=value.dtype.kind == "f")
+        for value, twin in zip(*values, strict=True)
+    )
+
+
+def _opened(adapter: Adapter, model: Any, operation: str, x: Any) -> Rebuilt:
+    try:
+        return rebuild(read(adapter, model, operation, x=x), Edit())
+    except UnsupportedModelError as refusal:
+        raise _refusal(model, operation, str(refusal.__cause__ or refusal)) from refusal
+
+
+def _refusal(model: Any, operation: str, why: str) -> UnsupportedModelError:
+    kind = type(model).__name__
+    return UnsupportedModelError(
+        f"{operation} cannot make a copy of {model.name} ({kind}): {why.rstrip('.')}. "
+        f"Pass copy=False to have it changed in place, or give {kind} and its layers a "
+        "get_config() that returns all arguments of their constructors.",
+        advises=("copy",),
+    )

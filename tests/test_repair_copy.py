@@ -1,0 +1,186 @@
+"""What `repair` leaves alone: the model given, unless it may be changed, and layers not chosen."""
+
+import numpy as np
+import pytest
+import zoo
+
+import bnfix
+from bnfix.adapters.rebuilding import Rebuilt
+from bnfix.operations import mending
+
+ROWS = np.random.default_rng(0).normal(3.0, 2.0, size=(64, 6)).astype("float32")
+TARGETS = np.random.default_rng(1).normal(size=(64, 2)).astype("float32")
+
+
+def functional(K):
+    inputs = K.Input((6,))
+    x = K.layers.BatchNormalization(name="first")(K.layers.Dense(4)(inputs))
+    x = K.layers.BatchNormalization(name="second")(K.layers.Dense(4)(x))
+    return K.Model(inputs, K.layers.Dense(2)(x))
+
+
+def sequential(K):
+    inner = K.Sequential([K.Input((6,)), K.layers.Dense(4), K.layers.BatchNormalization()])
+    return K.Sequential([K.Input((6,)), inner, K.layers.Dense(2)])
+
+
+def class_of(K, *, configured, by_values=False):
+    class Code(K.Model):
+        def __init__(self, width, **options):
+            super().__init__(**options)
+            self.width, self.norm = width, K.layers.BatchNormalization()
+            self.hidden, self.head = K.layers.Dense(width), K.layers.Dense(2)
+
+        def seen(self, x):
+            import tensorflow as tf
+
+            return 2.0 if tf.reduce_max(x).numpy() > 1e9 else 1.0
+
+        def call(self, x, training=None):
+            x = self.norm(self.hidden(x), training=training)
+            return self.head(x) * (self.seen(x) if by_values else 1.0)
+
+        if configured:
+
+            def get_config(self):
+                return {**super().get_config(), "width": self.width}
+
+    return Code
+
+
+def configured(K):
+    model = class_of(K, configured=True)(4)
+    model(ROWS[:2])
+    return model
+
+
+def plain(K):
+    model = class_of(K, configured=False)(4)
+    model(ROWS[:2])
+    return model
+
+
+MODELS = (functional, sequential, configured, plain)
+
+
+def faulty(K, make):
+    K.utils.set_random_seed(0)
+    model = make(K)
+    zoo.batch_norms(model)[0].trainable = False
+    model.compile(K.optimizers.SGD(0.01, momentum=0.9), "mse")
+    model.train_on_batch(ROWS, TARGETS)
+    model.predict(ROWS[:8], verbose=0)
+    for norm in zoo.batch_norms(model):
+        norm.moving_mean.assign(np.full(norm.moving_mean.shape, 50.0, "f"))
+    return model
+
+
+def state(model):
+    return {
+        "values": [np.asarray(each.numpy()).tobytes() for each in _variables(model)],
+        "flags": [norm.trainable for norm in zoo.batch_norms(model)],
+        "functions": id(model.predict_function),
+    }
+
+
+def _variables(model):
+    held = model.optimizer.variables
+    return [*model.variables, *(held() if callable(held) else held)]
+
+
+def left_alone(K, make):
+    model = faulty(K, make)
+    before = state(model)
+    repaired, report = bnfix.repair(model, ROWS, verbose=0, return_report=True)
+    assert report.ok, report
+    assert repaired is not model
+    assert state(model) == before
+    assert not {id(each) for each in _variables(model)} & {
+        id(each) for each in _variables(repaired)
+    }
+    return model, repaired
+
+
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+def test_the_model_given_stays_as_it_is(K, make):
+    model, repaired = left_alone(K, make)
+    assert next(iter(zoo.batch_norms(repaired))).trainable is False
+    assert model.count_params() == repaired.count_params()
+    if make is not plain:  # one whose class tells how it is made stays of that class
+        assert type(repaired) is type(model)
+        steps = [np.asarray(_variables(one)[-1].numpy()) for one in (model, repaired)]
+        np.testing.assert_array_equal(*steps)  # the optimizer knows what it knew
+    repaired.fit(ROWS, TARGETS, verbose=0)
+
+
+def test_an_optimizer_that_knows_other_weights_starts_anew_and_that_is_said(K):
+    model = faulty(K, functional)
+    zoo.batch_norms(model)[1].trainable = False
+    _, report = bnfix.repair(model, ROWS, verbose=0, return_report=True)
+    assert any("optimizer" in step and "starts anew" in step for step in report.steps)
+
+
+def test_the_model_itself_is_changed_on_request(K):
+    model = faulty(K, functional)
+    repaired = bnfix.repair(model, ROWS, copy=False, verbose=0)
+    assert repaired is model
+    assert abs(zoo.batch_norms(model)[0].moving_mean.numpy()).max() < 40
+
+
+def test_what_cannot_be_had_twice_is_refused_and_mended_in_place(K):
+    model = class_of(K, configured=False, by_values=True)(4)
+    model.run_eagerly = True
+    model.compile(K.optimizers.SGD(0.01, momentum=0.9), "mse", run_eagerly=True)
+    model.train_on_batch(ROWS, TARGETS)
+    zoo.batch_norms(model)[0].moving_mean.assign(np.full(4, 50.0, "f"))
+    before = [value.tobytes() for value in model.get_weights()]
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"copy=False.*Nothing was") as caught:
+        bnfix.repair(model, ROWS, verbose=0)
+    assert caught.value.advises == ("copy",)
+    assert [value.tobytes() for value in model.get_weights()] == before
+    assert bnfix.repair(model, ROWS, copy=False, verbose=0) is model
+
+
+def test_a_copy_that_is_none_is_caught(K, monkeypatch):
+    """The mutant: what is changed in place is the model given."""
+    monkeypatch.setattr(mending, "copied", lambda adapter, model, *_, **__: Rebuilt(model, ()))
+    with pytest.raises(AssertionError):
+        left_alone(K, functional)
+
+
+def test_only_the_layers_chosen_are_mended(K):
+    model = faulty(K, functional)
+    repaired, report = bnfix.repair(model, ROWS, layers="second", verbose=0, return_report=True)
+    means = {norm.name: abs(norm.moving_mean.numpy()).max() for norm in zoo.batch_norms(repaired)}
+    assert means["first"] == 50
+    assert means["second"] != 50
+    assert not report.ok
+    assert "in first" in report.left[0]
+
+
+def test_a_training_true_is_stripped_where_it_was_chosen(K):
+    inputs = K.Input((6,))
+    x = K.layers.BatchNormalization(name="first")(inputs, training=True)
+    x = K.layers.BatchNormalization(name="second")(K.layers.Dense(4)(x), training=True)
+    model = K.Model(inputs, x)
+    repaired = bnfix.repair(model, ROWS, layers=["second"], verbose=0)
+    baked = {call.name: call.training for call in bnfix.graph_of(repaired)}
+    assert baked["first"] is True
+    assert baked["second"] is None
+
+
+def test_unknown_layers_are_all_named_with_the_nearest(K):
+    model = faulty(K, functional)
+    with pytest.raises(bnfix.OptionError, match=r"at 'frist', 'x'; the nearest are first\. "):
+        bnfix.repair(model, ROWS, layers=["frist", "second", "x"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "fast"}, {"guard": "no"}, {"metric": 3}, {"min_count": 0}, {"memory_limit": "x"}],
+)
+def test_a_wrong_option_is_refused_before_anything_is_done(options):
+    keras = zoo.keras_module("keras3")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(bnfix.OptionError, match=next(iter(options))):
+        bnfix.repair(model, ROWS[:, :3], **options)
