@@ -393,6 +393,38 @@ def test_early_stopping_restores_weights_with_their_statistics(K):
     assert is_fresh_on(x)(model)
 
 
+class Interrupted(Exception):
+    pass
+
+
+class Interrupts(_Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise Interrupted
+
+
+def test_what_was_interrupted_goes_on_with_fresh_statistics_in_either_order(K, tmp_path):
+    x = digits()[0][:100]
+    for order in (1, -1):
+
+        def given(order=order):
+            backup = K.callbacks.BackupAndRestore(str(tmp_path / str(order)))
+            stop = K.callbacks.EarlyStopping("loss", patience=3, restore_best_weights=True)
+            return [RecalibrateBN(x), backup, stop][::order]
+
+        with pytest.raises(Interrupted):
+            fitted(small(K, eagerly=True), *given(), Interrupts(), epochs=2, rows=100)
+        model = small(K, eagerly=True)
+        look = is_fresh_on(x)
+        begun = []
+        at_begin = K.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs, m=model: begun.append((epoch, look(m)))
+        )
+        fitted(model, *given(), at_begin, epochs=2, rows=100)
+        assert begun == [(1, True)], order
+        assert look(model), order
+
+
 def test_how_far_statistics_were_off_is_in_the_logs_and_on_one_line(K, tmp_path, capsys):
     x, table = digits()[0][:100], tmp_path / "log.csv"
     callback = RecalibrateBN(x, every=2)
