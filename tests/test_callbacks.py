@@ -78,11 +78,15 @@ def same(ours, theirs):
 
 
 class Recorder(_Callback):
-    """Keeps `look(model)` at the end of each epoch, or at the start of each validation."""
+    """Keeps `look(model)` at the end or begin of each epoch, or at the start of each validation."""
 
     def __init__(self, look, at="epoch"):
         super().__init__()
         self.look, self.at, self.seen = look, at, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.at == "begin":
+            self.seen.append(self.look(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.at == "epoch":
@@ -415,14 +419,11 @@ def test_what_was_interrupted_goes_on_with_fresh_statistics_in_either_order(K, t
         with pytest.raises(Interrupted):
             fitted(small(K, eagerly=True), *given(), Interrupts(), epochs=2, rows=100)
         model = small(K, eagerly=True)
-        look = is_fresh_on(x)
-        begun = []
-        at_begin = K.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs, m=model: begun.append((epoch, look(m)))
-        )
-        fitted(model, *given(), at_begin, epochs=2, rows=100)
-        assert begun == [(1, True)], order
-        assert look(model), order
+        begins = Recorder(is_fresh_on(x), at="begin")
+        ran = fitted(model, *given(), begins, epochs=2, rows=100)
+        assert ran.epoch == [1], "the first epoch is behind it"
+        assert begins.seen == [True], order
+        assert is_fresh_on(x)(model), order
 
 
 def test_how_far_statistics_were_off_is_in_the_logs_and_on_one_line(K, tmp_path, capsys):
