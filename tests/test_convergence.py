@@ -43,15 +43,40 @@ def test_the_number_of_updates_is_recovered_exactly(steps, momentum, seed, scale
     assert found.explained == pytest.approx(1.0)
 
 
-def test_layers_of_several_momenta_have_seen_the_same_number_of_updates():
-    momenta = [0.9, 0.99, 0.999]
-    layers = [statistics(seed=seed) for seed in range(3)]
-    old = [after(37, *layer, momentum) for layer, momentum in zip(layers, momenta, strict=True)]
-    joined = [np.concatenate(parts) for parts in zip(*old, strict=True)]
-    actual = [np.concatenate(parts) for parts in zip(*layers, strict=True)]
-    found = convergence(*joined, *actual, momentum=np.repeat(momenta, 40))
-    assert found.updates == pytest.approx(37, rel=0.01)
+def several_momenta(steps, momenta=(0.9, 0.99, 0.999)):
+    """Arguments of `convergence` for one layer of each momentum, their channels interleaved."""
+    layers = [statistics(seed=seed) for seed in range(len(momenta))]
+    old = [after(steps, *layer, momentum) for layer, momentum in zip(layers, momenta, strict=True)]
+    return [
+        np.stack(parts, axis=1) for found in (old, layers) for parts in zip(*found, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 37, 900])
+def test_layers_of_several_momenta_have_seen_the_same_number_of_updates(steps):
+    found = convergence(*several_momenta(steps), momentum=np.tile([0.9, 0.99, 0.999], 40))
+    assert found.updates == pytest.approx(steps, rel=0.01)
+    assert found.fraction == pytest.approx(0.9**steps, rel=0.05 + steps / 1000)
     assert found.explained > 0.999
+
+
+@pytest.mark.parametrize(("momentum", "same_as"), [(1.5, 1.0), (-0.5, 0.0)])
+def test_a_momentum_out_of_bounds_is_taken_for_the_nearest_within(momentum, same_as):
+    values = several_momenta(5, (0.9, 0.99, same_as))
+    one, other = (
+        convergence(*values, momentum=np.tile([0.9, 0.99, last], 40))
+        for last in (momentum, same_as)
+    )
+    assert one == other
+    assert one.updates == pytest.approx(5, rel=0.01)
+
+
+def test_a_fraction_lies_between_none_and_all():
+    mean, _ = statistics()
+    ones = np.ones_like(mean)
+    assert convergence(1.3 * mean, ones, mean, ones, momentum=0.99) is None, "beyond the data"
+    found = convergence(-0.4 * mean, ones, mean, ones, momentum=0.99)
+    assert (found.fraction, found.updates) == (1.0, 0.0)
 
 
 def test_a_channel_that_never_varies_does_not_decide_alone():
@@ -79,6 +104,16 @@ def test_another_domain_is_not_taken_for_too_few_updates():
     rng = np.random.default_rng(2)
     moved = mean + rng.normal(0, 1.5, 40) * np.sqrt(variance)
     assert convergence(moved, variance * 1.7, mean, variance, momentum=0.99) is None
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.9, False), (1.1, True)])
+def test_what_a_sample_leaves_by_chance_is_not_explained_however_many_channels(share, told):
+    mean, variance = statistics()
+    fraction = share * module.NEGLIGIBLE / distance(0 * mean, 1 + 0 * mean, mean, variance)
+    old = (1 - fraction) * mean, (1 - fraction) * variance + fraction
+    assert distance(*old, mean, variance) == pytest.approx(share * module.NEGLIGIBLE, rel=0.05)
+    found = convergence(*old, mean, variance, momentum=0.99)
+    assert (found is not None) == told
 
 
 @pytest.mark.parametrize("channels", [0, 40])

@@ -9,7 +9,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.numerics import linear as linear_numbers
 from bnfix.numerics.norm import NormSpec
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import backward
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
@@ -274,7 +274,7 @@ def test_wrong_algebra_is_withheld_by_the_models_own_proof(dialect, monkeypatch,
 
 def test_the_law_would_see_a_wrong_model_if_the_proof_were_off(dialect, monkeypatch):
     monkeypatch.setattr(backward, "scale_and_shift", without_the_old_bias)
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     with pytest.raises(AssertionError):
         test_folding_changes_no_output_nor_the_model_given_and_leaves_nothing_to_fold(
             BY_NAME["conv_with_bias"], dialect

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import bnfix
 from bnfix.numerics import linear as linear_numbers
 from bnfix.numerics.window import Window
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import averaging
 from bnfix.passes import merge as merge_pass
 
@@ -308,13 +308,13 @@ def test_a_wrong_merge_is_withheld_and_would_be_seen(K, monkeypatch, mutant):
     model = summed(K, MERGED["repvgg"][1](K.layers))
     with pytest.raises(bnfix.VerificationError, match="withheld"):
         bnfix.fold(model, merge=True)
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     with pytest.raises(AssertionError):
         merges(model)
 
 
 def test_layers_on_other_tensors_that_are_merged_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(merge_pass, "origin", lambda graph, value, done: None)
     L = K.layers
     K.utils.set_random_seed(0)

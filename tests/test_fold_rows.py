@@ -10,7 +10,7 @@ import zoo
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.numerics.affine import Affine
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import backward, forward, moving
 
 CLOSE = 1e-5
@@ -528,7 +528,7 @@ def test_the_models_own_proof_withholds_a_wrong_move(K, name, monkeypatch):
 
 
 def test_these_laws_see_a_wrong_sum_if_the_proof_is_off(K, monkeypatch):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setitem(moving._JOINS, "Add", moving._mean_before)
     with pytest.raises(AssertionError):
         folds(branches(K, lambda L: L.Add()))
@@ -539,7 +539,7 @@ def test_these_laws_see_a_wrong_sum_if_the_proof_is_off(K, monkeypatch):
 )
 def test_these_laws_see_a_lost_shift_if_the_proof_is_off(K, monkeypatch, room, name):
     right = getattr(room, name)
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(room, name, lambda *args: right(*args[:-1], 0 * args[-1]))
     dense, norm = K.layers.Dense(4, **BIAS), bn(K.layers)
     layers = [dense, norm, K.layers.ReLU()] if room is backward else [norm, dense]

@@ -7,7 +7,7 @@ import zoo
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.numerics.window import Window
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import sideways
 from bnfix.passes.averaging import plus_mean
 
@@ -219,14 +219,14 @@ def test_a_wrong_map_is_withheld_and_would_be_seen(K, monkeypatch, mutant):
     model = block(K, K.layers.Conv2D(4, 3, **SAME))
     with pytest.raises(bnfix.VerificationError, match="withheld"):
         bnfix.fold(model)
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     with pytest.raises(AssertionError):
         folds(model)
 
 
 @pytest.mark.parametrize("name", ["conv_even", "causal", "conv_dilated"])
 def test_a_wrong_tap_would_be_seen(K, monkeypatch, name):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(Window, "before", lambda self, lengths: (0,) * len(self.size))
     with pytest.raises(AssertionError):
         test_an_identity_branch_gives_its_norm_to_the_layer_beside_it(K, name)
@@ -243,7 +243,7 @@ class Whatever(dict):
 
 
 def test_a_sibling_of_another_input_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(sideways, "_read", lambda source, norm, done: Whatever())
     make, options, _ = STAYS["other_input"]
     with pytest.raises(AssertionError):

@@ -15,7 +15,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.checks import stale
 from bnfix.diagnosis import measured
 from bnfix.numerics import convergence
-from bnfix.operations.repair import _Mending
+from bnfix.operations.mending import Mending
 
 assert all((faults_reported, faults_found))  # their faults are in the gallery
 
@@ -361,8 +361,8 @@ def test_the_gallery_rejects_a_repair_that_freezes_whatever_it_meets(monkeypatch
         self.model = bnfix.freeze(self.model)
         self.did("froze it")
 
-    monkeypatch.setattr(_Mending, "_strip", freeze)
-    monkeypatch.setattr(_Mending, "_freeze", freeze)
+    monkeypatch.setattr(Mending, "_strip", freeze)
+    monkeypatch.setattr(Mending, "_freeze", freeze)
     fault = next(f for f in faults.GALLERY if f.name == name)
     with pytest.raises(AssertionError):
         assert_training_goes_on(fault, "tf_keras")

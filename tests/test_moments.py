@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnfix.errors import StatisticsError
+from bnfix.numerics import moments as module
 from bnfix.numerics.moments import ChannelMoments
 
 #: Errors of float32 sums over a block stay within this many units in the last place.
@@ -49,6 +51,61 @@ def test_any_split_into_parts_gives_the_moments_of_the_whole(seed, offset, dtype
     assert_moments_of_the_whole(ChannelMoments, drawn(seed, shape, offset, dtype), cuts, axis)
 
 
+@pytest.mark.parametrize("shape", [(700, 3), (90, 5, 3), (90, 3, 7)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("short", [1, 4, 50])
+def test_blocks_of_any_size_give_the_moments_of_the_whole(monkeypatch, shape, dtype, short):
+    """In rising order, so that every block has a mean of its own."""
+    monkeypatch.setattr(module, "_SHORT", short)
+    values = np.sort(drawn(0, shape, 20.0, dtype), axis=0)
+    for block in (1, 100, 1000):
+        monkeypatch.setattr(module, "_BLOCK", block)
+        assert_moments_of_the_whole(ChannelMoments, values, [40], shape.index(3))
+
+
+def test_a_block_is_read_in_whole_short_sums_and_holds_no_more_than_it_may(monkeypatch):
+    seen = []
+
+    def watched(pivot, block, scratch):
+        seen.append(len(block))
+        return about(pivot, block, scratch)
+
+    about = module._about
+    monkeypatch.setattr(module, "_about", watched)
+    ChannelMoments(100).update(np.zeros((10_000, 100), "float32"), axis=1)
+    assert seen == [2560, 2560, 2560, 2320], "a block has room for 2621"
+    seen.clear()
+    ChannelMoments(10_000).update(np.zeros((60, 10_000), "float32"), axis=1)
+    assert seen == [26, 26, 8], "and not for a short sum of 128"
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_the_variance_is_divided_as_numpy_divides_it(ddof):
+    values, moments = drawn(0, (9, 3), 0.0, "float64"), ChannelMoments(3)
+    moments.update(values, axis=1)
+    np.testing.assert_allclose(moments.variance(ddof=ddof), values.var(axis=0, ddof=ddof))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_variance_of_too_few_values_is_refused(count):
+    moments = ChannelMoments(3)
+    moments.update(np.zeros((count, 3)), axis=1)
+    with pytest.raises(StatisticsError, match=f"more than {count} values per channel; got {count}"):
+        moments.variance(ddof=count)
+
+
+def test_what_is_absorbed_with_a_weight_was_seen_so_many_times():
+    parts = drawn(0, (9, 3), 5.0, "float64"), drawn(1, (7, 3), 2.0, "float64")
+    both, twice = ChannelMoments(3), ChannelMoments(3)
+    both.update(parts[0], axis=1)
+    twice.update(parts[1], axis=1)
+    both.absorb(twice, weight=2.0)
+    whole = np.concatenate([parts[0], parts[1], parts[1]])
+    assert both.count == len(whole)
+    np.testing.assert_allclose(both.mean, whole.mean(axis=0))
+    np.testing.assert_allclose(both.variance(), whole.var(axis=0))
+
+
 @given(seed=st.integers(0, 99), rows=st.integers(4, 30), data=st.data())
 def test_masked_values_count_for_nothing_whatever_they_are(seed, rows, data):
     values = drawn(seed, (rows, 7, 3), 1e3, "float32")
@@ -67,8 +124,17 @@ def test_a_masked_or_empty_part_changes_nothing():
     before = moments.mean, moments.variance()
     moments.update(values, axis=1, mask=np.zeros(8, bool))
     moments.update(values[:0], axis=1)
+    moments.merge([0, 0, 0], [np.nan, np.inf, 1.0], [np.nan, 1.0, np.inf])
     np.testing.assert_array_equal(moments.mean, before[0])
     np.testing.assert_array_equal(moments.variance(), before[1])
+
+
+def test_where_nothing_was_seen_the_variance_is_0():
+    moments = ChannelMoments(2)
+    np.testing.assert_array_equal(moments.part, np.zeros((3, 2)))
+    moments.absorb(ChannelMoments(2))
+    assert (moments.count, moments.not_finite) == (0, 0)
+    assert ChannelMoments(0).count == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -77,6 +143,13 @@ def test_values_that_are_not_finite_are_counted_by_channel(bad):
     values[7, 1] = bad
     moments = ChannelMoments(3)
     moments.update(values, axis=1)
+    assert moments.not_finite == 1
+
+
+def test_a_mean_that_is_finite_does_not_hide_a_variance_that_is_not():
+    moments = ChannelMoments(2)
+    moments.update(np.array([[1e200, 1.0], [-1e200, 2.0]]), axis=1)
+    assert np.isfinite(moments.mean).all()
     assert moments.not_finite == 1
 
 

@@ -7,7 +7,7 @@ import zoo
 
 import bnfix
 from bnfix.numerics.affine import Affine, compact
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import moving
 
 CLOSE = 1e-5
@@ -243,7 +243,7 @@ RIGHT_PLACED = Affine.placed
 
 
 def test_a_wrong_rescaling_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setitem(
         moving._ONE_INPUT, "Rescaling", (forgets_the_offset, moving._rescaled_after)
     )
@@ -252,7 +252,7 @@ def test_a_wrong_rescaling_would_be_seen(K, monkeypatch):
 
 
 def test_a_map_that_goes_on_over_other_parts_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(Affine, "placed", goes_on_beside)
     L, f = K.layers, functions(K)
     inputs = K.Input((6, 5, 3))

@@ -174,6 +174,25 @@ def test_importing_bnfix_takes_less_than_a_tenth_of_a_second():
     assert min(float(python(code)) for _ in range(3)) < 0.1
 
 
+# --- data ----------------------------------------------------------------------------------------
+
+
+def unfrozen(text: str) -> set[str]:
+    """Dataclasses in `text` whose instances may be changed."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+        for decorator in map(ast.unparse, node.decorator_list)
+        if decorator.startswith("dataclass") and "frozen=True" not in decorator
+    }
+
+
+def test_data_does_not_change_but_for_what_edits_are_collected_in():
+    found = {name for path in MODULES.values() for name in unfrozen(path.read_text("utf-8"))}
+    assert found == {"Edits", "Folded"}
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.edit import Edit
 from bnfix.numerics.linear import Linear, scale_and_shift, scale_and_shift_input
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 from bnfix.passes import backward, forward
 from bnfix.passes.absorbing import Objection
 
@@ -390,7 +390,7 @@ RARE = {"forgets_the_bias", "ignores_other_readers", "ignores_the_axis"}
 def test_random_graphs_catch_a_wrong_fold(name, monkeypatch):
     """With the fold's own proof switched off, so that the law stands alone."""
     monkeypatch.setattr(*MUTANTS[name])
-    monkeypatch.setattr(fold_operation, "verify", ref.not_checked)
+    monkeypatch.setattr(proven, "verify", ref.not_checked)
 
     @settings(max_examples=EXAMPLES, phases=UNSHRUNK, report_multiple_bugs=False)
     @given(st.data())

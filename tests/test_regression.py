@@ -178,7 +178,10 @@ def test_a_channel_that_is_constant_gets_its_value_as_beta():
 
 # --- numbers of groups --------------------------------------------------------------------------
 
-channels_and_values = {"channels": st.integers(1, 300), "values": st.sampled_from([None, 1, 2, 49])}
+channels_and_values = {
+    "channels": st.integers(1, 300) | st.sampled_from([512, 528, 960, 992]),
+    "values": st.sampled_from([None, 1, 2, 49]),
+}
 
 
 def assert_sensible(groups, channels, values):
@@ -206,6 +209,8 @@ def test_the_usual_number_has_16_channels_a_group_and_at_most_32_groups(channels
     assert_sensible(found, channels, values)
     assert found <= 32
     assert found == 1 or channels // found >= 16
+    for more in range(found + 1, 33):
+        assert channels % more or channels // more < 16, "no fewer than it takes"
 
 
 @given(**channels_and_values)
@@ -216,6 +221,9 @@ def test_every_candidate_is_sensible_and_one_group_is_among_them(channels, value
         assert_sensible(groups, channels, values)
         assert groups == 1 or (values or 8) * channels // groups >= 8, "few values fit anything"
     assert 1 in found or (channels, values) == (1, 1)
+    for power in (1, 2, 4, 8, 16, 32):
+        enough = channels % power == 0 and (values or 8) * channels // power >= 8
+        assert power in found or not enough or (values == 1 and power == channels)
 
 
 def test_the_greatest_common_divisor_with_32_would_erase_rows_of_32_channels():

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import references as ref
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bnfix
 from bnfix.callbacks import RecalibrateBN
@@ -176,8 +178,58 @@ def test_an_image_that_was_not_standardized_is_told_and_a_rare_feature_is_not():
     assert [found.channel for found in seen.found()] == [0, 1]
     rare = Outliers()
     rare.update(np.eye(64, 3))
+    assert rare.found() == []
     rare.update(rng.lognormal(size=(64, 3)))
     assert rare.found() == []
+
+
+def outliers_by_definition(rows, middle):
+    """Row, share and farthest value of every channel of which one row makes most, at once."""
+    apart = np.square(rows.reshape(len(rows), -1, rows.shape[-1]) - middle)
+    of_row = apart.sum(axis=1)
+    share = of_row.max(axis=0) / of_row.sum(axis=0)
+    return {
+        int(c): (int(of_row[:, c].argmax()), share[c], rows[..., c].flat[apart[..., c].argmax()])
+        for c in np.flatnonzero(share > 0.9)
+    }
+
+
+@given(
+    seed=st.integers(0, 99),
+    height=st.sampled_from([3.0, 30.0, -1e4]),
+    unit=st.sampled_from([1.0, 1e-4]),
+    shape=st.sampled_from([(32, 2), (40, 3, 2), (33, 2, 2, 3)]),
+    data=st.data(),
+)
+def test_any_split_finds_the_rows_that_make_most_of_a_channel(seed, height, unit, shape, data):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(5, 1, shape)
+    for channel in range(2):
+        rows[rng.integers(len(rows))][..., channel].flat[0] = height * (1 + channel)
+    rows *= unit
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4), label="cuts"))
+    parts = np.split(rows, cuts)
+    seen = Outliers()
+    for part in parts:
+        seen.update(part)
+    begin = next(part for part in parts if len(part))
+    wanted = outliers_by_definition(rows, np.median(begin, axis=tuple(range(begin.ndim - 1))))
+    found = {each.channel: (each.row, each.share, each.value) for each in seen.found()}
+    assert found.keys() == wanted.keys()
+    for channel, told in found.items():
+        assert told == pytest.approx(wanted[channel])
+
+
+def test_rows_of_one_number_too_few_rows_and_batches_of_other_channels():
+    seen, rows = Outliers(), np.random.default_rng(0).normal(size=31)
+    rows[4] = 1e5
+    seen.update(rows)
+    assert seen.found() == [], "of so few, one is no exception"
+    seen.update(np.full((9, 2), 1e9))
+    assert seen.found() == [], "other channels than before: not looked at"
+    seen.update(np.zeros(1))
+    (found,) = seen.found()
+    assert (found.row, found.channel, found.value) == (4, 0, 1e5)
 
 
 def test_a_row_of_nan_is_named_with_its_channels(K):

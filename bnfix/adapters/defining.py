@@ -86,7 +86,7 @@ class Defining:
         if opened is not None:
             owner = self._key(layer)
             self.owners[self._key(opened.model)] = owner
-            closed = (owner, arguments) if self.opening.can_be_copied(layer) else None
+            closed = owner, arguments
             binding = tuple(slots[id(tensor)] for tensor in opened.fed)
             arguments = ((binding[0] if len(binding) == 1 else list(binding),), {})
         return Node(

@@ -75,8 +75,9 @@ class _Rebuilding:
         self.adapter: Adapter = reading.adapter
         self.edit = edit
         self.dtype = dtype
-        closing = closing and dtype is None and reading.opening.mode != "all"
-        self.definitions = closed(reading.definitions, edit) if closing else reading.definitions
+        self.definitions = reading.definitions
+        if closing and dtype is None and reading.opening.mode != "all":
+            self.definitions = closed(reading.definitions, edit, self._can_be_copied)
         self.made: dict[LayerKey, Any] = {}
         self.names: dict[LayerKey, Any] = {}  # what is left of bypassed layers that are outputs
         self.fresh: set[LayerKey] = set()  # replacements that were not built before
@@ -84,6 +85,9 @@ class _Rebuilding:
         self.kept: set[LayerKey] = set()  # what cannot be made anew from its configuration
         self.inside: dict[int, Any] = {}  # copies of layers within others, by id of the original
         self.lost: list[str] = []
+
+    def _can_be_copied(self, layer: LayerKey) -> bool:
+        return self.reading.opening.can_be_copied(self.reading.layers[layer])
 
     def run(self) -> Rebuilt:
         model = self._model(self.definitions.top)

@@ -275,9 +275,11 @@ class Values(Models):
     def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
         """What `model.export` wrote, loaded again, for as long as the block lasts."""
 
-    def entry_points(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
+    def entry_points(
+        self, model: Any, *, apart: bool = False
+    ) -> Mapping[str, Callable[[Any], Any]]:
         """The ways in which users call a model, by name, each from inputs to outputs."""
-        return self.backend.entry_points(model, one_trace=self.runs_one_way(model))
+        return self.backend.entry_points(model, one_trace=not apart and self.runs_one_way(model))
 
     def runs_one_way(self, model: Any) -> bool:
         """Whether no code in `model` can tell how it is called: all of it is Keras's own.

@@ -24,9 +24,9 @@ class Cure:
 _NOTHING = Cure(advice="nothing is wrong; bnfix.batch_invariant(model) gives the same bits always")
 _SWITCH = Cure(advice=f"on a processor set {SWITCH} before TensorFlow is imported, and check again")
 UNEXPLAINED = Cure(
-    advice="no layer does it by itself: compiled and uncompiled code of the same layers differ, in "
-    "float64 too where that could be had; hold both against what you know to be right, and try "
-    "another version of Keras"
+    advice="no layer does it by itself: compiled and uncompiled code of the same layers differ. On "
+    f"a processor set {SWITCH} before TensorFlow is imported, and check again: where they agree "
+    "then, compiled code was off; where they do not, try another version of Keras"
 )
 ANEW = Cure(Remedy(Verb.MAKE_PREDICT))
 

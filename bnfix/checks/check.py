@@ -84,11 +84,12 @@ def check(
             model
         )
         advance = undo.enter_context(progress(None, f"checking {model.name}", verbose))
-        measurements = looked_at = measure(adapter, model, probes, points, advance)
+        apart = points if training else {**points, **adapter.entry_points(model, apart=True)}
+        measurements = looked_at = measure(adapter, model, probes, points, apart, advance)
         stale: tuple[Finding, ...] = ()
         if was_predicting and any(point.tells for point in measurements):
-            looked_at, stale = compiled_anew(adapter, model, probes, points, measurements)
-        blame = Blame(adapter, model, probes, points, looked_at)
+            looked_at, stale = compiled_anew(adapter, model, probes, apart, measurements)
+        blame = Blame(adapter, model, probes, apart, looked_at)
         findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
     alone = [point.alone for point in measurements if point.alone is not None]

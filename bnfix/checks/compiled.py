@@ -1,8 +1,8 @@
 """Which entry points of a model answer otherwise than its uncompiled code does?
 
-Where compiled and uncompiled code differ, uncompiled code in float64 decides who is right: it is
-made of single operations, each tested by itself, in a precision that no fast path is taken in. Not
-so where compiled code differs from it in that precision as well.
+Where compiled and uncompiled code differ, a copy in float64 decides who is right: that is a
+precision in which no fast path is taken. It does not where compiled and uncompiled code differ in
+it as well, nor where there is none.
 """
 
 from __future__ import annotations
@@ -32,24 +32,15 @@ def off(adapter: Adapter, model: Any, points: EntryPoints, x: Any) -> dict[str, 
     with adapter.untouched(model):
         meter = Meter(adapter, model, points)
         answers = {point.name: (point, point.fresh(x)) for point in meter.points}
-        try:
-            right = _in_float64(adapter, model, x) or _uncompiled(meter, x)
-        except _Undecided:
-            return {}
+        right = _in_float64(adapter, model, x)
+    if right is None:
+        return {}
     found = {name: gap(answer, right, point.unit) for name, (point, answer) in answers.items()}
     return {name: each for name, each in found.items() if each.is_real}
 
 
-class _Undecided(Exception):
-    """Compiled and uncompiled code differ in float64, too."""
-
-
 def _in_float64(adapter: Adapter, model: Any, x: Any) -> Arrays | None:
-    """What a copy in float64 answers; None where there is none.
-
-    Raises:
-        _Undecided: It answers otherwise once it is compiled.
-    """
+    """What a copy in float64 answers, compiled or not; None where it gives no one answer."""
     if not adapter.has_graph(model):
         return None
     try:
@@ -61,12 +52,4 @@ def _in_float64(adapter: Adapter, model: Any, x: Any) -> Arrays | None:
             made = [adapter.to_numpy(leaf) for leaf in adapter.flatten(compiled(x))]
     except Exception:  # whatever the code of a model raises where it is run in another way
         return None
-    if gap(right, made, rounding("float32", 1, 1.0)).is_real:
-        raise _Undecided
-    return right
-
-
-def _uncompiled(meter: Meter, x: Any) -> Arrays:
-    called = next(point for point in meter.points if point.name != "predict")
-    with meter.points[0].adapter.uncompiled():
-        return called.fresh(x)
+    return None if gap(right, made, rounding("float32", 1, 1.0)).is_real else right

@@ -21,11 +21,8 @@ from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import gap
 from bnfix.checks.probes import Probes
 from bnfix.numerics.norm import NormSpec
-from bnfix.numerics.tolerance import rounding
+from bnfix.numerics.tolerance import AMPLIFIED, rounding
 from bnfix.tree import map_leaves
-
-#: Times the tolerance; a layer that is handed rounding errors may amplify them, but not as much.
-_MUCH = 100.0
 
 #: Calls that are compared with a first one, to see which layers are random.
 _DRAWS = 4
@@ -179,7 +176,7 @@ class Trace:
                 return None
             near = a.inputs and _agree(a.inputs, b.inputs, a.layer)
             same_shape = [i.shape for i in a.outputs] == [i.shape for i in b.outputs]
-            if near and same_shape and _gap(a.outputs, b.outputs, a.layer).ratio > _MUCH:
+            if near and same_shape and _gap(a.outputs, b.outputs, a.layer).ratio > AMPLIFIED:
                 return a.path
         return None
 

@@ -32,18 +32,27 @@ def measure(
     model: Any,
     probes: Probes,
     points: EntryPoints,
+    apart: EntryPoints,
     advance: Callable[[], Any] = lambda: None,
 ) -> tuple[Measurement, ...]:
     """One measurement per entry point, `predict` first; `advance` is called after each.
 
+    Args:
+        adapter: Of the Keras of `model`.
+        model: The model.
+        probes: Inputs.
+        points: Ways of calling it, which may share what is compiled.
+        apart: The same, each compiled by itself, as users' are: what counts where something shows.
+        advance: Called after each.
+
     Raises:
         ModelError: The model cannot be run.
     """
-    meter = Meter(adapter, model, points, advance)
     with adapter.untouched(model):
-        found = meter.glance(probes)
+        with adapter.functions_kept(model):
+            found = Meter(adapter, model, points, advance).glance(probes)
         if any(point.tells for point in found):
-            found = meter.all(probes)
+            found = Meter(adapter, model, apart).all(probes)
     return tuple(found)
 
 

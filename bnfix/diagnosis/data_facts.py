@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnfix.numerics.moments import Floats
+from bnfix.numerics.tolerance import LEAST_LOSS, NOTICEABLE
 from bnfix.report import Rendered
 
 
@@ -49,19 +50,14 @@ class Losses(Rendered):
     def better(self) -> bool:
         """Whether the data's statistics serve the model better than those it has stored."""
         stored = self.stored if np.isfinite(self.stored) else np.inf
-        return self.of_data < stored * (1 - _NOTICEABLE) - _LEAST
+        return self.of_data < stored * (1 - NOTICEABLE) - LEAST_LOSS
 
     @property
     def worse(self) -> bool:
-        return self.of_data > self.stored * (1 + _NOTICEABLE) + _LEAST
+        return self.of_data > self.stored * (1 + NOTICEABLE) + LEAST_LOSS
 
     def __str__(self) -> str:
         return f"loss {self.stored:.3g} as stored, {self.of_data:.3g} with statistics of the data"
-
-
-#: Relative and absolute differences of a loss that decide nothing.
-_NOTICEABLE = 0.02
-_LEAST = 1e-6
 
 
 @dataclass(frozen=True)

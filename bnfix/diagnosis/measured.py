@@ -21,17 +21,11 @@ from bnfix.diagnosis.single import Pair, apart, fitted, of_its_own
 from bnfix.diagnosis.static import merged
 from bnfix.diagnosis.updates import FROZEN, LEFT, THAW
 from bnfix.numerics.convergence import Convergence
+from bnfix.numerics.tolerance import BETWEEN, SHIFTED
 from bnfix.remedy import Remedy, Verb
 
 #: Fewest values per channel on which a judgement of statistics rests.
 MIN_COUNT = 32
-
-#: Distance in sigma beyond which all statistics are not those of the data. Well-trained networks
-#: stay below 0.1; a sample of n rows adds 1 / sqrt(n), since values within a row are alike.
-_SHIFTED = 0.2
-
-#: Share of a shared layer's variance that lies between its calls.
-_BETWEEN = 0.3
 
 
 def measured_symptoms(facts: ModelFacts, of_data: DataFacts) -> list[Symptom]:
@@ -104,7 +98,7 @@ def _few(pair: Pair) -> Iterator[Symptom]:
 
 def _shared(pair: Pair) -> Iterator[Symptom]:
     norm, actual = pair
-    if actual.between > _BETWEEN:
+    if actual.between > BETWEEN:
         detail = (
             f"is called {norm.calls} times on inputs so different that {actual.between:.0%} of a "
             "channel's variance lies between the calls: in training each was normalized by its "
@@ -146,7 +140,7 @@ def _together(
     Without it nothing is advised for `still`, layers that are frozen: a network trained behind a
     frozen base has learned with just these statistics, whatever data they came from.
     """
-    off = [pair for pair in pairs if apart(pair) > _SHIFTED + 1.0 / np.sqrt(rows)]
+    off = [pair for pair in pairs if apart(pair) > SHIFTED + 1.0 / np.sqrt(rows)]
     fit = fitted(pairs)
     if fit and (fit.fraction >= LEFT or off) and _is_common(pairs, fit):
         paths = tuple(norm.path for norm, _ in pairs)

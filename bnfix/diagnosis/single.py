@@ -17,15 +17,10 @@ from bnfix.diagnosis.model_facts import NormFacts
 from bnfix.diagnosis.remedies import RECALIBRATE_SOME
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
+from bnfix.numerics.tolerance import SMALL_SHARE, SUSPICIOUS
 from bnfix.remedy import Remedy, Verb
 
 Pair = tuple[NormFacts, Population]
-
-#: Distance in sigma beyond which one layer is suspected of a reason of its own.
-_SUSPICIOUS = 0.5
-
-#: A better explanation must leave less than this share of the distance.
-_SMALL_SHARE = 0.25
 
 #: Share of a distance explained beyond which nothing else is looked for.
 _ALL_BUT_ALL = 0.95
@@ -61,7 +56,7 @@ def of_its_own(pair: Pair, pairs: list[Pair]) -> Iterator[Symptom]:
     norm, actual = pair
     if norm.never_updated or norm.mean.size < _LEAST_CHANNELS:
         return
-    if max(apart(pair), _off(norm.variance, actual.variance)) < _SUSPICIOUS:
+    if max(apart(pair), _off(norm.variance, actual.variance)) < SUSPICIOUS:
         return
     is_negative = bool(np.any(norm.variance < 0))
     fit = fitted([pair])
@@ -139,9 +134,9 @@ def _place_of_variance(stored: dict[str, Floats], actual: Population) -> str | N
 
 def _elsewhere(left: dict[str, float], home: str, initial: float) -> str | None:
     place = min(left, key=lambda name: left[name])
-    if place == home or left[home] <= _SUSPICIOUS:
+    if place == home or left[home] <= SUSPICIOUS:
         return None
-    return place if left[place] < _SMALL_SHARE * min(left[home], initial, 1.0) else None
+    return place if left[place] < SMALL_SHARE * min(left[home], initial, 1.0) else None
 
 
 def _swaps(homes: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -163,11 +158,11 @@ def _are_deviations(norm: NormFacts, actual: Population) -> bool:
     sigma = np.sqrt(np.maximum(actual.variance, _TINY))
     means = float(np.sqrt(np.mean(np.square((norm.mean - actual.mean) / sigma))))
     as_stored, as_root = _off(norm.variance, actual.variance), _off(norm.variance, sigma)
-    return means < _SUSPICIOUS / 2 and as_root < min(_SMALL_SHARE * as_stored, _SMALL_SHARE)
+    return means < SUSPICIOUS / 2 and as_root < min(SMALL_SHARE * as_stored, SMALL_SHARE)
 
 
 def _another(pair: Pair, pairs: list[Pair]) -> str | None:
-    norm, limit = pair[0], _SMALL_SHARE * min(apart(pair), 1.0)
+    norm, limit = pair[0], SMALL_SHARE * min(apart(pair), 1.0)
     for _, other in pairs:
         if other.path != norm.path and other.mean.size == norm.mean.size:
             sigma = np.sqrt(np.maximum(other.variance, _TINY))

@@ -14,11 +14,27 @@ from bnfix.graph.definition import Definition, Definitions, LayerKey, Node
 from bnfix.graph.edit import Edit
 
 
-def closed(definitions: Definitions, edit: Edit) -> Definitions:
-    """`definitions` with every opened layer closed that `edit` does not need open."""
-    opened = {node.layer for each in definitions for node in each.nodes if node.closed is not None}
-    stays = {key for key in opened if _changed(definitions, key, edit)}
-    stays |= {key for key in opened if _shares(definitions, key)}
+def closed(
+    definitions: Definitions, edit: Edit, can_be_copied: Callable[[LayerKey], bool]
+) -> Definitions:
+    """`definitions` with every opened layer closed that `edit` does not need open.
+
+    Args:
+        definitions: Of all models.
+        edit: What is to be changed in them.
+        can_be_copied: Whether a layer, closed, can be had again from its configuration.
+    """
+    opened = {
+        node.layer: node.closed[0]
+        for each in definitions
+        for node in each.nodes
+        if node.closed is not None
+    }
+    stays = {
+        key
+        for key, layer in opened.items()
+        if _changed(definitions, key, edit) or _shares(definitions, key) or not can_be_copied(layer)
+    }
 
     def close(node: Node) -> Node:
         if node.closed is None or node.layer in stays:

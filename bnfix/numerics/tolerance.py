@@ -13,6 +13,7 @@ operations), and every layer may amplify what it is given:
 from __future__ import annotations
 
 import math
+import re
 
 #: Distance from 1 to the next number.
 UNIT = {
@@ -79,5 +80,45 @@ def largest_finite(dtype: str) -> float:
 
 def width(dtype: str) -> int:
     """Bytes of one number of `dtype`; 8 where it does not say, as for strings."""
-    digits = "".join(filter(str.isdigit, dtype.removeprefix("b")))
-    return max(int(digits) // 8, 1) if digits else 1 if dtype == "bool" else 8
+    bits = re.search(r"\d+", dtype)  # the first number: "float8_e4m3fn" tells more
+    if bits is None:
+        return 1 if dtype == "bool" else 8
+    return max(int(bits[0]) // 8, 1)
+
+
+# --- what counts as the same, and what as another -------------------------------------------------
+
+#: In standard deviations, by the dtype of a network: statistics that moved less since the pass
+#: before are final. That is 84 units in the last place of float32, and one of float16.
+_FINAL = {"float64": 1e-11, "float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-3}
+
+
+def final(dtype: str) -> float:
+    """How far statistics may move between two passes that agree, in standard deviations."""
+    return _FINAL.get(dtype, _FINAL["float32"])
+
+
+#: Times what `rounding` explains: a layer that is handed rounding errors may amplify them, but not
+#: as much.
+AMPLIFIED = 100.0
+
+#: Standard errors above which chance brings a mean in one of a thousand cases: the quantile of the
+#: normal distribution for 0.001 on one side.
+SIGNIFICANT = 3.1
+#: Part of a loss that matters, if it is no chance.
+MATTERS = 0.005
+#: Part of a loss that is noticed without asking whether it is chance.
+NOTICEABLE = 0.02
+#: A loss below it is none: eight units in the last place of a float32 loss of 1.
+LEAST_LOSS = 1e-6
+
+#: Distance in sigma beyond which all statistics are not those of the data. Well-trained networks
+#: stay below 0.1; a sample of n rows adds 1 / sqrt(n), since values within a row are alike.
+SHIFTED = 0.2
+#: Distance in sigma beyond which one layer is suspected of a reason of its own.
+SUSPICIOUS = 0.5
+#: A better explanation must leave less than this share of the distance.
+SMALL_SHARE = 0.25
+#: Share of a shared layer's variance that lies between its calls: two calls have it whose means
+#: are 1.3 standard deviations apart, since (1.3 / 2)^2 / (1 + (1.3 / 2)^2) = 0.3.
+BETWEEN = 0.3

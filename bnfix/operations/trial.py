@@ -76,11 +76,11 @@ class Trial:
         return best
 
     def answers(
-        self, model: Any, advance: Callable[[], Any] = lambda: None
+        self, model: Any, advance: Callable[[], Any] = lambda: None, *, apart: bool = False
     ) -> Mapping[str, Outputs | Exception]:
         """What `model` answers through each entry point, or what it raises there.
 
-        `advance` is called after each.
+        `advance` is called after each. With `apart` each is compiled by itself, as users' are.
         """
         adapter = self.reading.adapter
         found: dict[str, Outputs | Exception] = {}
@@ -88,7 +88,7 @@ class Trial:
             # TensorFlow warns that tf.data stays compiled while everything else is not.
             warnings.simplefilter("ignore", UserWarning)
             put_back = adapter.noted_values(adapter.memory(model))
-            for name, call in adapter.entry_points(model).items():
+            for name, call in adapter.entry_points(model, apart=apart).items():
                 with put_back_after(put_back):
                     try:
                         found[name] = self._answer(call)
@@ -101,7 +101,7 @@ class Trial:
         """Whether the model given answers differently each time through that entry point."""
         adapter, model = self.reading.adapter, self.reading.model
         with adapter.functions_kept(model), adapter.untouched(model):
-            call = adapter.entry_points(model)[name]
+            call = adapter.entry_points(model, apart=True)[name]
             try:  # the second call goes on from the seeds that the first has left
                 first, again = (self._answer(call) for _ in range(2))
             except Exception:  # whatever the code of a model raises

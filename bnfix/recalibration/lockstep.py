@@ -28,6 +28,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.failing import failure, raised_in
 from bnfix.errors import BnfixError, ModelError
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.numerics.tolerance import final
 from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.measuring import (
     check_counts,
@@ -39,9 +40,6 @@ from bnfix.recalibration.pooling import Calls, apart, partway, pool
 
 #: Passes beyond those that suffice where no BN is called on a result of its own.
 _MORE_PASSES = 18
-
-#: In standard deviations: statistics this close agree.
-_AGREE = {"float64": 1e-11, "float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-3}
 
 
 class LockstepEngine:
@@ -86,7 +84,7 @@ class LockstepEngine:
                 to any of `norms`.
             StatisticsError: A BN saw too few values, or some that are not finite.
         """
-        tolerance = _AGREE[self.adapter.coarsest_dtype(self.model)]
+        tolerance = final(self.adapter.coarsest_dtype(self.model))
         best = one = self._pass(batches, {}, advance)
         skipped = unreached(self.norms, one.calls, batches=len(batches))
         before, count, chained = one.calls, 1, ""

@@ -16,20 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnfix.numerics.moments import Floats
+from bnfix.numerics.tolerance import LEAST_LOSS, MATTERS, NOTICEABLE, SIGNIFICANT
 from bnfix.report import Rendered
-
-#: Standard errors above which chance brings a mean in one of a thousand cases.
-_SIGNIFICANT = 3.1
-
-#: Parts of a loss that matter, if they are no chance; and that are noticed without asking.
-_MATTERS = 0.005
-_NOTICEABLE = 0.02
 
 #: Fewest groups whose scatter tells anything.
 _ENOUGH = 8
-
-#: A loss below it is none.
-_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,8 +74,8 @@ class Verdict(Rendered):
             return True
         apart, scale = self.after - self.before, abs(self.before)
         if self.error is None:
-            return apart > _NOTICEABLE * scale + _LEAST
-        return apart > max(_SIGNIFICANT * self.error, _MATTERS * scale + _LEAST)
+            return apart > NOTICEABLE * scale + LEAST_LOSS
+        return apart > max(SIGNIFICANT * self.error, MATTERS * scale + LEAST_LOSS)
 
     def __str__(self) -> str:
         said = f"loss on the calibration data {self.before:.4g} before, {self.after:.4g} after"
