@@ -52,6 +52,7 @@ class Fault:
         dialects: Where it is a fault.
         verb: Of the remedy, where the cause does not tell it.
         report: Where a public report tells of it.
+        since: The oldest Keras 3 in which it is a fault, or can be made.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Fault:
     dialects: frozenset[str] = BOTH
     verb: str | None = None
     report: str | None = None
+    since: str = "3.5"
 
     def __str__(self) -> str:
         return self.name
@@ -347,7 +349,7 @@ def tiny_variance_with_a_tiny_epsilon(K: ModuleType) -> Made:
     return Made(model, x)
 
 
-@fault("diagnose", "bn", "out_of_step")
+@fault("diagnose", "bn", "out_of_step", since="3.15")
 def renormalization_out_of_step(K: ModuleType) -> Made:
     """A converter has written mean and variance, and left what renormalization keeps."""
     inputs = K.Input((4,))

@@ -35,7 +35,7 @@ def augmentation_as_the_guides_write_it(K: ModuleType) -> Made:
     return behind(K, K.layers.RandomFlip("horizontal", name="flip"))
 
 
-@fault("check", "resize", "training_by_default", severity="note", dialects=KERAS3)
+@fault("check", "resize", "training_by_default", severity="note", dialects=KERAS3, since="3.8")
 def resizing_in_the_model(K: ModuleType) -> Made:
     """Nothing in it is random, and every image model may begin so."""
     return behind(K, K.layers.Resizing(5, 5, name="resize"))
@@ -48,14 +48,14 @@ def a_sequential_of_augmentations(K: ModuleType) -> Made:
     return behind(K, K.Sequential(augment, name="augment"))
 
 
-@fault("check", "crop", "training_by_default", severity="note", dialects=KERAS3)
+@fault("check", "crop", "training_by_default", severity="note", dialects=KERAS3, since="3.8")
 def a_whole_model_as_a_sequential(K: ModuleType) -> Made:
     L = K.layers
     layers = [L.CenterCrop(5, 5, name="crop"), L.Conv2D(4, 3), L.BatchNormalization(name="bn")]
     return Made(K.Sequential([K.Input((6, 6, 3)), *layers, L.Flatten()]), images())
 
 
-@fault("check", "crop", "training_by_default", severity="note", dialects=KERAS3)
+@fault("check", "crop", "training_by_default", severity="note", dialects=KERAS3, since="3.8")
 def a_pretrained_base_behind_a_crop(K: ModuleType) -> Made:
     """The mode goes over into nested models, too."""
     L = K.layers

@@ -29,3 +29,5 @@ for rows in (2, 8):
 _, report = bnfix.recalibrate(model, (X, Y), batch_size=20, verbose=0, return_report=True)
 print(report.batches, report.verdict is not None)
 print(len(bnfix.diagnose(model, (X, Y), batch_size=20).layers))
+ran = model.fit(X, Y, verbose=0, callbacks=[bnfix.callbacks.RecalibrateBN(X)])
+print(len(ran.history["bn_off"]))

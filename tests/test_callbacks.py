@@ -78,11 +78,15 @@ def same(ours, theirs):
 
 
 class Recorder(_Callback):
-    """Keeps `look(model)` at the end of each epoch, or at the start of each validation."""
+    """Keeps `look(model)` at the end or begin of each epoch, or at the start of each validation."""
 
     def __init__(self, look, at="epoch"):
         super().__init__()
         self.look, self.at, self.seen = look, at, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.at == "begin":
+            self.seen.append(self.look(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.at == "epoch":
@@ -391,6 +395,35 @@ def test_early_stopping_restores_weights_with_their_statistics(K):
     ended = fitted(model, stop, RecalibrateBN(x), epochs=4, rows=100)
     assert len(ended.epoch) == 2, "the loss falls, and was to rise"
     assert is_fresh_on(x)(model)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupts(_Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise Interrupted
+
+
+def test_what_was_interrupted_goes_on_with_fresh_statistics_in_either_order(K, tmp_path):
+    x = digits()[0][:100]
+    for order in (1, -1):
+
+        def given(order=order):
+            backup = K.callbacks.BackupAndRestore(str(tmp_path / str(order)))
+            stop = K.callbacks.EarlyStopping("loss", patience=3, restore_best_weights=True)
+            return [RecalibrateBN(x), backup, stop][::order]
+
+        with pytest.raises(Interrupted):
+            fitted(small(K, eagerly=True), *given(), Interrupts(), epochs=2, rows=100)
+        model = small(K, eagerly=True)
+        begins = Recorder(is_fresh_on(x), at="begin")
+        ran = fitted(model, *given(), begins, epochs=2, rows=100)
+        assert ran.epoch == [1], "the first epoch is behind it"
+        assert begins.seen == [True], order
+        assert is_fresh_on(x)(model), order
 
 
 def test_how_far_statistics_were_off_is_in_the_logs_and_on_one_line(K, tmp_path, capsys):

@@ -70,7 +70,10 @@ CASES = [
         fault,
         dialect,
         id=f"{dialect}-{fault}",
-        marks=[pytest.mark.long] if fault.name in ALIKE and dialect == "keras3" else [],
+        marks=[
+            pytest.mark.since(keras3=fault.since),
+            *([pytest.mark.long] if fault.name in ALIKE and dialect == "keras3" else []),
+        ],
     )
     for fault in faults.GALLERY
     for dialect in sorted(fault.dialects)

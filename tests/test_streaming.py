@@ -6,7 +6,9 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix.adapters.backends.tensorflow import TensorFlow
 from bnfix.adapters.choose import adapter_of
+from bnfix.recalibration import streaming
 from bnfix.recalibration.compiled_pass import CompiledPass
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.tree import map_leaves
@@ -86,6 +88,39 @@ def test_the_first_bn_gets_the_population_statistics_whatever_the_batches(K):
         assert ref.deviation(model.layers[-1], pair, population(x)) <= 1e-5
 
 
+def assert_compiled_as_uncompiled(K, monkeypatch, *, scale):
+    L = K.layers
+    norms = (L.BatchNormalization(scale=scale, center=scale, epsilon=0.1) for _ in range(2))
+    model = chain(K, next(norms), L.Conv2D(4, 3), next(norms))
+    x = images(24)
+    found = {}
+    for uncompiled in (1, 99):
+        monkeypatch.setattr(streaming, "_UNCOMPILED", uncompiled)
+        found[uncompiled] = streamed(model, x, 4).moments
+    for path, wanted in found[99].items():
+        np.testing.assert_allclose(found[1][path].mean, wanted.mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1][path].variance(), wanted.variance(), rtol=1e-4)
+        assert found[1][path].count == wanted.count
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_compiled_batches_are_normalized_and_measured_as_uncompiled_ones(K, scale, monkeypatch):
+    """Images take a kernel that does both in one pass."""
+    assert_compiled_as_uncompiled(K, monkeypatch, scale=scale)
+
+
+def test_the_law_rejects_the_variance_of_a_sample_which_the_kernel_tells(monkeypatch):
+    fused = TensorFlow.fused_batch_norm
+
+    def unbiased(self, values, axis, **options):
+        normalized, count, mean, variance = fused(self, values, axis, **options)
+        return normalized, count, mean, variance * 144 / 143
+
+    monkeypatch.setattr(TensorFlow, "fused_batch_norm", unbiased)
+    with pytest.raises(AssertionError):
+        assert_compiled_as_uncompiled(zoo.keras_module("tf_keras"), monkeypatch, scale=True)
+
+
 def test_an_average_of_batch_variances_would_not_do():
     """The mutant: without the variance between batches, dark and bright ones look alike."""
     x = images(40)
@@ -158,7 +193,9 @@ class Fails(Exception):
     """Something that no one expects."""
 
 
-def test_a_layer_that_raises_is_named_with_its_batch(K):
+def test_a_layer_that_raises_is_named_with_its_batch(K, monkeypatch):
+    monkeypatch.setattr(streaming, "_UNCOMPILED", 9)  # compiled code knows no number of rows
+
     class Fuse(K.layers.Layer):
         def call(self, inputs):
             if inputs.shape[0] == 4:

@@ -76,8 +76,13 @@ class CompiledPass:
             mask = given.arguments.get("mask")
             mask = self.adapter.mask_of(tensor) if mask is None else mask
             axis = axis_of(layer, len(tensor.shape), path=path)
+            measured = self._measured.setdefault(path, [])
+            fused = None if mask is not None else self._fused(layer, tensor, axis)
+            if fused is not None:
+                measured.append(fused[1:])
+                return fused[0]
             count, mean, variance = self.adapter.moments(tensor, axis, mask)
-            self._measured.setdefault(path, []).append((count, mean, variance))
+            measured.append((count, mean, variance))
             for variable, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
                 variable.assign(self.adapter.cast(value, str(layer.variable_dtype)))
             if "training" in signature.parameters:
@@ -85,3 +90,12 @@ class CompiledPass:
             return call(*given.args, **given.kwargs)
 
         return normalize
+
+    def _fused(self, layer: Any, tensor: Any, axis: int) -> tuple[Any, ...] | None:
+        """`tensor` normalized, and its moments, by a kernel that finds all of it in one pass."""
+        adapter = self.adapter
+        if not adapter.is_own(layer) or str(layer.compute_dtype) != "float32":
+            return None
+        return adapter.backend.fused_batch_norm(
+            tensor, axis, gamma=layer.gamma, beta=layer.beta, epsilon=layer.epsilon
+        )

@@ -55,6 +55,23 @@ class Backend(ABC):
         """
         return values * scale + shift
 
+    def fused_batch_norm(
+        self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
+    ) -> tuple[Any, Any, Any, Any] | None:
+        """`values` normalized by themselves; count, mean and population variance by channel.
+
+        Args:
+            values: A batch.
+            axis: Of the channels.
+            gamma: By channel; None stands for 1.
+            beta: By channel; None stands for 0.
+            epsilon: Added to the variance.
+
+        Returns:
+            None where the library has no kernel that finds all in one pass.
+        """
+        return None
+
     # --- how code runs ---------------------------------------------------------------------------
 
     @abstractmethod

@@ -74,6 +74,26 @@ class TensorFlow(Backend):
             return _fused_affine(values, scale, shift)
         return super().affine(values, scale, shift)
 
+    def fused_batch_norm(
+        self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
+    ) -> tuple[Any, Any, Any, Any] | None:
+        import tensorflow as tf
+
+        fits = len(values.shape) == 4 and axis == 3 and values.dtype == tf.float32
+        if not fits or self.accelerated or epsilon < _LEAST_EPSILON:
+            return None
+        channels = values.shape[-1:]
+        normalized, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            values,
+            tf.ones(channels) if gamma is None else tf.convert_to_tensor(gamma),
+            tf.zeros(channels) if beta is None else tf.convert_to_tensor(beta),
+            epsilon=epsilon,
+            is_training=True,
+        )
+        count = tf.reduce_prod(tf.shape(values)[:3])
+        n = tf.cast(count, tf.float32)
+        return normalized, count, mean, variance * (n - 1) / n  # the kernel tells the unbiased one
+
     # --- how code runs ---------------------------------------------------------------------------
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
@@ -181,6 +201,10 @@ def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return traced[key](tensors)
 
     return call
+
+
+#: Below it TensorFlow's function takes this one instead.
+_LEAST_EPSILON = 1.001e-5
 
 
 def _fused_affine(values: Any, scale: Any, shift: Any) -> Any:
