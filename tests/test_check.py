@@ -473,3 +473,19 @@ def test_the_law_rejects_a_check_that_looks_at_row_0_alone(monkeypatch):
     monkeypatch.setattr(watching, "_sums", lambda adapter, structure: ())
     with pytest.raises(AssertionError):
         assert_chance_is_blamed_on_the_layer_that_draws(zoo.keras_module("tf_keras"))
+
+
+def test_code_that_cannot_be_compiled_is_told_apart_from_inputs_that_do_not_fit(K):
+    class ByValues(K.Model):
+        def call(self, x, training=None):
+            import tensorflow as tf
+
+            return x * (2.0 if tf.reduce_max(x).numpy() > 0 else 1.0)
+
+    model = ByValues()
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("f")
+    model(x)
+    with pytest.raises(bnfix.ModelError, match=r"Uncompiled it runs.*run_eagerly=True"):
+        bnfix.check(model, x)
+    model.compile(run_eagerly=True)
+    assert bnfix.check(model, x).ok

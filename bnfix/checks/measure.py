@@ -8,6 +8,7 @@ something is everything measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from bnfix.checks.gaps import Arrays, gap, gaps
 from bnfix.checks.probes import Probes
 from bnfix.checks.snapshot import Memory
 from bnfix.errors import BnfixError, ModelError, gist
+from bnfix.graph.miscompiled import SWITCH
 from bnfix.numerics.tolerance import UNIT, rounding
 from bnfix.tree import map_leaves
 
@@ -229,9 +231,27 @@ class EntryPoint:
             raise
         except Exception as error:
             raise ModelError(
-                f"{self.model.name} cannot be run through {self.name}: {gist(error)}. Pass x as "
-                "you pass it to predict."
+                f"{self.model.name} cannot be run through {self.name}: {gist(error)}. "
+                f"{_COMPILED_ALONE if self._runs_uncompiled(x) else _ANYWHERE}"
             ) from error
+
+    def _runs_uncompiled(self, x: Any) -> bool:
+        try:
+            with self.adapter.uncompiled(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that tf.data stays compiled
+                self.call(map_leaves(self.adapter.fed, x))
+        except Exception:  # whatever it is, it is no matter of compiling
+            return False
+        return True
+
+
+#: What to do about a model that does not run in one way, or in none.
+_COMPILED_ALONE = (
+    "Uncompiled it runs. Code that goes by values needs compile(run_eagerly=True); if it is "
+    f"TensorFlow's that fails, {SWITCH}, set before TensorFlow is imported, may mend it on a "
+    "processor, and so may bnfix.fold."
+)
+_ANYWHERE = "Pass x as you pass it to predict."
 
 
 def _is_finite(output: Any) -> bool:
