@@ -90,7 +90,7 @@ def test_a_model_that_agrees_with_itself_survives_and_it_is_said(K, digits, self
         _, report = bnfix.recalibrate(model, digits, return_report=True)
     ref.assert_same_weights(model, before)
     assert right > 0.85
-    assert not report
+    assert not report.kept
     assert report.verdict.worse
     assert "NOT kept" in str(report)
 
@@ -127,7 +127,7 @@ def test_better_statistics_are_kept_and_only_they_change(K, digits, trained):
 
     _, report = bnfix.recalibrate(model, digits, return_report=True)
 
-    assert report
+    assert report.kept
     assert report.verdict.after < report.verdict.before
     assert accuracy(model, *digits) > max(right, 0.95)
     for now, then in zip(others, before, strict=True):
@@ -190,7 +190,7 @@ def test_models_without_a_graph_are_guarded_too(dialect, engine, digits):
     model.norm.moving_mean.assign(model.norm.moving_mean + 3.0)
     broken = accuracy(model, *digits)
     _, report = bnfix.recalibrate(model, digits, return_report=True)
-    assert (report.engine, bool(report)) == (engine, True)
+    assert (report.engine, report.kept) == (engine, True)
     assert accuracy(model, *digits) > broken
     assert len(values) == len(model.weights)
 
