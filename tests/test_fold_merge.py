@@ -202,7 +202,7 @@ STAYS = {
         L.Conv2D(4, 3, dilation_rate=2, **SAME),
     ],
     "mean_of_fewer_at_the_border": lambda L: [
-        L.Conv2D(4, 3, **SAME),
+        L.Conv2D(4, 5, **SAME),  # within which it would fit
         L.AveragePooling2D(3, 1, padding="same"),
     ],
     "other_groups": lambda L: [L.Conv2D(4, 3, groups=2, **SAME), L.Conv2D(4, 1)],

@@ -2,6 +2,7 @@
 
 import gc
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.fitting import least_squares as fitting
+from bnfix.numerics import groups as rules
 from bnfix.numerics.regression import Regression
+from bnfix.passes import group_norm_sites as group_pass
 
 pytestmark = pytest.mark.filterwarnings("ignore:to_group_norm. :bnfix.BnfixWarning")
 
@@ -545,3 +548,35 @@ def test_a_norm_called_with_training_true_on_vectors_says_what_to_run_first(K):
     _, report = bnfix.to_group_norm(model, return_report=True)
     assert "run bnfix.strip_training first" in report.layers[0].detail
     assert bnfix.to_group_norm(bnfix.strip_training(model)) is not model
+
+
+# --- how many groups ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups", "by_batch", "data", "found"),
+    [
+        (-1, False, False, (64,)),
+        (8, False, False, (8,)),
+        (8, True, False, (8,)),
+        (7, True, True, (4,)),
+        ("auto", False, False, (4,)),
+        ("auto", True, False, (64,)),
+        ("auto", False, True, tuple(rules.candidates(64, 42))),
+        ("auto", True, True, tuple(rules.candidates(64, 42))),
+    ],
+)
+def test_what_is_asked_for_comes_first_then_data_then_what_the_norm_does(
+    groups, by_batch, data, found
+):
+    candidates = group_pass._candidates(64, 42, groups, by_batch=by_batch, data=data)
+    assert candidates == found
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "values"),
+    [((None, 7, 6, 4), 3, 42), ((None, 4, 7), 1, 7), ((None, None, 4), 2, None), ((None, 4), 1, 1)],
+)
+def test_values_of_a_row_are_counted_along_all_axes_but_that_of_channels(shape, axis, values):
+    call = SimpleNamespace(inputs=[SimpleNamespace(shape=shape)])
+    assert group_pass._values(call, axis) == values

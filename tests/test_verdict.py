@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import references as ref
+import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ import bnfix
 from bnfix.callbacks import RecalibrateBN
 from bnfix.numerics.outliers import Outliers
 from bnfix.recalibration import verdict as judging
+from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.verdict import Sample, Verdict
 
 
@@ -85,6 +87,31 @@ def model_of(K, **compile_options):
 def data(rows=64):
     rng = np.random.default_rng(0)
     return rng.normal(size=(rows, 5)).astype("float32"), rng.normal(size=(rows, 3))
+
+
+@pytest.mark.parametrize("method", ["exact", "streaming"])
+def test_the_losses_of_all_rows_are_compared_in_at_most_64_groups(K, method):
+    model, options = model_of(K, optimizer="sgd", loss="mse"), {"verbose": 0, "batch_size": 40}
+    _, report = bnfix.recalibrate(
+        model, data(200), method=method, min_count=1, return_report=True, **options
+    )
+    assert report.verdict.groups == 50, "of four rows each"
+
+
+def test_a_metric_gives_a_number_a_row_or_one_a_batch():
+    model, options = model_of(zoo.keras_module("keras3")), {"verbose": 0, "batch_size": 40}
+    by_row = lambda y, shown: np.square(y - shown).mean(axis=1)  # noqa: E731
+    for metric, groups in ((by_row, 200), (lambda *pair: by_row(*pair).mean(), 5)):
+        _, report = bnfix.recalibrate(
+            model, data(200), metric=metric, return_report=True, **options
+        )
+        assert report.verdict.groups == groups
+
+
+def test_a_report_tells_of_losses_where_some_were_compared():
+    row = LayerStatistics("bn", 9, *np.ones((4, 1)), momentum=0.9)
+    assert "before" not in str(RecalibrationReport((row,), 1))
+    assert "0.3 before" in str(RecalibrationReport((row,), 1, verdict=Verdict(0.3, 0.2)))
 
 
 def test_a_model_compiled_without_a_loss_is_recalibrated_and_that_is_said(K):

@@ -61,11 +61,11 @@ class Settings:
         min_count: Fewest values per channel that statistics may rest on.
     """
 
-    method: str = "exact"
-    ddof: int = 0
-    memory_limit: int | None = None
-    verbose: int | str = "auto"
-    min_count: int = 32
+    method: str
+    ddof: int
+    memory_limit: int | None
+    verbose: int | str
+    min_count: int
 
 
 def estimate(

@@ -170,14 +170,13 @@ class Guard:
         try:
             x, shown = cut(batch.x), cut(predictions)
             loss = self.model.compute_loss(x=x, y=y, y_pred=shown, sample_weight=weight)
-            found = 0.0 if loss is None else float(self.adapter.to_numpy(loss))
-            found = self.adapter.a_loss(self.model, found)
+            if loss is None:
+                raise Incomparable("it has no loss")
+            found = self.adapter.a_loss(self.model, float(self.adapter.to_numpy(loss)))
         except Incomparable:
             raise
         except Exception as error:  # whatever a loss, or the lack of one, raises
             raise Incomparable(gist(error)) from error
-        if loss is None:
-            raise Incomparable("it has no loss")
         return found, len(range(one.rows)[group])
 
     def _predicted(self, inputs: Any) -> Any:
