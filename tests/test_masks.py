@@ -97,3 +97,24 @@ def test_masks_that_are_let_go_too_early_would_be_seen(K, monkeypatch):
     monkeypatch.setattr(Call, "reads", property(lambda call: call.inputs))
     with pytest.raises((KeyError, AssertionError, bnfix.BnfixError)):
         test_every_transform_and_every_examination_takes_a_masked_model(K, by_position)
+
+
+def test_statistics_are_those_of_what_the_mask_lets_through(K):
+    L = K.layers
+    inputs = K.Input((6, 3))
+    model = K.Model(inputs, L.BatchNormalization(name="bn")(L.Masking()(inputs)))
+    x = np.random.default_rng(0).normal(5, 2, (40, 6, 3)).astype("float32")
+    x[:, 4:] = 0
+    bnfix.recalibrate(model, x, verbose=0)
+    norm = model.get_layer("bn")
+    np.testing.assert_allclose(norm.moving_mean, x[:, :4].mean(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, x[:, :4].var(axis=(0, 1)), rtol=1e-4)
+
+
+def test_a_mask_that_is_passed_by_hand_counts_as_one_that_came_along(K):
+    inputs, mask = K.Input((6, 3)), K.Input((6,), dtype="bool")
+    model = K.Model([inputs, mask], K.layers.BatchNormalization(name="bn")(inputs, mask=mask))
+    x = np.random.default_rng(0).normal(5, 2, (40, 6, 3)).astype("float32")
+    bnfix.recalibrate(model, [x, np.tile(np.arange(6) < 4, (40, 1))], verbose=0)
+    mean = model.get_layer("bn").moving_mean
+    np.testing.assert_allclose(mean, x[:, :4].mean(axis=(0, 1)), rtol=1e-5)

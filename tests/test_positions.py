@@ -29,6 +29,13 @@ def test_channels_that_stay_last_keep_their_map():
     np.testing.assert_array_equal(ahead.shift, BY_CHANNEL.shift)
 
 
+def test_a_map_that_is_the_same_everywhere_goes_past_as_well():
+    behind = reshape_after(reshape((None, 4), (None, 5, 4)), {}, EVERYWHERE_ALIKE)
+    assert np.broadcast_shapes(behind.scale.shape, (3, 5, 4)) == (3, 5, 4)
+    assert (behind.scale == 2).all()
+    assert (behind.shift == 1).all()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "affine"),
     [

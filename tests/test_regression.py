@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnfix.numerics import groups as rules
-from bnfix.numerics.regression import Regression, RowSums, row_sums
+from bnfix.numerics.regression import Regression, RowSums, normalizing, row_sums
 
 EPSILON = 1e-3
 #: Errors stay within this many units in the last place.
@@ -174,6 +174,27 @@ def test_a_channel_that_is_constant_gets_its_value_as_beta():
     np.testing.assert_array_equal(fit.gamma, 0)
     np.testing.assert_array_equal(fit.beta, 7)
     assert fit.explained == 1.0
+
+
+def test_of_equals_the_fewest_groups_are_best():
+    fitting = Regression([4, 1, 2], 8, EPSILON)
+    fitting.add(row_sums(np.zeros((5, 4, 8)), np.full((5, 4, 8), 7.0), axis=2))
+    assert [fit.explained for fit in fitting.fits()] == [1.0] * 3
+    assert fitting.best().groups == 1
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_scale_and_shift_of_rows_make_what_the_fitted_layer_makes(offset):
+    x, y = drawn(3, (5, 6, 8), 2, offset, "float64")
+    fitting, sums = Regression([4], 8, EPSILON), row_sums(x, y, axis=2)
+    fitting.add(sums)
+    scale, shift = normalizing(sums, fitting.best(), EPSILON)
+    parts = x.reshape(5, 6, 4, 2)
+    mean, variance = (f(parts, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    z = ((parts - mean) / np.sqrt(variance + EPSILON)).reshape(x.shape)
+    made = x * scale[:, np.newaxis] + shift[:, np.newaxis]
+    best = fitting.best()
+    np.testing.assert_allclose(made, best.gamma * z + best.beta, atol=1e-8)
 
 
 # --- numbers of groups --------------------------------------------------------------------------
