@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from bnfix.adapters.cloning import clone
-from bnfix.adapters.values import Values
+from bnfix.adapters.running import Running
 from bnfix.errors import Incomparable, OptionError, gist
 
 
-class Adapter(Values):
+class Adapter(Running):
     """One Keras, seen from the rest of bnfix."""
 
     @property

@@ -1,17 +1,16 @@
-"""What flows through a model and what it holds, and how it is run."""
+"""What flows through a model, and what it holds."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from bnfix.adapters.backends import Backend
-from bnfix.adapters.models import Models, RawNode
+from bnfix.adapters.models import Models
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
@@ -19,7 +18,7 @@ _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
 class Values(Models):
-    """Tensors, variables, and ways of calling a model."""
+    """Tensors and variables."""
 
     def variables(self, model: Any) -> list[Any]:
         """Everything that `model` remembers: weights, statistics, random states, metrics."""
@@ -67,29 +66,6 @@ class Values(Models):
         """What `model` remembers, recurrent states included."""
         return [*self.variables(model), *(state for _, state in self.carried(model))]
 
-    def compiled_functions(self, model: Any) -> dict[str, Any]:
-        """The compiled train, test and predict functions that `model` has so far."""
-        names = ("train_function", "test_function", "predict_function", "train_tf_function")
-        found = {name: getattr(model, name, None) for name in names}
-        return {name: function for name, function in found.items() if function is not None}
-
-    def functions_kept(self, model: Any) -> AbstractContextManager[None]:
-        """Compiled functions are as before when the block ends.
-
-        One that was traced meanwhile would go on to obey the flags of today.
-        """
-        return put_back_after(self.noted_functions(model))
-
-    def noted_functions(self, model: Any) -> Undo:
-        """The compiled functions of `model` as they are now, to be put back."""
-        before = self.compiled_functions(model)
-
-        def undo() -> None:
-            for name in {*self.compiled_functions(model), *before}:
-                setattr(model, name, before.get(name))
-
-        return undo
-
     def noted_flags(self, model: Any) -> Undo:
         """What in `model` is trainable now, to be put back."""
         layers = [model, *(layer for _, layer in self.tree(model))]
@@ -104,21 +80,9 @@ class Values(Models):
 
         return undo
 
-    def replicas(self, model: Any) -> int:
-        """Number of parts into which `predict` and the like split each batch of `model`."""
-        return self.backend.replicas(model)
-
-    def is_distributed(self, model: Any) -> bool:
-        """Whether `model` was made under a distribution strategy, be it for one replica."""
-        return self.backend.is_distributed(model)
-
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
         return self.backend.copy_value(variable)
-
-    def infer(self, model: Any, inputs: Any) -> list[Any]:
-        """Flat numpy outputs of `model` in inference mode, run as one batch."""
-        return [self.to_numpy(tensor) for tensor in self.flatten(model(inputs, training=False))]
 
     def input_structure(self, model: Any) -> Any:
         """The structure in which `model` takes its inputs, placeholders as leaves."""
@@ -212,18 +176,6 @@ class Values(Models):
             tensor._keras_mask = mask
         return tensor
 
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
-        """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
-
-        With `any_rows` it is compiled once for batches of every length.
-        """
-        return self.backend.compiled(fn, any_rows=any_rows)
-
-    @property
-    def assigns_in_compiled_code(self) -> bool:
-        """Whether compiled code may write to variables, and does so in the order of the code."""
-        return self.backend.assigns_in_compiled_code
-
     def view(self, tensor: Any) -> Any:
         """The values of a tensor, in its own dtype and memory where that is possible."""
         return self.backend.view(tensor)
@@ -233,91 +185,12 @@ class Values(Models):
         """Whether tensors live outside of the processor's own memory."""
         return self.backend.accelerated
 
-    def uncompiled(self) -> AbstractContextManager[None]:
-        """While the block runs, functions that the user has compiled run step by step."""
-        return self.backend.uncompiled()
-
-    @abstractmethod
-    def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
-        """What a new thread enters to run a model in inference as this thread would."""
-
     def is_traced(self, value: Any) -> bool:
         """Whether `value` stands for one that compiled code will have later."""
         return self.backend.is_traced(value)
 
     def has_values(self, tensor: Any) -> bool:
         return not (self.is_symbolic(tensor) or self.is_traced(tensor))
-
-    @contextmanager
-    def each_step_once(self, model: Any) -> Generator[None]:
-        """While the block runs, layers that loop over time make no step twice.
-
-        The loops of both Kerases make the first step once more before, to see what comes out.
-        """
-        looping = [layer for _, layer in self.tree(model) if self.batch_norms(layer)]
-        changes = [(layer, self.without_trial_step(layer)) for layer in looping]
-        undos = [
-            partial(setattr, layer, name, getattr(layer, name))
-            for layer, values in changes
-            for name in values
-        ]
-        with put_back_after(*undos):
-            for layer, values in changes:
-                for name, value in values.items():
-                    setattr(layer, name, value)
-            yield
-
-    def without_trial_step(self, layer: Any) -> dict[str, Any]:
-        """The attributes that make `layer` loop without a trial."""
-        return {"unroll": True} if isinstance(layer, self.keras.layers.RNN) else {}
-
-    @abstractmethod
-    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        """What `model.export` wrote, loaded again, for as long as the block lasts."""
-
-    def entry_points(
-        self, model: Any, *, apart: bool = False
-    ) -> Mapping[str, Callable[[Any], Any]]:
-        """The ways in which users call a model, by name, each from inputs to outputs."""
-        return self.backend.entry_points(model, one_trace=not apart and self.runs_one_way(model))
-
-    def runs_one_way(self, model: Any) -> bool:
-        """Whether no code in `model` can tell how it is called: all of it is Keras's own.
-
-        `predict` calls a model with `training=False` and compiled calls with none. That is the same
-        unless a layer's default is another, or a call in the graph has a `training=` of its own.
-        """
-        step = getattr(model.predict_step, "__func__", None)
-        parts = [model, *(layer for _, layer in self.tree(model))]
-        models = [part for part in parts if self.is_model(part)]
-        return (
-            step is self.keras.Model.predict_step
-            and not self.trains_unless_told()
-            and not getattr(model, "run_eagerly", False)
-            and getattr(model, "jit_compile", None) is not True
-            and all(self.has_graph(part) for part in models)
-            and all(self._is_plain(part) for part in parts if part not in models)
-            and all(_calm(node) for part in models for node in self.nodes(part))
-        )
-
-    def _is_plain(self, layer: Any) -> bool:
-        return (
-            self.is_own(layer)
-            and not isinstance(layer, self.keras.layers.Lambda)
-            and self.default_training(layer) is not True
-            and not _along_rows(layer)
-        )
-
-
-def _along_rows(layer: Any) -> bool:
-    """Whether `layer` works along the rows, whose number compiled code may not know."""
-    axis = getattr(layer, "axis", None)
-    return axis == 0 or (isinstance(axis, (list, tuple)) and 0 in axis)
-
-
-def _calm(node: RawNode) -> bool:
-    training = node.kwargs.get("training")
-    return training is None or training is False
 
 
 def _same_bits(one: Any, other: Any) -> bool:
