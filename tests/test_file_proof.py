@@ -113,7 +113,7 @@ def test_save_says_what_does_not_survive_and_writes_what_can_be_written(K, kind,
     written(model, path)
     bnfix.freeze(model)
     with pytest.warns(bnfix.BnfixWarning, match=r"norm.*comes back as True.*bnfix\.freeze"):
-        bnfix.save(model, path)
+        bnfix.save(model, path, overwrite=True)
     again = bnfix.load(path, objects)
     assert adapter_of(again).batch_norms(again)[0][1].trainable
     assert bnfix.check(bnfix.freeze(again), x()).ok
