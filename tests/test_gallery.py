@@ -413,9 +413,9 @@ def test_the_learning_phase_of_the_session_is_told_from_what_a_layer_does():
 
 
 def test_the_gallery_rejects_a_check_that_knows_no_defaults(monkeypatch):
-    from bnfix.adapters.models import Structure
+    from bnfix.adapters.models import Models
 
-    monkeypatch.setattr(Structure, "default_training", lambda self, layer: None)
+    monkeypatch.setattr(Models, "default_training", lambda self, layer: None)
     fault = next(f for f in faults.GALLERY if f.name == "resizing_in_the_model")
     with pytest.raises(AssertionError):
         test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(
