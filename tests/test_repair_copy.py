@@ -91,7 +91,7 @@ def _variables(model):
 def left_alone(K, make):
     model = faulty(K, make)
     before = state(model)
-    repaired, report = bnfix.repair(model, ROWS, verbose=0, return_report=True)
+    repaired, report = bnfix.repair(model, (ROWS, TARGETS), verbose=0, return_report=True)
     assert report.ok, report
     assert repaired is not model
     assert state(model) == before
@@ -116,13 +116,13 @@ def test_the_model_given_stays_as_it_is(K, make):
 def test_an_optimizer_that_knows_other_weights_starts_anew_and_that_is_said(K):
     model = faulty(K, functional)
     zoo.batch_norms(model)[1].trainable = False
-    _, report = bnfix.repair(model, ROWS, verbose=0, return_report=True)
+    _, report = bnfix.repair(model, (ROWS, TARGETS), verbose=0, return_report=True)
     assert any("optimizer" in step and "starts anew" in step for step in report.steps)
 
 
 def test_the_model_itself_is_changed_on_request(K):
     model = faulty(K, functional)
-    repaired = bnfix.repair(model, ROWS, copy=False, verbose=0)
+    repaired = bnfix.repair(model, (ROWS, TARGETS), copy=False, verbose=0)
     assert repaired is model
     assert abs(zoo.batch_norms(model)[0].moving_mean.numpy()).max() < 40
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_had_twice_is_refused_and_mended_in_place(K):
         bnfix.repair(model, ROWS, verbose=0)
     assert caught.value.advises == ("copy",)
     assert [value.tobytes() for value in model.get_weights()] == before
-    assert bnfix.repair(model, ROWS, copy=False, verbose=0) is model
+    assert bnfix.repair(model, (ROWS, TARGETS), copy=False, verbose=0) is model
 
 
 def test_a_copy_that_is_none_is_caught(K, monkeypatch):
