@@ -179,7 +179,7 @@ def test_a_refusal_in_the_last_step_undoes_those_before(K, options, monkeypatch)
         raise bnfix.VerificationError("the proof fails.")
 
     if not options:
-        monkeypatch.setattr("bnfix.operations.fold.verify", withheld)
+        monkeypatch.setattr("bnfix.operations.proven.verify", withheld)
     error = bnfix.StatisticsError if options else bnfix.VerificationError
     with pytest.raises(error, match=NOTHING_CHANGED):
         repaired(model, data, **options)

@@ -116,9 +116,12 @@ class Backend(ABC):
         With `one_trace`, which holds where `predict` and compiled calls do the same, the model may
         be traced once for both.
         """
-        eagerly = getattr(model, "run_eagerly", False)
-        compiled = {} if eagerly else self.compiled_calls(model)
+        compiled = {} if self.runs_eagerly(model) else self.compiled_calls(model)
         return {"predict": self.predict(model), "call": model, **compiled}
+
+    def runs_eagerly(self, model: Any) -> bool:
+        """Whether `model` itself was compiled to run eagerly."""
+        return bool(getattr(model, "run_eagerly", False))
 
     def predict(self, model: Any) -> Callable[[Any], Any]:
         """`model.predict` in a single batch of whatever length it is given, without a bar."""

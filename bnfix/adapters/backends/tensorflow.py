@@ -122,6 +122,12 @@ class TensorFlow(Backend):
             return points
         return {**points, "predict": _through(points["tf.function"], model, points["predict"])}
 
+    def runs_eagerly(self, model: Any) -> bool:
+        import tensorflow as tf
+
+        # While everything runs eagerly, tf_keras says so of each model.
+        return super().runs_eagerly(model) and not tf.config.functions_run_eagerly()
+
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         import tensorflow as tf
 
