@@ -16,7 +16,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.graph import miscompiled
-from bnfix.operations import fold as fold_operation
+from bnfix.operations import proven
 
 ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
 
@@ -122,7 +122,7 @@ def test_a_fold_that_takes_no_care_is_withheld(K, monkeypatch):
     with pytest.raises(bnfix.VerificationError, match=f"compiled code.*{miscompiled.SWITCH}"):
         bnfix.fold(residual(K, leaky(0.3)))
     monkeypatch.setattr(
-        fold_operation, "verify", lambda *a, **o: type("_", (), {"notes": ("not checked",)})
+        proven, "verify", lambda *a, **o: type("_", (), {"notes": ("not checked",)})
     )
     with pytest.raises(AssertionError):
         assert_predict_is_kept(residual(K, leaky(0.3)))
