@@ -1,5 +1,7 @@
 """What `repair` leaves alone: the model given, unless it may be changed, and layers not chosen."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import zoo
@@ -139,6 +141,51 @@ def test_what_cannot_be_had_twice_is_refused_and_mended_in_place(K):
     assert caught.value.advises == ("copy",)
     assert [value.tobytes() for value in model.get_weights()] == before
     assert bnfix.repair(model, (ROWS, TARGETS), copy=False, verbose=0) is model
+
+
+def half_closed(K):
+    """A graph with a baked call, and a layer that stays closed, has a BN and tells no config."""
+
+    class Closed(K.layers.Layer):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm = norm
+
+        def build(self, shape):
+            self.own = self.add_weight(shape=(1,), initializer="ones", name="own")
+            self.norm.build(shape)
+            self.built = True
+
+        def call(self, x):
+            return self.norm(x, training=False) * self.own
+
+        def get_config(self):
+            raise NotImplementedError
+
+    inputs = K.Input((6,))
+    x = K.layers.BatchNormalization(name="baked")(inputs, training=True)
+    model = K.Model(inputs, Closed(K.layers.BatchNormalization(name="closed"))(x))
+    _, closed = zoo.batch_norms(model)
+    closed.moving_mean.assign(np.full(6, 50.0, "f"))
+    return model, closed
+
+
+def shared_layer_left_alone(K):
+    model, closed = half_closed(K)
+    with contextlib.suppress(bnfix.UnsupportedModelError):
+        bnfix.repair(model, ROWS, verbose=0)
+    np.testing.assert_array_equal(closed.moving_mean.numpy(), 50.0)
+
+
+def test_what_a_new_model_shares_with_the_one_given_is_not_changed(K, monkeypatch):
+    shared_layer_left_alone(K)
+    if K.__name__ == "tf_keras":  # whose layers can be copied with what they hold: none is shared
+        return
+    with pytest.raises(bnfix.UnsupportedModelError, match="copy=False"):
+        bnfix.repair(half_closed(K)[0], ROWS, verbose=0)
+    monkeypatch.setattr(mending, "share_norms", lambda *_: False)  # the mutant
+    with pytest.raises(AssertionError):
+        shared_layer_left_alone(K)
 
 
 def test_a_copy_that_is_none_is_caught(K, monkeypatch):

@@ -34,14 +34,19 @@ def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Re
         made = rebuild(read(adapter, model, operation, open="never"), Edit())
     else:
         made = _deep_copy(adapter, model) or _opened(adapter, model, operation, x)
-    ours, theirs = (dict(adapter.batch_norms(one)).values() for one in (model, made.model))
-    if {id(layer) for layer in ours} & {id(layer) for layer in theirs}:
+    if share_norms(adapter, model, made.model):
         raise _refusal(model, operation, "a layer with a BatchNormalization cannot be made anew")
     learned = getattr(getattr(model, "optimizer", None), "iterations", None)
     if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
         return made
     said = f"the optimizer of {model.name} starts anew, since other weights train than it knows"
     return Rebuilt(made.model, (*made.lost, said))
+
+
+def share_norms(adapter: Adapter, model: Any, other: Any) -> bool:
+    """Whether a BatchNormalization is in both, as one in a layer that cannot be made anew is."""
+    ours, theirs = ({id(layer) for _, layer in adapter.batch_norms(m)} for m in (model, other))
+    return bool(ours & theirs)
 
 
 def _deep_copy(adapter: Adapter, model: Any) -> Rebuilt | None:
@@ -62,9 +67,8 @@ def _is_alike(adapter: Adapter, model: Any, made: Any) -> bool:
     ours, theirs = ([one, *(layer for _, layer in adapter.tree(one))] for one in (model, made))
     if [type(layer) for layer in ours] != [type(layer) for layer in theirs]:
         return False
-    for layer, twin in zip(
-        ours, theirs, strict=True
-    ):  # from the outside in, as flags are handed on
+    # From the outside in, as Keras hands a layer's flag down to what is inside.
+    for layer, twin in zip(ours, theirs, strict=True):
         twin.trainable = layer.trainable
     values = [[adapter.copy_value(weight) for weight in one.weights] for one in (model, made)]
     return len(values[0]) == len(values[1]) and all(

@@ -297,7 +297,7 @@ def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[.
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return first(*args, **kwargs)
-        except Exception:
+        except Exception:  # whatever the code of a model raises
             return second(*args, **kwargs)
 
     return call

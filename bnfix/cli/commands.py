@@ -106,7 +106,7 @@ def run(argv: Sequence[str] | None) -> int:
     except BnfixError as error:
         click.echo("\n".join([f"bnfix: {error}", *_options_for(error.advises)]), err=True)
         return REFUSED
-    except Exception:
+    except Exception:  # a bug of bnfix: all of it is shown, to be reported
         traceback.print_exc()
         return FAILED
 

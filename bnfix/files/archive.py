@@ -50,7 +50,7 @@ class Archive:
             with self._understood("as a whole"):
                 self._zip = zipfile.ZipFile(self._file)
             self.members = self._checked()
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no file open
             self._file.close()
             raise
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.copied import copied
+from bnfix.adapters.copied import copied, share_norms
 from bnfix.adapters.reading import readable
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, first_rows
@@ -89,9 +89,11 @@ class Mending:
 
     def own(self) -> Any:
         """The model, one that may be changed in place."""
-        if self.model is self._given:
-            x = map_leaves(adapter_of(self.model).fed, self.data[0].x)
-            made = copied(adapter_of(self.model), self.model, "repair", x=x)
+        adapter, given = adapter_of(self.model), self._given
+        # A model made anew may go on with layers of the one given.
+        if self.model is given or (given and share_norms(adapter, given, self.model)):
+            x = map_leaves(adapter.fed, self.data[0].x)
+            made = copied(adapter, self.model, "repair", x=x)
             self.model = made.model
             self.story += made.lost
         return self.model
