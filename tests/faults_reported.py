@@ -95,7 +95,7 @@ def a_model_whose_call_trains_by_default(K: ModuleType) -> Made:
     return Made(model, rows(8, 3))
 
 
-@fault("check", "flip", "training_by_default", dialects=KERAS3)
+@fault("check", "flip", "training_by_default", dialects=KERAS3, since="3.10")
 def a_model_whose_call_takes_no_training(K: ModuleType) -> Made:
     """So that `predict` has nothing to pass on, and augments."""
 

@@ -23,7 +23,8 @@ _IMAGES: dict[str, Callable[[Any], list[Any]]] = {
     "random_translation": lambda L: [L.RandomTranslation(0.2, 0.2)],
     "random_contrast": lambda L: [L.RandomContrast(0.3)],
     "random_brightness": lambda L: [L.RandomBrightness(0.3)],
-    "random_crop": lambda L: [L.RandomCrop(6, 6)],
+    # Keras 3 crops in training alone, and passes on the whole image else, whatever shape it says.
+    "random_crop": lambda L: [L.RandomCrop(6, 6), L.Resizing(6, 6)],
     "resizing": lambda L: [L.Resizing(7, 7)],
     "center_crop": lambda L: [L.CenterCrop(6, 6)],
     "pipeline": lambda L: [L.Resizing(7, 7), L.Rescaling(1 / 255), L.RandomFlip()],
@@ -87,7 +88,8 @@ _DETERMINISTIC = ("resizing", "center_crop")
 
 def differs_by_default(kind: str, dialect: str) -> bool:
     """Whether `model(x)` augments, or in Keras 3 trains, where nobody says `training`."""
-    return kind.startswith(_RANDOM) or (dialect == "keras3" and kind.startswith(_DETERMINISTIC))
+    trains = dialect == "keras3" and not zoo.too_old(dialect, "3.8")
+    return kind.startswith(_RANDOM) or (trains and kind.startswith(_DETERMINISTIC))
 
 
 def build(K: ModuleType, kind: str) -> tuple[Any, Any]:

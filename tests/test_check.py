@@ -277,6 +277,25 @@ def test_a_model_that_fails_is_named_with_its_entry_point_and_left_as_it_was(K):
     ref.assert_same_weights(model, before)
 
 
+def test_a_layer_that_fails_while_it_is_watched_gives_no_raw_error(K):
+    calls = []
+
+    class Flaky(K.layers.Layer):
+        def call(self, inputs):
+            calls.append(1)
+            if len(calls) == 2:
+                raise RuntimeError("out of luck")
+            return inputs
+
+    inputs = K.Input((3,))
+    model = K.Model(inputs, Flaky()(K.layers.BatchNormalization()(inputs, training=True)))
+    x = np.arange(12.0).reshape(4, 3)
+    calls.clear()
+    trace = localise.Trace(adapter_of(model), model, probes.Probes(x, 4, x[:1]), None)
+    with pytest.raises(bnfix.ModelError, match=r"while its layers were watched: .*out of luck"):
+        trace.by_batch_statistics(frozenset())
+
+
 # --- shown able to fail --------------------------------------------------------------------------
 
 

@@ -276,6 +276,7 @@ def test_nothing_is_frozen_for_augmentation_and_predict_is_fine(dialect):
     bnfix.assert_batch_invariant(same, made.x)
 
 
+@pytest.mark.since(keras3="3.10")
 def test_a_model_in_which_predict_augments_is_repaired_without_freezing():
     made = built("a_model_whose_call_takes_no_training", "keras3")
     repaired, story = bnfix.repair(made.model, faults_reported.images(64), return_report=True)

@@ -9,7 +9,7 @@ import pytest
 import zoo
 from test_check import NOT_CALM
 from test_check import QUICK as CHECKED
-from test_real_models import BAKED, REAL, inputs_of
+from test_real_models import BAKED, REAL, inputs_of, marks_of
 
 import bnfix
 from bnfix.checks.check_report import Finding
@@ -167,7 +167,7 @@ def test_published_families_raise_no_alarm(name, dialect):
 @pytest.mark.parametrize(
     ("name", "dialect"),
     [
-        (name, dialect)
+        pytest.param(name, dialect, marks=marks_of(name, dialect))
         for name, (dialects, *_) in REAL.items()
         for dialect in dialects
         if name not in {*BAKED, *NEVER_UPDATED}

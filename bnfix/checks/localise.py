@@ -20,6 +20,7 @@ from bnfix.adapters.watching import Event, Rows, watched
 from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import gap
 from bnfix.checks.probes import Probes
+from bnfix.errors import ModelError, gist
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import AMPLIFIED, rounding
 from bnfix.tree import map_leaves
@@ -51,7 +52,13 @@ class Trace:
         with watched(self.adapter, self.model, self.probes.rows, whole=whole) as events:
             fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
-            self.model(fed, **options)
+            try:
+                self.model(fed, **options)
+            except Exception as error:  # whatever the code of a model raises
+                raise ModelError(
+                    f"{self.model.name} ran on these inputs, and then failed while its layers were "
+                    f"watched: {gist(error)}. It has to run on the same inputs again and again."
+                ) from error
         return events
 
     def position(self, path: str | None) -> int:
@@ -88,7 +95,7 @@ class Trace:
         try:
             shorter = Trace(self.adapter, self.model, self.probes.shorter, self.training)
             return [path for path in found if path in shorter.coupled]
-        except self.adapter.run_errors:  # the batch size is written into some layer
+        except ModelError:  # the batch size is written into some layer
             return found
 
     @cached_property
