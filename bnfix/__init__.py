@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bnfix.errors import UnsafeFileError as UnsafeFileError
     from bnfix.errors import UnsupportedModelError as UnsupportedModelError
     from bnfix.errors import VerificationError as VerificationError
+    from bnfix.errors import WorkerError as WorkerError
     from bnfix.files.file_report import Defect as Defect
     from bnfix.files.file_report import FileRepair as FileRepair
     from bnfix.files.file_report import FileReport as FileReport
@@ -90,6 +91,7 @@ _HOME = {
     "UnsafeFileError": "bnfix.errors",
     "UnsupportedModelError": "bnfix.errors",
     "VerificationError": "bnfix.errors",
+    "WorkerError": "bnfix.errors",
     "FileRepair": "bnfix.files.file_report",
     "FileReport": "bnfix.files.file_report",
     "inspect": "bnfix.files.inspect",

@@ -7,7 +7,6 @@ function anew for each step, so one made within an epoch's hook is the one that 
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import sys
 import warnings
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.fingerprint import fingerprint
 from bnfix.adapters.fitting import calling_list
 from bnfix.data.batches import batches
 from bnfix.errors import (
@@ -22,6 +22,7 @@ from bnfix.errors import (
     DataError,
     StatisticsError,
     UnsupportedModelError,
+    WorkerError,
 )
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
@@ -119,7 +120,7 @@ class RecalibrateBN(_Callback):
         self.report: RecalibrationReport | None = None
         self._epoch: int | None = None  # within `fit` only
         self._first: RecalibrationReport | None = None  # of this epoch
-        self._seen = b""
+        self._seen = ""
         _check_readable(ds, self.options)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -166,11 +167,13 @@ class RecalibrateBN(_Callback):
         self._epoch = None
 
     def _recalibrate(self) -> None:
-        if _fingerprint(self.model) == self._seen:
+        if _state(self.model) == self._seen:
             return
         try:
             _, self.report = recalibrate(self.model, self.ds, **self.options)
-        except StatisticsError as refusal:
+        except (StatisticsError, WorkerError) as refusal:
+            if isinstance(refusal, WorkerError) and refusal.kind != StatisticsError.__name__:
+                raise
             if self.options.get("guard") == "raise":
                 raise
             warnings.warn(
@@ -180,7 +183,7 @@ class RecalibrateBN(_Callback):
             )
         else:
             self._first = self.report if self._first is None else self._first
-        self._seen = _fingerprint(self.model)
+        self._seen = _state(self.model)
 
 
 #: The key in `logs`.
@@ -291,10 +294,7 @@ def _check_readable(ds: Any, options: dict[str, Any]) -> None:
     batches(ds, **sizes)
 
 
-def _fingerprint(model: Any) -> bytes:
+def _state(model: Any) -> str:
     """Tells one state of the weights and statistics of `model` from another."""
     adapter = adapter_of(model)
-    digest = hashlib.blake2b()
-    for variable in adapter.weights(model):
-        digest.update(adapter.copy_value(variable).tobytes())
-    return digest.digest()
+    return fingerprint(adapter, adapter.weights(model))

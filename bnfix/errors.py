@@ -67,6 +67,18 @@ class UnsafeFileError(FileError):
     """Opening a file would run code that it brings along or names."""
 
 
+class WorkerError(BnfixError):
+    """Another process of a distributed job failed, is gone, or does something else.
+
+    Attributes:
+        kind: Name of the class of error that the other process raised; None if it raised none.
+    """
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class BnfixWarning(UserWarning):
     """Something that was asked for was not done, or is worth less than it looks."""
 

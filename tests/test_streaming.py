@@ -10,6 +10,7 @@ from bnfix.adapters.backends.tensorflow import TensorFlow
 from bnfix.adapters.choose import adapter_of
 from bnfix.recalibration import streaming
 from bnfix.recalibration.compiled_pass import CompiledPass
+from bnfix.recalibration.meeting import Meeting
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.tree import map_leaves
 
@@ -20,7 +21,7 @@ def streamed(model, x, batch_size, *, norms=None):
     """The engine after a pass over `x`; weights and layers are as they were."""
     adapter = adapter_of(model)
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
-    engine = StreamingEngine(adapter, model, norms, ddof=0)
+    engine = StreamingEngine(adapter, model, norms, ddof=0, meeting=Meeting())
     rows = range(0, len(next(iter(ref.leaves(x)))), batch_size)
     fed = (map_leaves(adapter.fed, ref.rows_of(x, slice(i, i + batch_size))) for i in rows)
     before = ref.weights_of(model)
@@ -216,7 +217,7 @@ def test_data_that_breaks_off_passes_its_own_error(K):
     model = chain(K, K.layers.BatchNormalization(name="bn"))
     adapter = adapter_of(model)
     before = ref.weights_of(model)
-    engine = StreamingEngine(adapter, model, dict(adapter.batch_norms(model)), ddof=0)
+    engine = StreamingEngine(adapter, model, dict(adapter.batch_norms(model)), ddof=0, meeting=Meeting())
     with pytest.raises(Fails):
         engine.run(breaks_off(), lambda: None)
     ref.assert_same_weights(model, before)

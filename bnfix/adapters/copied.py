@@ -30,17 +30,23 @@ def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Re
     Raises:
         UnsupportedModelError: There is no way to have it twice.
     """
+    made = untrained(adapter, model, operation, x=x)
+    learned = getattr(getattr(model, "optimizer", None), "iterations", None)
+    if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
+        return made
+    said = f"the optimizer of {model.name} starts anew, since other weights train than it knows"
+    return Rebuilt(made.model, (*made.lost, said))
+
+
+def untrained(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Rebuilt:
+    """As `copied`, with an optimizer that has learned nothing."""
     if adapter.has_graph(model):
         made = rebuild(read(adapter, model, operation, open="never"), Edit())
     else:
         made = _deep_copy(adapter, model) or _opened(adapter, model, operation, x)
     if share_norms(adapter, model, made.model):
         raise _refusal(model, operation, "a layer with a BatchNormalization cannot be made anew")
-    learned = getattr(getattr(model, "optimizer", None), "iterations", None)
-    if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
-        return made
-    said = f"the optimizer of {model.name} starts anew, since other weights train than it knows"
-    return Rebuilt(made.model, (*made.lost, said))
+    return made
 
 
 def share_norms(adapter: Adapter, model: Any, other: Any) -> bool:

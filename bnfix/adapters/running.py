@@ -11,6 +11,7 @@ from typing import Any
 from bnfix.adapters.models import RawNode
 from bnfix.adapters.values import Values
 from bnfix.restoring import Undo, put_back_after
+from bnfix.workers import Workers
 
 
 class Running(Values):
@@ -46,6 +47,18 @@ class Running(Values):
     def is_distributed(self, model: Any) -> bool:
         """Whether `model` was made under a distribution strategy, be it for one replica."""
         return self.backend.is_distributed(model)
+
+    def workers(self, model: Any, strategy: Any) -> Workers:
+        """The processes among which `strategy` trains, by default that under which `model` is.
+
+        Raises:
+            OptionError: `strategy` is none.
+        """
+        return self.backend.workers(model, strategy)
+
+    def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, run where variables are made and read as without a strategy."""
+        return self.backend.outside_of_strategies(work)
 
     def infer(self, model: Any, inputs: Any) -> list[Any]:
         """Flat numpy outputs of `model` in inference mode, run as one batch."""

@@ -30,8 +30,10 @@ class Loaded:
     rows: int
 
 
-def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Loaded]:
-    """Every batch of `stream`, at least one.
+def loaded(
+    adapter: Adapter, model: Any, stream: Iterable[Batch], *, some_elsewhere: bool = False
+) -> Iterator[Loaded]:
+    """Every batch of `stream`; at least one, unless there may be `some_elsewhere`.
 
     Raises:
         DataError: There is none, or one does not fit the model or is not finite.
@@ -42,7 +44,7 @@ def loaded(adapter: Adapter, model: Any, stream: Iterable[Batch]) -> Iterator[Lo
     for batch in stream:
         empty = False
         yield _fitting(adapter, model, batch, specs)
-    if empty:
+    if empty and not some_elsewhere:
         raise DataError(EMPTY)
 
 

@@ -20,7 +20,7 @@ from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.mending import CHECKED_ROWS, Mending
 from bnfix.operations.repair_report import RepairReport
 from bnfix.recalibration.guard import Metric
-from bnfix.recalibration.recalibrate import checked
+from bnfix.recalibration.procedure import checked
 from bnfix.restoring import all_or_nothing
 
 

@@ -16,6 +16,7 @@ from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Value
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.measuring import axis_of, check_finite, merged, moments_of
+from bnfix.recalibration.meeting import Meeting
 
 
 class BatchMoments:
@@ -23,15 +24,21 @@ class BatchMoments:
 
     Args:
         network: What runs.
+        paths: Of the BNs to measure, by key.
         ddof: Of the variance by which measured BNs normalize.
+        meeting: Where moments of other workers are added, once at each stop.
 
     Attributes:
-        moments: Of each BN, by key.
+        moments: Of each BN, by path, over all workers.
     """
 
-    def __init__(self, network: Network, *, ddof: int) -> None:
+    def __init__(
+        self, network: Network, paths: Mapping[LayerKey, str], *, ddof: int, meeting: Meeting
+    ) -> None:
         self.network, self.adapter, self.ddof = network, network.adapter, ddof
-        self.moments: dict[LayerKey, ChannelMoments] = {}
+        self.paths, self.meeting = paths, meeting
+        self.moments: dict[str, ChannelMoments] = {}
+        self._here: dict[LayerKey, ChannelMoments] = {}
         self._on_device = self.adapter.accelerated
 
     def taken(self, call: Call, made: Mapping[Value, Any]) -> Any:
@@ -54,17 +61,21 @@ class BatchMoments:
         return moments
 
     def absorb(self, call: Call, summary: ChannelMoments) -> None:
-        self.moments.setdefault(call.layer, ChannelMoments(summary.mean.size)).absorb(summary)
+        self._here.setdefault(call.layer, ChannelMoments(summary.mean.size)).absorb(summary)
 
     def rows_of(self, call: Call, rows: slice) -> None:
         """Nothing: all rows are normalized alike."""
 
     def settle(self, calls: Sequence[Call]) -> Mapping[int, Callable[..., Any]]:
         """The BNs just measured, normalizing by what was measured."""
+        if not calls:
+            return {}
+        found = {self.paths[call.layer]: self._here[call.layer] for call in calls}
+        self.moments |= self.meeting.merged(found, at=f"call {calls[0].index}")
         settled: dict[LayerKey, Callable[..., Any]] = {}
         for call in calls:
             if call.layer not in settled:
-                moments = self.moments[call.layer]
+                moments = self.moments[self.paths[call.layer]]
                 settled[call.layer] = normalizer(
                     self.adapter,
                     self.network.layers[call.layer],

@@ -6,10 +6,12 @@ exact; `streaming` on request, for data that cannot be held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.breadth_first.loading import Loaded, as_inputs
@@ -17,17 +19,22 @@ from bnfix.breadth_first.memory import Need
 from bnfix.breadth_first.network import Network
 from bnfix.breadth_first.run import run
 from bnfix.breadth_first.schedule import Schedule, schedule
-from bnfix.errors import OptionError
+from bnfix.data.batches import EMPTY
+from bnfix.errors import DataError, OptionError
 from bnfix.graph.definition import LayerKey
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.progress import progress
 from bnfix.recalibration.batch_moments import BatchMoments
 from bnfix.recalibration.lockstep import LockstepEngine
+from bnfix.recalibration.meeting import Meeting, room_for
 from bnfix.recalibration.opening import opened
 from bnfix.recalibration.streaming import StreamingEngine
 from bnfix.recalibration.targets import in_graph
 
 METHODS = ("exact", "streaming")
+
+#: What measures.
+ENGINES = ("exact", "lockstep", "streaming")
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,43 @@ def estimate(
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
+    meeting: Meeting,
 ) -> Estimate:
-    """Moments of everything that reaches each of `norms` when `batches` run through `model`."""
+    """Moments of everything that reaches each of `norms` when `batches` run through `model`.
+
+    Args:
+        adapter: Of the model's Keras.
+        model: A built model.
+        norms: The BNs to measure, by path.
+        batches: Those of this process; there may be none if others have some.
+        settings: How to measure.
+        meeting: Where what other workers find is added.
+    """
+    first = next(batches, None)
+    if first is None:
+        return _followed(norms, meeting)
+    found = _measured(adapter, model, norms, chain([first], batches), settings, meeting)
+    meeting.finish(found.moments)
+    return found
+
+
+def _followed(norms: dict[str, Any], meeting: Meeting) -> Estimate:
+    told = meeting.follow()
+    if told is None:
+        raise DataError(EMPTY)
+    engine, moments = told
+    notes = ("this worker had no data; the statistics are those of the others",)
+    return Estimate(moments, engine, 0, None, (*_unused(norms, moments), *notes))
+
+
+def _measured(
+    adapter: Adapter,
+    model: Any,
+    norms: dict[str, Any],
+    batches: Iterator[Loaded],
+    settings: Settings,
+    meeting: Meeting,
+) -> Estimate:
     if settings.method == "exact":
         found, batches = opened(adapter, model, batches, held=settings.memory_limit is None)
         keys = None if found is None else in_graph(found, norms)
@@ -83,7 +125,7 @@ def estimate(
             plan = schedule(found.graph, keys)
             # What feeds itself agrees with its statistics only by running the code several times.
             if not (found.opened and plan.chained and settings.memory_limit is None):
-                return _exact(found, norms, keys, plan, batches, settings)
+                return _exact(found, norms, keys, plan, batches, settings, meeting)
     if settings.memory_limit is not None:
         raise OptionError(
             f"memory_limit needs a graph that shows every call of a BatchNormalization; "
@@ -92,7 +134,7 @@ def estimate(
             advises=("memory_limit", "method"),
         )
     without_graph = _lockstep if settings.method == "exact" else _streaming
-    return without_graph(adapter, model, norms, batches, settings)
+    return without_graph(adapter, model, norms, batches, settings, meeting)
 
 
 # --- with a graph ------------------------------------------------------------------------------
@@ -105,9 +147,12 @@ def _exact(
     plan: Schedule,
     batches: Iterator[Loaded],
     settings: Settings,
+    meeting: Meeting,
 ) -> Estimate:
     network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
-    stop = BatchMoments(network, ddof=settings.ddof)
+    stop = BatchMoments(network, keys, ddof=settings.ddof, meeting=meeting)
+    levels = ({keys[call.layer] for call in stage.measures} for stage in plan.stages)
+    meeting.agree(engine="exact", room=max(_room(norms, paths) for paths in levels))
     ran = run(
         network,
         plan,
@@ -117,7 +162,7 @@ def _exact(
         memory_limit=settings.memory_limit,
         verbose=settings.verbose,
     )
-    moments = {path: stop.moments[key] for key, path in keys.items()}
+    moments = {path: stop.moments[path] for path in keys.values()}
     return Estimate(moments, "exact", ran.batches, ran.need, _notes(plan, norms, moments))
 
 
@@ -128,12 +173,19 @@ def _notes(
         f"{path} is called on a result of its own; its calls were settled in order and pooled"
         for path in plan.chained
     ]
-    unused = [
+    return (*chained, *_unused(norms, moments))
+
+
+def _unused(norms: dict[str, Any], moments: dict[str, ChannelMoments]) -> tuple[str, ...]:
+    return tuple(
         f"{path} is not called by the model and stays as it is"
         for path in norms
         if path not in moments
-    ]
-    return (*chained, *unused)
+    )
+
+
+def _room(norms: dict[str, Any], paths: Iterable[str]) -> int:
+    return room_for(weights.channels(norms[path]) for path in paths)
 
 
 # --- without -----------------------------------------------------------------------------------
@@ -145,9 +197,11 @@ def _lockstep(
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
+    meeting: Meeting,
 ) -> Estimate:
     inputs = [as_inputs(adapter, model, one) for one in batches]
-    engine = LockstepEngine(adapter, model, norms, ddof=settings.ddof)
+    engine = LockstepEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
+    meeting.agree(engine="lockstep", room=max(_room(norms, [path]) for path in norms))
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)
     return Estimate(engine.moments, "lockstep", len(inputs), None, engine.notes)
@@ -159,8 +213,10 @@ def _streaming(
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
+    meeting: Meeting,
 ) -> Estimate:
-    engine = StreamingEngine(adapter, model, norms, ddof=settings.ddof)
+    engine = StreamingEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
+    meeting.agree(engine="streaming", room=_room(norms, norms))
     inputs = (as_inputs(adapter, model, one) for one in batches)
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)

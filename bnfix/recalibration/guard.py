@@ -80,14 +80,16 @@ class Guard:
             DataError: A metric was given, and no labels.
             StatisticsError: All of `norms` were never updated, and nothing can be compared.
         """
+        empty = True
         for one in batches:
+            empty = False
             if self._watches and one.batch.y is not None:
                 self._bytes += sum(int(getattr(leaf, "nbytes", 0)) for leaf in one.flat)
                 self._complete &= self.limit is None or self._bytes <= self.limit
                 if self._complete or not self.kept:
                     self.kept.append(one)
             yield one
-        if self.mode and not self.kept:
+        if self.mode and not self.kept and not empty:
             self._refuse_blindness(norms)
 
     def sample(self, norms: dict[str, Any]) -> Sample | None:

@@ -35,6 +35,7 @@ from bnfix.recalibration.measuring import (
     check_finite,
     unreached,
 )
+from bnfix.recalibration.meeting import Meeting
 from bnfix.recalibration.pausing import NoProgress, Pausable, pause, paused
 from bnfix.recalibration.pooling import Calls, apart, partway, pool
 
@@ -50,6 +51,7 @@ class LockstepEngine:
         model: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
         norms: The BNs to measure, by full path; others run as they are.
         ddof: Of the variance by which measured BNs normalize.
+        meeting: Where the batches of other workers are met.
         patience: Longest time in seconds that a batch may take from one BN call to the next.
 
     Attributes:
@@ -64,12 +66,14 @@ class LockstepEngine:
         norms: Mapping[str, Any],
         *,
         ddof: int,
+        meeting: Meeting,
         patience: float = 600.0,
     ) -> None:
         self.adapter = adapter
         self.model = model
         self.norms = dict(norms)
         self.ddof = ddof
+        self.meeting = meeting
         self.patience = patience
         self.moments: dict[str, ChannelMoments] = {}
         self.notes: tuple[str, ...] = ()
@@ -165,9 +169,12 @@ class _Pass:
             if stop is not None:
                 check_finite(stop.moments, path=stop.path, where=f"batch {number}")
                 brought.append(stop.moments)
+        meeting = self.engine.meeting
         if first is None:
+            meeting.merged({}, at="the end of a pass")
             return True
-        self._settle(first.path, pool(brought))
+        found = meeting.merged({first.path: pool(brought)}, at=first.path)
+        self._settle(first.path, found[first.path])
         return False
 
     @cached_property

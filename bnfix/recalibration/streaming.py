@@ -32,6 +32,7 @@ from bnfix.recalibration.measuring import (
     check_finite,
     unreached,
 )
+from bnfix.recalibration.meeting import Meeting
 
 #: Batches that run uncompiled: errors are told best there, and one batch is not worth compiling.
 #: Measured on six convolutions, 32 batches: 1.3 s compiled from the start, 1.7 s from the ninth.
@@ -51,6 +52,7 @@ class StreamingEngine:
         model: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
         norms: The BNs to measure, by full path; others run as they are.
         ddof: Of the variance that is to be stored; each batch is normalized with 0, as in training.
+        meeting: Where moments of other workers are added in the end.
 
     Attributes:
         moments: What was found, by path.
@@ -58,11 +60,20 @@ class StreamingEngine:
         batches: Number of batches read.
     """
 
-    def __init__(self, adapter: Adapter, model: Any, norms: Mapping[str, Any], *, ddof: int):
+    def __init__(
+        self,
+        adapter: Adapter,
+        model: Any,
+        norms: Mapping[str, Any],
+        *,
+        ddof: int,
+        meeting: Meeting,
+    ) -> None:
         self.adapter = adapter
         self.model = model
         self.norms = dict(norms)
         self.ddof = ddof
+        self.meeting = meeting
         self.moments: dict[str, ChannelMoments] = {}
         self.notes: tuple[str, ...] = ()
         self.batches = 0
@@ -91,6 +102,7 @@ class StreamingEngine:
                 advance()
         if not self.batches:
             raise DataError(EMPTY)
+        self.moments = self.meeting.merged(self.moments, at="the end of the data")
         skipped = unreached(self.norms, self.moments, batches=self.batches)
         check_counts(self.moments, ddof=self.ddof)
         self.notes = (*self._expected_bias(rows / self.batches), *skipped)

@@ -11,11 +11,12 @@ to matter; from a few groups, where it is larger by what anyone would notice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bnfix.numerics.moments import Floats
+from bnfix.numerics.moments import ChannelMoments, Floats
 from bnfix.numerics.tolerance import LEAST_LOSS, MATTERS, NOTICEABLE, SIGNIFICANT
 from bnfix.report import Rendered
 
@@ -35,9 +36,20 @@ class Sample:
     losses: Floats
     rows: Floats
 
-    @property
-    def mean(self) -> float:
-        return float(np.sum(self.losses * self.rows) / np.sum(self.rows))
+
+def compared(before: Sample | None, after: Sample | None) -> Floats:
+    """What samples of the same groups of rows say together, in numbers that can be told to others.
+
+    Rows, sums of both losses over them, groups with finite losses; then number, mean and variance
+    of the differences.
+    """
+    if before is None or after is None:
+        return np.zeros(7)
+    apart = after.losses - before.losses
+    sums = [float(np.sum(sample.losses * before.rows)) for sample in (before, after)]
+    with np.errstate(invalid="ignore"):  # some may be infinite
+        moments = [float(len(apart)), float(np.mean(apart)), float(np.var(apart))]
+    return np.array([float(before.rows.sum()), *sums, float(np.isfinite(apart).sum()), *moments])
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,25 @@ class Verdict(Rendered):
     @classmethod
     def of(cls, before: Sample, after: Sample) -> Verdict:
         """On the same groups of rows."""
-        apart, groups = after.losses - before.losses, len(before.losses)
-        if groups < _ENOUGH or not np.isfinite(apart).all():
-            return cls(before.mean, after.mean, None, groups)
-        spread = float(np.std(apart, ddof=1))
-        return cls(before.mean, after.mean, spread / float(np.sqrt(groups)), groups)
+        found = cls.pooled([compared(before, after)])
+        assert found is not None
+        return found
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Floats]) -> Verdict | None:
+        """Of what `compared` gives for each part of the data; None if all are empty."""
+        rows, before, after, finite = np.sum([part[:4] for part in parts], axis=0)
+        apart = ChannelMoments(1)
+        for part in parts:
+            apart.merge(*part[4:])
+        groups = int(apart.counts[0])
+        if not groups:
+            return None
+        before, after = float(before / rows), float(after / rows)
+        if groups < _ENOUGH or finite < groups:
+            return cls(before, after, None, groups)
+        spread = float(np.sqrt(apart.variance(ddof=1)[0]))
+        return cls(before, after, spread / float(np.sqrt(groups)), groups)
 
     @property
     def worse(self) -> bool:

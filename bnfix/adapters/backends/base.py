@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.errors import OptionError
+from bnfix.workers import Alone, Workers
+
 
 class Backend(ABC):
     """One array library. No method has a default that would do nothing where something is asked."""
@@ -105,6 +108,20 @@ class Backend(ABC):
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
         return 1
+
+    def workers(self, model: Any, strategy: Any) -> Workers:
+        """The processes among which `strategy` trains, by default that under which `model` is.
+
+        Raises:
+            OptionError: `strategy` is none that this library has.
+        """
+        if strategy is not None:
+            raise OptionError(f"strategy is for TensorFlow; Keras runs on {self.name} here.")
+        return Alone()
+
+    def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, run where variables are made and read as without a strategy."""
+        return work()
 
     # --- how users run a model -------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from bnfix.adapters.backends.base import Backend, rows
 from bnfix.restoring import put_back_after
+from bnfix.workers import Alone, Workers
 
 
 class TensorFlow(Backend):
@@ -54,6 +55,19 @@ class TensorFlow(Backend):
         strategy = getattr(model, "distribute_strategy", None)
         return int(getattr(strategy, "num_replicas_in_sync", 1))
 
+    def workers(self, model: Any, strategy: Any) -> Workers:
+        strategy = getattr(model, "distribute_strategy", None) if strategy is None else strategy
+        if strategy is None:
+            return Alone()
+        from bnfix.adapters.backends.tensorflow_workers import workers_of
+
+        return workers_of(strategy)
+
+    def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
+        from bnfix.adapters.backends.tensorflow_workers import outside_of_strategies
+
+        return outside_of_strategies(work)
+
     # --- tensors ---------------------------------------------------------------------------------
 
     def is_traced(self, value: Any) -> bool:
@@ -66,7 +80,7 @@ class TensorFlow(Backend):
 
         # What is read shares the variable's memory, and who assigns to it meanwhile writes to new
         # memory. So nothing is copied, and what nobody assigned to is known by its address.
-        return np.asarray(tf.convert_to_tensor(variable))
+        return np.asarray(tf.convert_to_tensor(_here(variable)))
 
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         channels_last = values.shape[-1] == scale.shape[-1] and tuple(scale.shape[:-1]) == (1, 1, 1)
@@ -143,6 +157,17 @@ class TensorFlow(Backend):
                 model.export(folder, **options)
             served = tf.saved_model.load(folder)
             yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _here(variable: Any) -> Any:
+    """The part of `variable` that this process holds, to read which no other has to be asked."""
+    import tensorflow as tf
+
+    held = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", variable)
+    strategy: Any = getattr(held, "distribute_strategy", None)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return variable
+    return strategy.experimental_local_results(held)[0]
 
 
 def _through(

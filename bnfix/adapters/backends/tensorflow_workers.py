@@ -1,0 +1,93 @@
+"""The workers of a `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from bnfix.errors import OptionError, WorkerError, gist
+from bnfix.workers import Alone, Workers
+
+#: Seconds that a worker waits for one that is alive and does not come. One that is dead, or stands
+#: still, is missed by TensorFlow's own heartbeat within about ten.
+PATIENCE = 600.0
+
+
+class StrategyWorkers:
+    """One process of several, which reduce by the collective operations of `strategy`."""
+
+    def __init__(self, strategy: Any, rank: int, size: int) -> None:
+        self.strategy, self.rank, self.size = strategy, rank, size
+        options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
+
+        def reduce(values: Any) -> Any:
+            context: Any = tf.distribute.get_replica_context()
+            # Every replica of a worker takes part, and one of them speaks for it.
+            each = strategy.num_replicas_in_sync // size
+            speaks = tf.equal(context.replica_id_in_sync_group % each, 0)
+            said = tf.where(speaks, values, tf.zeros_like(values))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, said, options)
+
+        def run(values: Any) -> Any:
+            return strategy.run(reduce, args=(values,))
+
+        self._run: Callable[[Any], Any] = tf.function(run, autograph=False)
+
+    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        try:
+            summed = self._run(tf.constant(values, tf.float64))
+        except tf.errors.OpError as error:
+            raise WorkerError(
+                f"worker {self.rank} of {self.size} has lost another one, which was killed, stands "
+                f"still, or did not come within {PATIENCE:g} seconds ({gist(error)}). Every worker "
+                "has to call bnfix, with the same options; start all of them again."
+            ) from error
+        return np.asarray(self.strategy.experimental_local_results(summed)[0])
+
+
+def workers_of(strategy: Any) -> Workers:
+    """Those among which `strategy` trains; of any but MultiWorkerMirroredStrategy there is one.
+
+    Raises:
+        OptionError: It is no strategy of TensorFlow.
+    """
+    if not isinstance(strategy, tf.distribute.Strategy):
+        raise OptionError(
+            f"strategy is a {type(strategy).__name__}; it may be a tf.distribute.Strategy."
+        )
+    if not is_multi_worker(strategy):
+        return Alone()
+    resolver: Any = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    tasks = [(kind, at) for kind in ("chief", "worker") for at in range(len(cluster.get(kind, ())))]
+    if len(tasks) < 2:
+        return Alone()
+    return StrategyWorkers(
+        strategy, tasks.index((resolver.task_type, resolver.task_id)), len(tasks)
+    )
+
+
+def is_multi_worker(strategy: Any) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def outside_of_strategies(work: Callable[[], Any]) -> Any:
+    """What `work` returns, run where variables are made and read as if there were no strategy."""
+    result: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    # A scope is one of the thread that has entered it. Ctrl-C leaves this one to itself: what it
+    # works on is its own.
+    Thread(target=run, daemon=True).start()
+    return result.result()

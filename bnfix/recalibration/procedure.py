@@ -1,0 +1,160 @@
+"""How statistics are re-estimated, by one process or by one of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bnfix.adapters import weights
+from bnfix.adapters.base import Adapter
+from bnfix.breadth_first.loading import loaded
+from bnfix.data.batches import batches
+from bnfix.data.sizes import InBatchesOf
+from bnfix.errors import OptionError, StatisticsError
+from bnfix.graph.select import Selection
+from bnfix.numerics.moments import ChannelMoments
+from bnfix.options import size, whole
+from bnfix.recalibration.commit import committed
+from bnfix.recalibration.estimate import METHODS, Estimate, Settings, estimate
+from bnfix.recalibration.guard import Guard, Metric, check_mode
+from bnfix.recalibration.meeting import Meeting
+from bnfix.recalibration.outlying import Watch
+from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
+from bnfix.recalibration.targets import never_built, targets
+from bnfix.recalibration.verdict import Verdict, compared
+
+
+@dataclass(frozen=True)
+class Options:
+    """Those of `recalibrate`, as they came."""
+
+    method: str
+    batch_size: int
+    steps: int | None
+    layers: Selection
+    include_frozen: bool
+    min_count: int
+    ddof: int
+    memory_limit: int | str | None
+    guard: str | bool
+    metric: Metric | None
+    verbose: int | str
+
+
+def recalibrated(
+    adapter: Adapter, model: Any, ds: Any, options: Options, meeting: Meeting
+) -> RecalibrationReport:
+    """As `recalibrate`, on the data of this process and what others find in theirs."""
+    o = options
+    settings = checked(o.method, o.min_count, o.ddof, o.memory_limit, o.guard, o.metric, o.verbose)
+    judge = Guard(adapter, model, o.guard, o.metric, limit=_share(settings))
+    norms = targets(adapter, model, o.layers, include_frozen=o.include_frozen)
+    held = settings.method == "exact" and settings.memory_limit is None
+    read = batches(ds, batch_size=o.batch_size, steps=o.steps, held=held)
+    sized = InBatchesOf(adapter.batch_size(model), read)
+    stream = loaded(adapter, model, sized, some_elsewhere=meeting.size > 1)
+    outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
+    passing = judge.watch(outlying.over(stream), norms)
+    found = estimate(adapter, model, norms, passing, settings, meeting)
+    _check_counts(found.moments, settings.min_count)
+    rows = tuple(_row(path, norms[path], m, o.ddof) for path, m in found.moments.items())
+    before = judge.sample(norms)
+    updates = [(norms[row.path], row.mean, row.variance) for row in rows]
+    with committed(adapter, updates) as keep:
+        after = None if before is None else judge.sample(norms)
+        said = meeting.gathered(compared(before, after), at="the losses")
+        verdict = Verdict.pooled(said)
+        kept = verdict is None or not verdict.worse
+        if not kept and o.guard == "raise":
+            raise StatisticsError(
+                f"new statistics make {model.name} worse: {verdict}. They are those of the data "
+                "as it was passed; guard=False keeps them anyway.",
+                advises=("guard",),
+            )
+        if kept:
+            keep()
+    notes = (
+        *never_built(adapter, model),
+        *sized.notes,
+        *outlying.notes(),
+        *_uncompared(model, judge.reason),
+    )
+    return _report(found, rows, kept, verdict, notes)
+
+
+def checked(
+    method: Any, min_count: Any, ddof: Any, memory_limit: Any, guard: Any, metric: Any, verbose: Any
+) -> Settings:
+    """The options of `recalibrate`, if each is something that it may be.
+
+    Raises:
+        OptionError: One is not.
+    """
+    if method not in METHODS:
+        raise OptionError(f"method is {method!r}; it may be {' or '.join(map(repr, METHODS))}.")
+    if ddof not in (0, 1):
+        raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
+    check_mode(guard, metric)
+    limit = size("memory_limit", memory_limit)
+    return Settings(method, ddof, limit, verbose, whole("min_count", min_count, at_least=1))
+
+
+def _uncompared(model: Any, reason: str | None) -> tuple[str, ...]:
+    if reason is None:
+        return ()
+    return (f"losses were not compared, since {model.name} gives none ({reason}); metric= does",)
+
+
+def _share(settings: Settings) -> int | None:
+    """Bytes of inputs that the guard may keep."""
+    if settings.memory_limit is not None:
+        return settings.memory_limit // _GUARDS_PART
+    return _SAMPLE if settings.method == "streaming" else None
+
+
+#: What part of a memory limit the guard may take for a sample of the inputs.
+_GUARDS_PART = 16
+
+#: Bytes of inputs kept to compare losses where the data is too large to hold.
+_SAMPLE = 256 << 20
+
+
+def _check_counts(moments: dict[str, ChannelMoments], min_count: int) -> None:
+    for path, found in moments.items():
+        if found.count < min_count:
+            raise StatisticsError(
+                f"{path} saw {found.count} values per channel; min_count is {min_count}. Pass "
+                "more calibration data or lower min_count.",
+                path=path,
+                advises=("min_count",),
+            )
+
+
+def _row(path: str, layer: Any, moments: ChannelMoments, ddof: int) -> LayerStatistics:
+    new = moments.mean, moments.variance(ddof=ddof)
+    return LayerStatistics(
+        path,
+        moments.count,
+        *weights.read_statistics(layer),
+        *new,
+        momentum=float(layer.momentum),
+        clamped=weights.too_large(layer, *new),
+    )
+
+
+def _report(
+    found: Estimate,
+    rows: tuple[LayerStatistics, ...],
+    kept: bool,
+    verdict: Verdict | None,
+    notes: tuple[str, ...],
+) -> RecalibrationReport:
+    return RecalibrationReport(
+        rows,
+        found.batches,
+        kept,
+        found.engine,
+        verdict,
+        None if found.need is None else found.need.total,
+        (*found.notes, *notes),
+    )
