@@ -217,7 +217,9 @@ def test_data_that_breaks_off_passes_its_own_error(K):
     model = chain(K, K.layers.BatchNormalization(name="bn"))
     adapter = adapter_of(model)
     before = ref.weights_of(model)
-    engine = StreamingEngine(adapter, model, dict(adapter.batch_norms(model)), ddof=0, meeting=Meeting())
+    engine = StreamingEngine(
+        adapter, model, dict(adapter.batch_norms(model)), ddof=0, meeting=Meeting()
+    )
     with pytest.raises(Fails):
         engine.run(breaks_off(), lambda: None)
     ref.assert_same_weights(model, before)

@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """One worker of several; `test_workers.py` starts them.
 
     python workers_run.py KERAS SCENARIO RANK PORT,PORT,...
@@ -6,10 +5,13 @@
 What a worker finds is printed as a line of JSON.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import signal
 import sys
+import time
 import warnings
 
 DIALECT, SCENARIO, RANK, PORTS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].split(",")
@@ -32,7 +34,7 @@ K = zoo.keras_module(DIALECT)
 X = np.random.default_rng(0).normal(2, 3, size=(47, 6, 6, 3)).astype("float32")
 Y = X.mean((1, 2))[:, :1]
 #: Rows of each worker, by scenario: of unequal length, and none at all.
-BOUNDS = {1: [0, 47], 2: [0, 11, 47], 3: [0, 11, 11, 47], 4: [0, 5, 11, 40, 47]}[SIZE]
+BOUNDS = {1: [0, 47], 2: [0, 12, 47], 3: [0, 12, 12, 47], 4: [0, 4, 12, 40, 47]}[SIZE]
 HERE = slice(BOUNDS[RANK], BOUNDS[RANK + 1])
 
 
@@ -48,138 +50,173 @@ def functional():
 class Code(K.Model):
     """Goes by values, so that it has no graph."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.dense = K.layers.Dense(4)
         self.one = K.layers.BatchNormalization(name="one")
         self.two = K.layers.BatchNormalization(name="two")
+        self.last = K.layers.Dense(4)
 
     def call(self, x, training=None):
         x = self.one(self.dense(x), training=training)
-        if float(tf.reduce_sum(tf.ones(2))) > 1:
+        if float(tf.reduce_mean(x)) > -1e9:
             x = x + 1
-        return self.two(self.dense(tf.nn.relu(x) @ tf.ones((4, 3))), training=training)
+        return self.two(self.last(tf.nn.relu(x)), training=training)
 
 
-def told(model):
-    """Every statistic of this worker, to the last bit."""
-    norms = sorted(zoo.batch_norms(model), key=lambda layer: layer.name)
-    found = [(layer.name, layer.moving_mean, layer.moving_variance) for layer in norms]
-    return {name: [held(mean), held(variance)] for name, mean, variance in found}
+def code():
+    model = Code()
+    model(X[:1, 0, 0])
+    return model
 
 
-def held(variable):
-    variable = variable if isinstance(variable, tf.Variable) else variable.value
-    part = STRATEGY.experimental_local_results(variable)[0] if SIZE > 1 else variable
-    return [value.hex() for value in part.numpy().astype("float64").tolist()]
-
-
-def made(build=functional, **options):
+def made(build=functional, *, everywhere=True, **options):
+    """The same model on all workers; a plain one if not `everywhere`."""
     K.utils.set_random_seed(0)
-    with STRATEGY.scope():
+    with STRATEGY.scope() if everywhere else contextlib.nullcontext():
         model = build()
         if options:
             model.compile(**options)
     return model
 
 
-def show(**facts):
-    print(json.dumps(facts), flush=True)
+def statistics(model):
+    """Mean and variance of each layer, as this worker holds them."""
+    norms = sorted(zoo.batch_norms(model), key=lambda layer: layer.name)
+    return [(here(one.moving_mean), here(one.moving_variance)) for one in norms]
 
 
-def measured(**options):
-    model = made()
-    _, report = bnfix.recalibrate(
-        model, X[HERE], batch_size=4, verbose=0, return_report=True, **options
+def here(variable):
+    variable = variable if isinstance(variable, tf.Variable) else variable.value
+    return STRATEGY.experimental_local_results(variable)[0].numpy()
+
+
+def bits(model):
+    """The same for the same statistics, to the last bit."""
+    values = [part.tobytes() for pair in statistics(model) for part in pair]
+    return hashlib.sha256(b"".join(values)).hexdigest()
+
+
+def off(model, plain):
+    """Largest difference in standard deviations."""
+    return max(
+        float(max(np.max(np.abs(m - n) / np.sqrt(w)), np.max(np.abs(np.sqrt(v / w) - 1))))
+        for (m, v), (n, w) in zip(statistics(model), statistics(plain), strict=True)
     )
-    show(statistics=told(model), engine=report.engine, counts=[row.count for row in report.layers])
+
+
+def show(scenario, **facts):
+    print(json.dumps({"scenario": scenario, **facts}), flush=True)
+
+
+def compared(scenario, build, x, **options):
+    """`x` in parts on all workers against all of it in one process."""
+    model, plain = made(build), made(build, everywhere=False)
+    told = {"batch_size": 4, "verbose": 0, "return_report": True, **options}
+    _, report = bnfix.recalibrate(model, x[HERE], **told)
+    _, whole = bnfix.recalibrate(plain, x, **told)
+    counts = [[row.count for row in one.layers] for one in (report, whole)]
+    facts = {"engine": report.engine, "same_counts": counts[0] == counts[1]}
+    show(scenario, off=off(model, plain), bits=bits(model), **facts)
 
 
 def exact():
-    measured()
+    compared("exact", functional, X)
 
 
 def streaming():
-    model = made()
-    bnfix.recalibrate(model, X[HERE], method="streaming", batch_size=4, verbose=0)
-    show(statistics=told(model))
+    compared("streaming", functional, X, method="streaming")
 
 
 def lockstep():
-    K.utils.set_random_seed(0)
-    with STRATEGY.scope():
-        model = Code()
-        model.compile("sgd", "mse", run_eagerly=True)
-    rows = X.reshape(-1, 3)[: 47 * 3]
-    model(rows[:1])
-    _, report = bnfix.recalibrate(
-        model, rows[HERE.start * 3 : HERE.stop * 3], verbose=0, return_report=True
-    )
-    show(statistics=told(model), engine=report.engine)
+    compared("lockstep", code, X[:, 0, 0])
+
+
+def limited():
+    compared("limited", functional, X, memory_limit="10 MB")
 
 
 def guarded():
-    """New statistics are worse for all, though better for one of them."""
+    """New statistics are worse for all together."""
     model = made(loss="mse", optimizer="sgd")
-    y = model(X, training=False).numpy()  # right as it stands
+    y = made(everywhere=False)(X, training=False).numpy()  # right as it stands
+    before = bits(model)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        before = told(model)
         _, report = bnfix.recalibrate(
             model, (X[HERE], y[HERE]), batch_size=4, verbose=0, return_report=True
         )
-    said = [str(one.message) for one in seen if issubclass(one.category, bnfix.BnfixWarning)]
-    show(kept=report.kept, verdict=str(report.verdict), same=told(model) == before, said=len(said))
+    said = sum(issubclass(one.category, bnfix.BnfixWarning) for one in seen)
+    show(
+        "guarded",
+        kept=report.kept,
+        same=bits(model) == before,
+        verdict=str(report.verdict),
+        said=said,
+    )
 
 
-def refused(work):
+def refused(scenario, x=X[HERE], model=None, **options):
+    model = made() if model is None else model
+    before, error = bits(model), None
     try:
-        work()
-    except bnfix.BnfixError as error:
-        show(error=type(error).__name__, message=str(error))
+        bnfix.recalibrate(model, x, verbose=0, **options)
+    except bnfix.BnfixError as refusal:
+        error = refusal
+    show(scenario, error=type(error).__name__, said=str(error), same=bits(model) == before)
 
 
 def other_options():
-    refused(lambda: measured(ddof=RANK))
+    refused("other_options", ddof=RANK % 2)
 
 
 def other_weights():
     model = made()
     if RANK:
         model.get_layer("three").gamma.assign([2.0] * 4)
-    before = told(model)
-    refused(lambda: bnfix.recalibrate(model, X[HERE], verbose=0))
-    show(same=told(model) == before)
+    refused("other_weights", model=model)
 
 
 def bad_data():
-    model, x = made(), X[HERE].copy()
-    if RANK:
+    x = X[HERE].copy()
+    if RANK == SIZE - 1:
         x[3] = np.nan
-    before = told(model)
-    refused(lambda: bnfix.recalibrate(model, x, verbose=0))
-    show(same=told(model) == before)
+    refused("bad_data", x)
+
+
+def too_few():
+    refused("too_few", min_count=10**6)
 
 
 def no_data():
-    refused(lambda: bnfix.recalibrate(made(), X[:0], verbose=0))
+    refused("no_data", X[:0])
 
 
-def fitted():
+def calls():
+    """One call after the other, refused ones among them: all workers stay in step."""
+    for scenario in (
+        exact, bad_data, streaming, other_options, lockstep, other_weights, limited, no_data,
+        guarded, too_few, exact,
+    ):  # fmt: skip
+        scenario()
+
+
+def fitted(callback=True):
     model = made(loss="mse", optimizer="sgd")
     ds = tf.data.Dataset.from_tensor_slices((X[:40], Y[:40])).batch(8)
     seen = []
 
     class Look(K.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            seen.append(told(model))
+            seen.append(bits(model))
 
-    callbacks = [bnfix.callbacks.RecalibrateBN(X[HERE], guard=False), Look()]
-    model.fit(ds, epochs=2, verbose=0, callbacks=callbacks if "without" not in SCENARIO else Look())
-    show(statistics=seen)
+    first = [bnfix.callbacks.RecalibrateBN(X[HERE], guard=False)] if callback else []
+    model.fit(ds, epochs=2, verbose=0, callbacks=[*first, Look()])
+    show("fitted", bits=seen)
 
 
-fitted_without = fitted
+def fitted_without():
+    fitted(callback=False)
 
 
 def dies():
@@ -191,20 +228,20 @@ def stands_still():
 
 
 def lost(how):
-    """The last worker goes after its first meeting."""
+    """One worker goes where the others wait for it."""
     from bnfix.recalibration.meeting import Together
 
-    model = made()
-    before, meet = told(model), Together.merged
+    meet, gone = Together.merged, int(os.environ.get("GONE", SIZE - 1))
 
     def merged(self, found, *, at):
-        if RANK == SIZE - 1:
+        if gone == RANK:
             os.kill(os.getpid(), how)
         return meet(self, found, at=at)
 
     Together.merged = merged
-    refused(lambda: bnfix.recalibrate(model, X[HERE], verbose=0))
-    show(same=told(model) == before)
+    started = time.monotonic()
+    refused("lost")
+    show("waited", seconds=time.monotonic() - started)
 
 
 globals()[SCENARIO]()

@@ -30,7 +30,8 @@ def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Re
     Raises:
         UnsupportedModelError: There is no way to have it twice.
     """
-    made = untrained(adapter, model, operation, x=x)
+    otherwise = "Pass copy=False to have it changed in place, or give"
+    made = untrained(adapter, model, operation, x=x, otherwise=otherwise)
     learned = getattr(getattr(model, "optimizer", None), "iterations", None)
     if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
         return made
@@ -38,14 +39,25 @@ def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Re
     return Rebuilt(made.model, (*made.lost, said))
 
 
-def untrained(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Rebuilt:
-    """As `copied`, with an optimizer that has learned nothing."""
+def untrained(
+    adapter: Adapter, model: Any, operation: str, *, x: Any = None, otherwise: str = "Give"
+) -> Rebuilt:
+    """As `copied`, with an optimizer that has learned nothing.
+
+    `otherwise` is how the sentence begins that says what to do where there is no way.
+    """
     if adapter.has_graph(model):
         made = rebuild(read(adapter, model, operation, open="never"), Edit())
     else:
-        made = _deep_copy(adapter, model) or _opened(adapter, model, operation, x)
+        made = _deep_copy(adapter, model)
+        try:
+            made = made or rebuild(read(adapter, model, operation, x=x), Edit())
+        except UnsupportedModelError as refusal:
+            why = str(refusal.__cause__ or refusal)
+            raise _refusal(model, operation, why, otherwise) from refusal
     if share_norms(adapter, model, made.model):
-        raise _refusal(model, operation, "a layer with a BatchNormalization cannot be made anew")
+        why = "a layer with a BatchNormalization cannot be made anew"
+        raise _refusal(model, operation, why, otherwise)
     return made
 
 
@@ -83,18 +95,11 @@ def _is_alike(adapter: Adapter, model: Any, made: Any) -> bool:
     )
 
 
-def _opened(adapter: Adapter, model: Any, operation: str, x: Any) -> Rebuilt:
-    try:
-        return rebuild(read(adapter, model, operation, x=x), Edit())
-    except UnsupportedModelError as refusal:
-        raise _refusal(model, operation, str(refusal.__cause__ or refusal)) from refusal
-
-
-def _refusal(model: Any, operation: str, why: str) -> UnsupportedModelError:
+def _refusal(model: Any, operation: str, why: str, otherwise: str) -> UnsupportedModelError:
     kind = type(model).__name__
     return UnsupportedModelError(
         f"{operation} cannot make a copy of {model.name} ({kind}): {why.rstrip('.')}. "
-        f"Pass copy=False to have it changed in place, or give {kind} and its layers a "
-        "get_config() that returns all arguments of their constructors.",
-        advises=("copy",),
+        f"{otherwise} {kind} and its layers a get_config() that returns all arguments of their "
+        "constructors.",
+        advises=("copy",) if "copy=" in otherwise else (),
     )
