@@ -13,6 +13,7 @@ from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import Rebuilt, rebuild
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.edit import Edit
+from bnfix.tree import map_leaves
 
 
 def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Rebuilt:
@@ -49,7 +50,7 @@ def untrained(
     if adapter.has_graph(model):
         made = rebuild(read(adapter, model, operation, open="never"), Edit())
     else:
-        made = _deep_copy(adapter, model)
+        made = _deep_copy(adapter, model, x)
         try:
             made = made or rebuild(read(adapter, model, operation, x=x), Edit())
         except UnsupportedModelError as refusal:
@@ -67,17 +68,27 @@ def share_norms(adapter: Adapter, model: Any, other: Any) -> bool:
     return bool(ours & theirs)
 
 
-def _deep_copy(adapter: Adapter, model: Any) -> Rebuilt | None:
-    try:
-        with adapter.keras.utils.custom_object_scope(own_objects(adapter.keras, model)):
-            made = copy.deepcopy(model)
-    except Exception:  # whatever the code of a class raises when it is made in another way
-        return None
-    if made is model or not _is_alike(adapter, model, made):
-        return None
-    # Anew, as the flags were others when the optimizer was made along.
-    said = adapter.copy_compilation(model, made)
-    return Rebuilt(made, () if said is None else (said,))
+def _deep_copy(adapter: Adapter, model: Any, x: Any) -> Rebuilt | None:
+    for copy_of in (copy.deepcopy, lambda model: _built_on(adapter, model, x)):
+        try:
+            with adapter.keras.utils.custom_object_scope(own_objects(adapter.keras, model)):
+                made = copy_of(model)
+        except Exception:  # whatever the code of a class raises when it is made in another way
+            continue
+        if made is not model and _is_alike(adapter, model, made):
+            # Anew, as the flags were others when the optimizer was made along.
+            said = adapter.copy_compilation(model, made)
+            return Rebuilt(made, () if said is None else (said,))
+    return None
+
+
+def _built_on(adapter: Adapter, model: Any, x: Any) -> Any:
+    """A copy that has run on `x`: Keras builds on placeholders, which not all code runs on."""
+    made = type(model).from_config(model.get_config())
+    adapter.infer(made, map_leaves(adapter.fed, x))
+    for weight, twin in zip(model.weights, made.weights, strict=True):
+        twin.assign(adapter.copy_value(weight))
+    return made
 
 
 def _is_alike(adapter: Adapter, model: Any, made: Any) -> bool:

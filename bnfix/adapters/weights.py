@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnfix.adapters.spread import here
 from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
@@ -257,4 +258,4 @@ def _float64(variable: Any) -> Floats | None:
 
 
 def _array(variable: Any) -> npt.NDArray[Any]:
-    return np.asarray(variable.numpy())
+    return np.asarray(here(variable).numpy())

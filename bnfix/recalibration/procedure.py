@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import loaded
-from bnfix.data.batches import batches
+from bnfix.data.batches import Batch, batches
 from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import OptionError, StatisticsError
 from bnfix.graph.select import Selection
@@ -40,21 +41,31 @@ class Options:
     metric: Metric | None
     verbose: int | str
 
+    @property
+    def settings(self) -> Settings:
+        """Those that measuring goes by; raises OptionError where one is not what it may be."""
+        limits = self.min_count, self.ddof, self.memory_limit
+        return checked(self.method, *limits, self.guard, self.metric, self.verbose)
+
+
+def read(ds: Any, options: Options) -> Iterator[Batch]:
+    """The batches of `ds`, and an error for an option that is none; raises as `recalibrate`."""
+    settings = options.settings
+    held = settings.method == "exact" and settings.memory_limit is None
+    return batches(ds, batch_size=options.batch_size, steps=options.steps, held=held)
+
 
 def recalibrated(
-    adapter: Adapter, model: Any, ds: Any, options: Options, meeting: Meeting
+    adapter: Adapter, model: Any, stream: Iterator[Batch], options: Options, meeting: Meeting
 ) -> RecalibrationReport:
     """As `recalibrate`, on the data of this process and what others find in theirs."""
-    o = options
-    settings = checked(o.method, o.min_count, o.ddof, o.memory_limit, o.guard, o.metric, o.verbose)
+    o, settings = options, options.settings
     judge = Guard(adapter, model, o.guard, o.metric, limit=_share(settings))
     norms = targets(adapter, model, o.layers, include_frozen=o.include_frozen)
-    held = settings.method == "exact" and settings.memory_limit is None
-    read = batches(ds, batch_size=o.batch_size, steps=o.steps, held=held)
-    sized = InBatchesOf(adapter.batch_size(model), read)
-    stream = loaded(adapter, model, sized, some_elsewhere=meeting.size > 1)
+    sized = InBatchesOf(adapter.batch_size(model), stream)
+    fitting = loaded(adapter, model, sized, some_elsewhere=meeting.size > 1)
     outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
-    passing = judge.watch(outlying.over(stream), norms)
+    passing = judge.watch(outlying.over(fitting), norms)
     found = estimate(adapter, model, norms, passing, settings, meeting)
     _check_counts(found.moments, settings.min_count)
     rows = tuple(_row(path, norms[path], m, o.ddof) for path, m in found.moments.items())

@@ -11,7 +11,7 @@ from bnfix.errors import BnfixWarning
 from bnfix.graph.select import Selection
 from bnfix.recalibration.guard import Metric
 from bnfix.recalibration.meeting import Meeting
-from bnfix.recalibration.procedure import Options, recalibrated
+from bnfix.recalibration.procedure import Options, read, recalibrated
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.recalibration.together import together
 from bnfix.restoring import all_or_nothing
@@ -143,7 +143,7 @@ def recalibrate(
     )  # fmt: skip
     workers = adapter.workers(model, strategy)
     if workers.size == 1:
-        report = recalibrated(adapter, model, ds, options, Meeting())
+        report = recalibrated(adapter, model, read(ds, options), options, Meeting())
     else:
         report = together(adapter, model, workers, ds, options)
     if report.verdict is not None and not report.kept:

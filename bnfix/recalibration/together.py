@@ -7,6 +7,7 @@ to their end, and only then, the statistics are written into the model that was 
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.copied import untrained
 from bnfix.adapters.fingerprint import fingerprint
+from bnfix.data.batches import first_rows
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import ENGINES
 from bnfix.recalibration.meeting import Together
-from bnfix.recalibration.procedure import Options, recalibrated
+from bnfix.recalibration.procedure import Options, read, recalibrated
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.workers import Workers
 
@@ -36,8 +38,12 @@ def together(
     def work() -> tuple[RecalibrationReport, list[Any]]:
         meeting = _meeting(adapter, model, workers, options)
         with meeting.attended():
-            twin = untrained(adapter, model, "recalibrate").model
-            report = recalibrated(adapter, twin, ds, options, meeting)
+            stream = read(ds, options)
+            first = list(islice(stream, 1))
+            x = first_rows(first, 1)  # by which code is built that goes by values
+            # Without data nothing is run, and there is nothing to keep apart.
+            twin = untrained(adapter, model, "recalibrate", x=x).model if first else model
+            report = recalibrated(adapter, twin, chain(first, stream), options, meeting)
             made = dict(adapter.batch_norms(twin))
             found = [weights.read_statistics(made[row.path]) for row in report.layers]
         meeting.gathered(np.zeros(0), at="all is done")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends.base import Backend, rows
+from bnfix.adapters.spread import here
 from bnfix.restoring import put_back_after
 from bnfix.workers import Alone, Workers
 
@@ -80,7 +81,7 @@ class TensorFlow(Backend):
 
         # What is read shares the variable's memory, and who assigns to it meanwhile writes to new
         # memory. So nothing is copied, and what nobody assigned to is known by its address.
-        return np.asarray(tf.convert_to_tensor(_here(variable)))
+        return np.asarray(tf.convert_to_tensor(here(variable)))
 
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         channels_last = values.shape[-1] == scale.shape[-1] and tuple(scale.shape[:-1]) == (1, 1, 1)
@@ -157,17 +158,6 @@ class TensorFlow(Backend):
                 model.export(folder, **options)
             served = tf.saved_model.load(folder)
             yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _here(variable: Any) -> Any:
-    """The part of `variable` that this process holds, to read which no other has to be asked."""
-    import tensorflow as tf
-
-    held = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", variable)
-    strategy: Any = getattr(held, "distribute_strategy", None)
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return variable
-    return strategy.experimental_local_results(held)[0]
 
 
 def _through(

@@ -37,11 +37,17 @@ class StrategyWorkers:
         def run(values: Any) -> Any:
             return strategy.run(reduce, args=(values,))
 
-        self._run: Callable[[Any], Any] = tf.function(run, autograph=False)
+        self._function: Any = tf.function(run, autograph=False)
+        self._traced: dict[tuple[int, ...], Callable[[Any], Any]] = {}
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if values.shape not in self._traced:
+            # Called directly it stays compiled where functions run eagerly, as it has to be in all
+            # processes or in none.
+            spec = tf.TensorSpec(values.shape, tf.float64)
+            self._traced[values.shape] = self._function.get_concrete_function(spec)
         try:
-            summed = self._run(tf.constant(values, tf.float64))
+            summed = self._traced[values.shape](tf.constant(values, tf.float64))
         except tf.errors.OpError as error:
             raise WorkerError(
                 f"worker {self.rank} of {self.size} has lost another one, which was killed, stands "
