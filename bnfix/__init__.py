@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.to_group_norm import to_group_norm as to_group_norm
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
+    from bnfix.recalibration.shards import Statistics as Statistics
+    from bnfix.recalibration.shards import statistics as statistics
     from bnfix.recalibration.statistics import LayerStatistics as LayerStatistics
     from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
     from bnfix.recalibration.verdict import Verdict as Verdict
@@ -130,6 +132,8 @@ _HOME = {
     "NormRecord": "bnfix.files.file_report",
     "Defect": "bnfix.files.file_report",
     "LayerGroups": "bnfix.fitting.group_norm_report",
+    "Statistics": "bnfix.recalibration.shards",
+    "statistics": "bnfix.recalibration.shards",
     "RecalibrationReport": "bnfix.recalibration.statistics",
     "LayerStatistics": "bnfix.recalibration.statistics",
     "Verdict": "bnfix.recalibration.verdict",

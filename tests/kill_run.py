@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import bnfix
-from bnfix.files import replacing
+from bnfix import replacing
 
 
 def in_place(source, target):

@@ -354,7 +354,7 @@ def test_a_place_that_cannot_be_written_to_is_named(source, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(source, tmp_path, monkeypatch):
-    from bnfix.files import replacing
+    from bnfix import replacing
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -414,7 +414,7 @@ SYSTEMS = {
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_file_in_its_place_is_not_called_unwritten(source, tmp_path, monkeypatch, system):
-    from bnfix.files import replacing
+    from bnfix import replacing
 
     SYSTEMS[system](monkeypatch, replacing)
     bnfix.repair_file(source, source, overwrite=True)
@@ -423,7 +423,7 @@ def test_a_file_in_its_place_is_not_called_unwritten(source, tmp_path, monkeypat
 
 
 def test_what_is_lost_on_its_way_to_the_disk_is_not_put_in_place(source, tmp_path, monkeypatch):
-    from bnfix.files import replacing
+    from bnfix import replacing
 
     before = source.read_bytes()
     refusing_to_flush(errno.EIO, folders_only=False)(monkeypatch, replacing)

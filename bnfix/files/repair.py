@@ -23,13 +23,13 @@ from bnfix.files.harmless import check_harmless
 from bnfix.files.inspect import inspect
 from bnfix.files.load import load
 from bnfix.files.proof import losses, new_findings, reopened, told
-from bnfix.files.replacing import replacing
 from bnfix.files.rewrite import rewrite
 from bnfix.files.save import write
 from bnfix.graph.select import Selection
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
 from bnfix.recalibration.guard import Metric
+from bnfix.replacing import replacing
 from bnfix.report import Outcome
 from bnfix.restoring import all_or_nothing
 

@@ -10,7 +10,7 @@ from typing import Any
 from bnfix.adapters import opening, state
 from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.proof import losses, may_lose, reopened, told
-from bnfix.files.replacing import replacing
+from bnfix.replacing import replacing
 from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")

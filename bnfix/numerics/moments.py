@@ -87,6 +87,12 @@ class ChannelMoments:
         counts, mean, variance = other.part
         self.merge(weight * counts, mean, variance)
 
+    def copy(self) -> ChannelMoments:
+        """Another with the same values, to go on from."""
+        made = ChannelMoments(self.mean.size)
+        made.absorb(self)
+        return made
+
     @property
     def part(self) -> tuple[Floats, Floats, Floats]:
         """Counts, means and population variances (0 where nothing was seen), each (channels,)."""

@@ -151,8 +151,9 @@ def _exact(
 ) -> Estimate:
     network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
     stop = BatchMoments(network, keys, ddof=settings.ddof, meeting=meeting)
-    levels = ({keys[call.layer] for call in stage.measures} for stage in plan.stages)
-    meeting.agree(engine="exact", room=max(_room(norms, paths) for paths in levels))
+    levels = [{keys[call.layer] for call in stage.measures} for stage in plan.stages]
+    room = max(_room(norms, paths) for paths in levels)
+    meeting.agree(engine="exact", room=room, levels=sum(map(bool, levels)))
     ran = run(
         network,
         plan,
@@ -216,7 +217,7 @@ def _streaming(
     meeting: Meeting,
 ) -> Estimate:
     engine = StreamingEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
-    meeting.agree(engine="streaming", room=_room(norms, norms))
+    meeting.agree(engine="streaming", room=_room(norms, norms), levels=1)
     inputs = (as_inputs(adapter, model, one) for one in batches)
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)

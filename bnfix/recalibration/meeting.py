@@ -34,12 +34,13 @@ class Meeting:
 
     size = 1
 
-    def agree(self, *, engine: str, room: int) -> None:
+    def agree(self, *, engine: str, room: int, levels: int | None = None) -> None:
         """Find out whether all do the same.
 
         Args:
             engine: Which this one runs.
             room: Most numbers that it may say at a later meeting.
+            levels: How many meetings there will be where moments are merged, where that is known.
 
         Raises:
             WorkerError: They do not.
@@ -106,7 +107,7 @@ class Together(Meeting):
                 self._meet(_FAILED, np.frombuffer(said, np.uint8).astype(np.float64), at="")
             raise
 
-    def agree(self, *, engine: str, room: int) -> None:
+    def agree(self, *, engine: str, room: int, levels: int | None = None) -> None:
         how = _TAKES_PART if engine else _FOLLOWS
         number = self._engines.index(engine) if engine else -1
         said = [float(number), float(room), *(_digest(fact) for fact in self._facts.values())]

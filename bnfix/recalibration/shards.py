@@ -1,0 +1,294 @@
+"""Statistics measured shard by shard, by whatever runs: processes, a cluster, a queue of jobs.
+
+What one shard holds adds up with what others hold (Chan, Golub & LeVeque 1983), wherever and
+whenever they were measured:
+
+    statistics = sum(bnfix.statistics(model, shard, method="streaming") for shard in shards)
+    statistics.apply(model)
+
+Exact statistics need a round for each level of BatchNormalizations, since what reaches one depends
+on those before it, over all shards:
+
+    known = None
+    while known is None or not known.complete:
+        known = sum(bnfix.statistics(model, shard, after=known) for shard in shards)
+    known.apply(model)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bnfix.adapters import state, weights
+from bnfix.adapters.base import Adapter
+from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.fingerprint import fingerprint
+from bnfix.breadth_first.loading import Loaded, loaded
+from bnfix.data.sizes import InBatchesOf
+from bnfix.errors import BnfixError, OptionError, StatisticsError
+from bnfix.graph.select import Selection
+from bnfix.numerics.moments import ChannelMoments, Floats
+from bnfix.recalibration.commit import committed
+from bnfix.recalibration.estimate import estimate
+from bnfix.recalibration.meeting import Meeting
+from bnfix.recalibration.procedure import Options, read
+from bnfix.recalibration.shard_files import Level, Record, opened, written
+from bnfix.recalibration.targets import targets
+from bnfix.restoring import all_or_nothing
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What reaches the BatchNormalizations of a model, over the data seen so far.
+
+    Attributes:
+        record: Everything, as it is saved.
+    """
+
+    record: Record
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be measured; else they are to be passed as `after`."""
+        return self.record.complete
+
+    @property
+    def rows(self) -> int:
+        """Rows of data that they rest on."""
+        return self.record.rows
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The layers measured so far, by full path."""
+        return tuple(self._moments)
+
+    def mean(self, path: str) -> Floats:
+        """(channels,), of what reaches the layer at `path`."""
+        return self._moments[path].mean
+
+    def variance(self, path: str) -> Floats:
+        """(channels,), of what reaches the layer at `path`."""
+        return self._moments[path].variance(ddof=self.record.ddof)
+
+    @property
+    def _moments(self) -> Mapping[str, ChannelMoments]:
+        return {path: found for level in self.record.levels for path, found in level.found.items()}
+
+    @all_or_nothing()
+    def __add__(self, other: Any) -> Statistics:
+        """Of both parts of the data.
+
+        Raises:
+            StatisticsError: They are of different models, options or rounds.
+        """
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        ours, theirs = self.record, other.record
+        if ours.facts != theirs.facts:
+            raise StatisticsError(
+                "these statistics do not add up: they are of different models, weights, options or "
+                f"rounds ({_difference(ours, theirs)}). Add up those of one round over the shards "
+                "of one data set."
+            )
+        *settled, last = ours.levels
+        found = {path: moments.copy() for path, moments in last.found.items()}
+        for path, moments in theirs.levels[-1].found.items():
+            found.setdefault(path, ChannelMoments(moments.mean.size)).absorb(moments)
+        levels = (*settled, Level(last.at, found))
+        return Statistics(replace(ours, levels=levels, rows=ours.rows + theirs.rows))
+
+    def __radd__(self, other: Any) -> Statistics:
+        """`sum` begins with 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    @all_or_nothing()
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write them to `path`, an `.npz` file of numbers and text.
+
+        Raises:
+            FileError: There is a file already and `overwrite` is not given, or it cannot be
+                written.
+        """
+        written(self.record, Path(path), overwrite=overwrite)
+
+    @classmethod
+    @all_or_nothing()
+    def load(cls, path: str | Path) -> Statistics:
+        """Those saved at `path`.
+
+        Raises:
+            FileError: It cannot be read, or holds something else.
+        """
+        return cls(opened(Path(path)))
+
+    def apply(self, model: Any, *, prior: float = 0.0) -> Any:
+        """Store them in `model`, the one that they were measured on or one of the same weights.
+
+        With a `prior` of N rows, those that the model has are kept in part, as for data of another
+        domain of which there are only n rows (Schneider et al. 2020, arXiv:2006.16971, equation 2):
+
+            mean     = N / (N + n) * stored mean     + n / (N + n) * mean of the data
+            variance = N / (N + n) * stored variance + n / (N + n) * variance of the data
+
+        Args:
+            model: Changed in place, all or nothing.
+            prior: N; 0 keeps nothing of what is stored.
+
+        Returns:
+            The model.
+
+        Raises:
+            StatisticsError: They are not complete, or of another model.
+            OptionError: `prior` is less than 0 or not finite.
+        """
+        return _applied(model, self, prior)
+
+
+@all_or_nothing()
+def statistics(
+    model: Any,
+    ds: Any,
+    *,
+    after: Statistics | None = None,
+    method: str = "exact",
+    batch_size: int = 32,
+    steps: int | None = None,
+    layers: Selection = None,
+    include_frozen: bool = True,
+    ddof: int = 0,
+    memory_limit: int | str | None = None,
+    verbose: int | str = "auto",
+) -> Statistics:
+    """Measure what reaches every BatchNormalization over one shard of the data; changes nothing.
+
+    Args:
+        model: As for `recalibrate`.
+        ds: A shard, with at least one row.
+        after: The sum over all shards of the round before, for the next level of "exact".
+        method: "streaming" is complete after one round; "exact" takes one for each level.
+        batch_size: As for `recalibrate`, as are the rest.
+        steps: Number of batches to take.
+        layers: Paths or a function of a path; all by default.
+        include_frozen: Whether BNs with `trainable=False` are measured too.
+        ddof: Of the variance.
+        memory_limit: Bytes that tensors may take.
+        verbose: "auto" shows progress on a terminal.
+
+    Raises:
+        BnfixError: As `recalibrate` does; StatisticsError if `after` is of something else.
+
+    Example:
+        >>> half = bnfix.statistics(model, x[:32], method="streaming", verbose=0)
+        >>> both = half + bnfix.statistics(model, x[32:], method="streaming", verbose=0)
+        >>> both.complete, both.rows == len(x)
+        (True, True)
+    """
+    adapter = adapter_of(model)
+    options = Options(
+        method, batch_size, steps, layers, include_frozen, 1, ddof, memory_limit, False, None,
+        verbose,
+    )  # fmt: skip
+    norms = targets(adapter, model, layers, include_frozen=include_frozen)
+    facts = {"model": _of(adapter, model), "method": method, "ddof": str(ddof)}
+    known = () if after is None else after.record.levels
+    if after is not None and (after.complete or after.record.told != facts):
+        raise StatisticsError(
+            "after= is of another model, other weights or other options, or complete already. Pass "
+            "the sum of the round before, or None for the first."
+        )
+    rounds, counted = _Rounds(known), _Counted()
+    sized = InBatchesOf(adapter.batch_size(model), read(ds, options))
+    stream = counted.over(loaded(adapter, model, sized))
+    try:
+        estimate(adapter, model, norms, stream, options.settings, rounds)
+        last, complete = None, True
+    except _Reached as reached:
+        last, complete = reached.level, len(known) + 1 == rounds.levels
+    levels = known if last is None else (*known, last)
+    return Statistics(Record(facts, levels, counted.rows, ddof, complete))
+
+
+class _Counted:
+    """Counts the rows that pass."""
+
+    rows = 0
+
+    def over(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+        for one in batches:
+            self.rows += one.rows
+            yield one
+
+
+class _Reached(BnfixError):
+    """What was to be found out in this round is known; it never leaves this module."""
+
+    def __init__(self, level: Level) -> None:
+        super().__init__(level.at)
+        self.level = level
+
+
+class _Rounds(Meeting):
+    """Meetings of one round each, of which the first ones have been."""
+
+    def __init__(self, known: tuple[Level, ...]) -> None:
+        self._coming = iter(known)
+        self.levels: int | None = None
+
+    def agree(self, *, engine: str, room: int, levels: int | None = None) -> None:
+        self.levels = levels
+
+    def merged(self, found: Mapping[str, ChannelMoments], *, at: str) -> dict[str, ChannelMoments]:
+        if not found:
+            return {}
+        level = next(self._coming, None)
+        if level is None:
+            raise _Reached(Level(at, dict(found)))
+        if level.at != at:
+            raise StatisticsError(
+                f"after= was measured at {level.at}, where this shard comes to {at}: its data "
+                "takes another way through the model."
+            )
+        return dict(level.found)
+
+
+@all_or_nothing(state.everything)
+def _applied(model: Any, found: Statistics, prior: float) -> Any:
+    adapter = adapter_of(model)
+    if not 0 <= prior < float("inf"):
+        raise OptionError(f"prior is {prior!r}; it may be 0 or a number of rows above.")
+    if not found.complete:
+        raise StatisticsError(
+            f"these statistics are those of {len(found.record.levels)} of more rounds. Pass their "
+            "sum over all shards as after= until they are complete."
+        )
+    if found.record.told["model"] != _of(adapter, model):
+        raise StatisticsError(
+            f"these statistics are not of {model.name}: its layers or weights are others than "
+            "those that they were measured on."
+        )
+    norms, share = dict(adapter.batch_norms(model)), found.rows / (prior + found.rows)
+    updates: list[tuple[Any, Floats, Floats]] = []
+    for path in found.paths:
+        stored = weights.read_statistics(norms[path])
+        new = found.mean(path), found.variance(path)
+        blended = [(1 - share) * old + share * now for old, now in zip(stored, new, strict=True)]
+        updates.append((norms[path], blended[0], blended[1]))
+    with committed(adapter, updates) as keep:
+        keep()
+    return model
+
+
+def _of(adapter: Adapter, model: Any) -> str:
+    """Tells a model, by its layers and by all that is trained, from others."""
+    norms = list(adapter.batch_norms(model))
+    own = {id(one) for _, layer in norms for one in weights.statistics(layer)}
+    trained = [one for one in adapter.weights(model) if id(one) not in own]
+    return f"{fingerprint(adapter, trained)} {' '.join(path for path, _ in norms)}"
+
+
+def _difference(ours: Record, theirs: Record) -> str:
+    differing = [key for key, value in ours.facts.items() if theirs.facts.get(key) != value]
+    return ", ".join(differing) or "what they hold"
