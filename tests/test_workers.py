@@ -41,10 +41,10 @@ def met(size, work, facts=None):
     shared = {}, threading.Barrier(size)
 
     def one(rank):
-        told = {"options": "as usual"} if facts is None else facts[rank]
-        meeting = Together(Threads(rank, size, shared), told, CHANNELS, ENGINES)
+        meeting = Together(Threads(rank, size, shared), CHANNELS, ENGINES)
         try:
             with meeting.attended():
+                meeting.compare({"options": "as usual"} if facts is None else facts[rank])
                 return work(meeting, rank)
         except Exception as error:
             return error
@@ -224,6 +224,10 @@ def test_workers_find_what_one_process_finds_and_stay_in_step_when_calls_are_ref
         assert set(refusals[scenario]) == {"WorkerError"}
     assert set(refusals["no_data"]) == {"DataError"}
     assert set(refusals["too_few"]) == {"StatisticsError"}
+    (diagnosed,) = [lines for lines in by_scenario(told) if lines[0]["scenario"] == "diagnosed"]
+    for line in diagnosed:
+        assert line["text"] == line["wanted"] == diagnosed[0]["text"] != []
+        assert line["near"]
     (guarded,) = [lines for lines in by_scenario(told) if lines[0]["scenario"] == "guarded"]
     assert {(line["kept"], line["verdict"], line["said"]) for line in guarded} == {
         (False, guarded[0]["verdict"], 1)

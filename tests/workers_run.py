@@ -192,11 +192,24 @@ def no_data():
     refused("no_data", X[:0])
 
 
+def diagnosed():
+    """What is seen of all the data, although one worker's alone would look well."""
+    model, plain = (made(everywhere=one, loss="mse", optimizer="sgd") for one in (True, False))
+    for one in (model, plain):
+        one.get_layer("one").moving_mean.assign(np.full(4, 9.0))
+    before = bits(model)
+    report = bnfix.diagnose(model, (X[HERE], Y[HERE]), batch_size=4, verbose=0)
+    alone = bnfix.diagnose(plain, (X, Y), batch_size=4, verbose=0)
+    text, wanted = ([f"{s.cause} {s.paths}" for s in one.symptoms] for one in (report, alone))
+    near = bool(np.isclose(report.losses.of_data, alone.losses.of_data, rtol=1e-5))
+    show("diagnosed", text=text, wanted=wanted, near=near, same=bits(model) == before)
+
+
 def calls():
     """One call after the other, refused ones among them: all workers stay in step."""
     for scenario in (
         exact, bad_data, streaming, other_options, lockstep, other_weights, limited, no_data,
-        guarded, too_few, exact,
+        guarded, diagnosed, too_few, exact,
     ):  # fmt: skip
         scenario()
 

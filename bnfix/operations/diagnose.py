@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +19,11 @@ from bnfix.diagnosis.measured import before_spreading, distances, measured_sympt
 from bnfix.diagnosis.model_facts import ModelFacts, facts_of
 from bnfix.diagnosis.static import merged, static_symptoms
 from bnfix.diagnosis.updates import by_momentum
-from bnfix.errors import BnfixError, DataError, UnsupportedModelError, gist
+from bnfix.errors import BnfixError, DataError, UnsupportedModelError, WorkerError, gist
 from bnfix.operations.population import data_facts_of, statistics_of
 from bnfix.passes import fold as fold_pass
+from bnfix.recalibration.meeting import Meeting
+from bnfix.recalibration.together import on_every_worker
 from bnfix.restoring import all_or_nothing
 
 __all__ = ["DiagnosisReport", "Symptom", "diagnose", "examine"]
@@ -65,13 +68,21 @@ def diagnose(
         unconverged bn
     """
     adapter = adapter_of(model)
-    data, left = None, ()
-    if ds is not None:
-        read = batches(ds, batch_size=batch_size, steps=steps)
-        sized = InBatchesOf(adapter.batch_size(model), read)
+    if ds is None:
+        return examine(adapter, model, None, verbose=verbose)
+
+    def examined(own: Any, stream: Iterator[Batch], meeting: Meeting) -> DiagnosisReport:
+        sized = InBatchesOf(adapter.batch_size(model), stream)
         data = list(sized)
-        left = sized.notes
-    return examine(adapter, model, data, left, verbose=verbose)
+        return examine(adapter, own, data, sized.notes, verbose=verbose, meeting=meeting)
+
+    def read() -> Iterator[Batch]:
+        return batches(ds, batch_size=batch_size, steps=steps)
+
+    workers = adapter.workers(model, None)
+    if workers.size == 1:
+        return examined(model, read(), Meeting())
+    return on_every_worker(adapter, model, workers, read, examined, {"call": "diagnose"})
 
 
 def examine(
@@ -81,6 +92,7 @@ def examine(
     left: tuple[str, ...] = (),
     *,
     verbose: int | str = 0,
+    meeting: Meeting | None = None,
 ) -> DiagnosisReport:
     """As `diagnose`, on batches that have been read, with notes on what was left out of them."""
     if not model.built:
@@ -88,10 +100,11 @@ def examine(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
             "an input shape. Call it once on a batch, or give it an Input."
         )
-    if data is not None and not data:
+    meeting = meeting or Meeting()
+    if data is not None and not data and meeting.size == 1:
         raise DataError(EMPTY)
     facts = facts_of(adapter, model)
-    of_data, notes = _data_facts(adapter, model, facts, data, verbose)
+    of_data, notes = _data_facts(adapter, model, facts, data, verbose, meeting)
     known = static_symptoms(facts)
     stay, more = _stays(adapter, model)
     found = [*known, *stay]
@@ -118,17 +131,20 @@ def _data_facts(
     facts: ModelFacts,
     data: list[Batch] | None,
     verbose: int | str,
+    meeting: Meeting,
 ) -> tuple[DataFacts | None, tuple[str, ...]]:
     """What the data tell, and why not, where they do not."""
     if data is None or not facts.norms:
         return None, ()
     try:
-        measured = statistics_of(adapter, model, data, verbose)
-    except DataError:
+        measured = statistics_of(adapter, model, data, verbose, meeting)
+    except (DataError, WorkerError):
         raise
     except BnfixError as refusal:
+        if meeting.size > 1:  # the others wait where this one would have gone on
+            raise
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    of_data = data_facts_of(adapter, model, facts, measured.layers, data, verbose)
+    of_data = data_facts_of(adapter, model, facts, measured.layers, data, verbose, meeting)
     has_labels = all(batch.y is not None for batch in data)
     why = None
     if has_labels and not adapter.is_compiled(model):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,14 @@ from bnfix.numerics.moments import ChannelMoments
 from bnfix.progress import progress
 from bnfix.recalibration.arrivals import Arrival, arrivals
 from bnfix.recalibration.commit import committed
-from bnfix.recalibration.recalibrate import recalibrate
+from bnfix.recalibration.meeting import Meeting
+from bnfix.recalibration.procedure import Options, recalibrated
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.tree import map_leaves
 
 
 def statistics_of(
-    adapter: Adapter, model: Any, data: list[Batch], verbose: int | str
+    adapter: Adapter, model: Any, data: list[Batch], verbose: int | str, meeting: Meeting
 ) -> RecalibrationReport:
     """The `RecalibrationReport` of every layer over `data`; the model keeps its own statistics.
 
@@ -34,11 +36,10 @@ def statistics_of(
         BnfixError: As `recalibrate` does.
     """
     with adapter.functions_kept(model), adapter.preserved(model):
-        inputs = ((batch.x,) for batch in data)
-        _, report = recalibrate(
-            model, inputs, min_count=1, guard=False, verbose=verbose, return_report=True
-        )
-    return report
+        return recalibrated(
+            adapter, model, (replace(batch, y=None, weight=None) for batch in data),
+            Options(min_count=1, guard=False, verbose=verbose), meeting,
+        )  # fmt: skip
 
 
 def data_facts_of(
@@ -48,6 +49,7 @@ def data_facts_of(
     statistics: tuple[LayerStatistics, ...],
     data: list[Batch],
     verbose: int | str,
+    meeting: Meeting,
 ) -> DataFacts:
     """What `data` tell about `model`, whose statistics over them are known."""
     paths = dict(adapter.batch_norms(model))
@@ -60,37 +62,57 @@ def data_facts_of(
     shared = {n.path: paths[n.path] for n in facts.norms if n.calls > 1 and n.path in paths}
     losses, unused = None, None
     has_loss = adapter.is_compiled(model) and all(batch.y is not None for batch in data)
+    has_loss = all(bool(said[0]) for said in meeting.gathered(np.array([has_loss]), at="labels"))
     with progress(2 * len(data) * has_loss, "comparing losses", verbose) as advance:
         try:
-            stored = _loss(adapter, model, data, advance) if has_loss else 0.0
+            stored = _loss(adapter, model, data, advance, meeting) if has_loss else 0.0
         except Incomparable as reason:
             has_loss, stored, unused = False, 0.0, str(reason)
         with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
             if has_loss:
-                losses = Losses(stored, _loss(adapter, model, data, advance))
-            between = _between(adapter, model, shared, data) if shared else {}
+                losses = Losses(stored, _loss(adapter, model, data, advance, meeting))
+            between = _between(adapter, model, shared, data, meeting) if shared else {}
     layers = {
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
     }
-    rows = sum(length(batch.x) for batch in data)
+    here = np.array([sum(length(batch.x) for batch in data)], np.float64)
+    rows = int(np.sum(meeting.gathered(here, at="rows")))
     return DataFacts(layers, rows, losses, unused)
 
 
-def _loss(adapter: Adapter, model: Any, data: list[Batch], advance: Callable[[], Any]) -> float:
-    """Mean over all rows, in inference mode; nothing that it changes stays."""
-    total, number = 0.0, 0
+def _loss(
+    adapter: Adapter,
+    model: Any,
+    data: list[Batch],
+    advance: Callable[[], Any],
+    meeting: Meeting,
+) -> float:
+    """Mean over all rows, in inference mode; nothing that it changes stays.
+
+    Raises:
+        Incomparable: There is none, here or at another worker.
+    """
+    total, number, reason = 0.0, 0, None
     with adapter.functions_kept(model), adapter.untouched(model):
         for batch in data:
             rows = length(batch.x)
-            total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
+            try:
+                total += rows * adapter.loss(model, batch.x, batch.y, batch.weight)
+            except Incomparable as found:
+                reason = found
+                break
             number += rows
             advance()
-    return total / number
+    told = meeting.gathered(np.array([total, number, reason is not None]), at="a loss")
+    total, number, failed = np.sum(told, axis=0)
+    if failed:
+        raise reason or Incomparable("that of another worker gives none")
+    return float(total / number)
 
 
 def _between(
-    adapter: Adapter, model: Any, norms: dict[str, Any], data: list[Batch]
+    adapter: Adapter, model: Any, norms: dict[str, Any], data: list[Batch], meeting: Meeting
 ) -> dict[str, float]:
     """By path, the share of the variance between a layer's calls, mean over channels."""
     pooled: dict[tuple[str, int], ChannelMoments] = {}
@@ -106,10 +128,17 @@ def _between(
 
         with arrivals(adapter, norms, arrive):
             adapter.infer(model, map_leaves(adapter.fed, batch.x))
-    return {
-        path: _share([moments for (of, _), moments in pooled.items() if of == path])
-        for path in dict.fromkeys(of for of, _ in pooled)
-    }
+    shares: dict[str, float] = {}
+    for path in norms:
+        own = np.array([float(sum(of == path for of, _ in pooled))])
+        number = int(np.max(meeting.gathered(own, at=f"calls of {path}")))
+        by_call = [
+            meeting.merged({path: pooled[path, n]} if (path, n) in pooled else {}, at=f"call {n}")
+            for n in range(number)
+        ]
+        if by_call:
+            shares[path] = _share([call[path] for call in by_call])
+    return shares
 
 
 def _share(calls: list[ChannelMoments]) -> float:

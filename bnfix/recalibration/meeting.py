@@ -12,7 +12,7 @@ follows: it comes to every meeting, says nothing, and is told what came of it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -75,7 +75,6 @@ class Together(Meeting):
 
     Args:
         workers: All of them.
-        facts: What has to be the same for all, by what to call it.
         channels: By path, the channels of each BatchNormalization; the same for all.
         engines: All that there are.
     """
@@ -83,12 +82,11 @@ class Together(Meeting):
     def __init__(
         self,
         workers: Workers,
-        facts: Mapping[str, str],
         channels: Mapping[str, int],
         engines: Sequence[str],
     ) -> None:
         self.workers, self.size = workers, workers.size
-        self._facts, self._channels = facts, channels
+        self._channels = channels
         self._paths, self._engines = list(channels), list(engines)
         self._room, self._speaker = _ROOM, 0
         self._engine = ""
@@ -107,18 +105,28 @@ class Together(Meeting):
                 self._meet(_FAILED, np.frombuffer(said, np.uint8).astype(np.float64), at="")
             raise
 
-    def agree(self, *, engine: str, room: int, levels: int | None = None) -> None:
-        how = _TAKES_PART if engine else _FOLLOWS
-        number = self._engines.index(engine) if engine else -1
-        said = [float(number), float(room), *(_digest(fact) for fact in self._facts.values())]
-        rows = self._meet(how, np.array(said), at="start")
-        for name, *told in zip(self._facts, *(row[2:] for row in rows), strict=True):
+    def compare(self, facts: Mapping[str, str]) -> None:
+        """Find out whether all have the same.
+
+        Args:
+            facts: By what to call it.
+
+        Raises:
+            WorkerError: They have not.
+        """
+        rows = self.gathered(np.array([_digest(fact) for fact in facts.values()]), at="start")
+        for name, *told in zip(facts, *rows, strict=True):
             for rank, value in enumerate(told):
                 if value != told[0]:
                     raise WorkerError(
                         f"workers 0 and {rank} have not the same {name}. All have to call bnfix "
                         "with the same model, the same weights and the same options."
                     )
+
+    def agree(self, *, engine: str, room: int, levels: int | None = None) -> None:
+        how = _TAKES_PART if engine else _FOLLOWS
+        number = self._engines.index(engine) if engine else -1
+        rows = self._meet(how, np.array([float(number), float(room)]), at="the engine")
         working = {rank: int(row[0]) for rank, row in enumerate(rows) if row[0] >= 0}
         names = sorted({self._engines[number] for number in working.values()})
         if len(names) > 1:
@@ -137,6 +145,11 @@ class Together(Meeting):
 
     def gathered(self, said: Floats, *, at: str) -> list[Floats]:
         return self._meet(_TAKES_PART, said, at=at)
+
+    def gathered_in_parts(self, said: Floats) -> Iterator[list[Floats]]:
+        """As `gathered`, for more numbers than a meeting has room for."""
+        for start in range(0, said.size, self._room):
+            yield self.gathered(said[start : start + self._room], at=f"part {start}")
 
     def finish(self, moments: dict[str, ChannelMoments]) -> None:
         self._meet(_TAKES_PART, np.zeros(0), at=_END)

@@ -29,17 +29,17 @@ from bnfix.recalibration.verdict import Verdict, compared
 class Options:
     """Those of `recalibrate`, as they came."""
 
-    method: str
-    batch_size: int
-    steps: int | None
-    layers: Selection
-    include_frozen: bool
-    min_count: int
-    ddof: int
-    memory_limit: int | str | None
-    guard: str | bool
-    metric: Metric | None
-    verbose: int | str
+    method: str = "exact"
+    batch_size: int = 32
+    steps: int | None = None
+    layers: Selection = None
+    include_frozen: bool = True
+    min_count: int = 32
+    ddof: int = 0
+    memory_limit: int | str | None = None
+    guard: str | bool = "auto"
+    metric: Metric | None = None
+    verbose: int | str = "auto"
 
     @property
     def settings(self) -> Settings:

@@ -1,14 +1,15 @@
-"""Several processes re-estimate the statistics of one model, each with a part of the data.
+"""Several processes measure the statistics of one model, each with a part of the data.
 
 Each works on a model of its own, outside of the strategy, so that nothing but a meeting waits for
 the others: not a loss, not a read of a variable that is spread over the workers. When all have come
-to their end, and only then, the statistics are written into the model that was given.
+to their end, and only then, statistics are written into the model that was given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,13 +18,19 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.copied import untrained
 from bnfix.adapters.fingerprint import fingerprint
-from bnfix.data.batches import first_rows
+from bnfix.data.batches import Batch, first_rows
+from bnfix.numerics.moments import Floats
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import ENGINES
 from bnfix.recalibration.meeting import Together
 from bnfix.recalibration.procedure import Options, read, recalibrated
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.workers import Workers
+
+T = TypeVar("T")
+
+#: What a worker does with a model of its own, its batches, and the others.
+Work = Callable[[Any, Iterator[Batch], Together], T]
 
 
 def together(
@@ -35,21 +42,16 @@ def together(
         WorkerError: One of them failed, is gone, or does something else; no model is changed.
     """
 
-    def work() -> tuple[RecalibrationReport, list[Any]]:
-        meeting = _meeting(adapter, model, workers, options)
-        with meeting.attended():
-            stream = read(ds, options)
-            first = list(islice(stream, 1))
-            x = first_rows(first, 1)  # by which code is built that goes by values
-            # Without data nothing is run, and there is nothing to keep apart.
-            twin = untrained(adapter, model, "recalibrate", x=x).model if first else model
-            report = recalibrated(adapter, twin, chain(first, stream), options, meeting)
-            made = dict(adapter.batch_norms(twin))
-            found = [weights.read_statistics(made[row.path]) for row in report.layers]
-        meeting.gathered(np.zeros(0), at="all is done")
-        return report, found
+    def work(
+        twin: Any, stream: Iterator[Batch], meeting: Together
+    ) -> tuple[RecalibrationReport, list[tuple[Floats, Floats]]]:
+        report = recalibrated(adapter, twin, stream, options, meeting)
+        made = dict(adapter.batch_norms(twin))
+        return report, [weights.read_statistics(made[row.path]) for row in report.layers]
 
-    report, found = adapter.outside_of_strategies(work)
+    report, found = on_every_worker(
+        adapter, model, workers, lambda: read(ds, options), work, {"options": _told(options)}
+    )
     if not report.kept:
         return report
     norms = dict(adapter.batch_norms(model))
@@ -59,19 +61,73 @@ def together(
     return report
 
 
-def _meeting(adapter: Adapter, model: Any, workers: Workers, options: Options) -> Together:
-    norms = {path: layer for path, layer in adapter.batch_norms(model) if layer.built}
-    # Between two syncs every worker has statistics of its own, which are about to be replaced.
+def on_every_worker(
+    adapter: Adapter,
+    model: Any,
+    workers: Workers,
+    batches: Callable[[], Iterator[Batch]],
+    work: Work[T],
+    facts: Mapping[str, str],
+) -> T:
+    """What `work` returns, once all workers have come to its end.
+
+    Args:
+        adapter: Of the model's Keras.
+        model: As it is before when this returns.
+        workers: All of them.
+        batches: Those of this one, read when it is called.
+        work: What is to be done.
+        facts: What has to be the same for all, beside the model.
+
+    Raises:
+        WorkerError: A worker failed, is gone, or does something else.
+    """
+
+    def apart() -> T:
+        norms = {path: layer for path, layer in adapter.batch_norms(model) if layer.built}
+        channels = {path: weights.channels(layer) for path, layer in norms.items()}
+        meeting = Together(workers, channels, ENGINES)
+        with meeting.attended():
+            meeting.compare({**_facts(adapter, model, norms), **facts})
+            stream = batches()
+            first = list(islice(stream, 1))
+            x = first_rows(first, 1)  # by which code is built that goes by values
+            # Without data nothing is run, and there is nothing to keep apart.
+            twin = untrained(adapter, model, "bnfix", x=x).model if first else model
+            with adapter.preserved(twin):
+                _equalize(adapter, twin, meeting)
+                result = work(twin, chain(first, stream), meeting)
+        meeting.gathered(np.zeros(0), at="all is done")
+        return result
+
+    return adapter.outside_of_strategies(apart)
+
+
+def _facts(adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> dict[str, str]:
+    # Between two syncs every worker has statistics of its own.
     own = {id(one) for layer in norms.values() for one in weights.statistics(layer)}
     trained = [one for one in adapter.weights(model) if id(one) not in own]
-    facts = {
+    return {
         "version of bnfix": __version__,
         "layers": repr(list(norms)),
         "weights": fingerprint(adapter, trained),
-        "options": _told(options),
     }
-    channels = {path: weights.channels(layer) for path, layer in norms.items()}
-    return Together(workers, facts, channels, ENGINES)
+
+
+def _equalize(adapter: Adapter, model: Any, meeting: Together) -> None:
+    """Give all workers the mean of their statistics, which is what Keras reads them as."""
+    norms = [layer for _, layer in adapter.batch_norms(model) if layer.built]
+    held = [weights.read_statistics(layer) for layer in norms]
+    ours = np.concatenate([part for pair in held for part in pair]) if held else np.zeros(0)
+    mean = np.concatenate(
+        [np.zeros(0), *(np.mean(told, axis=0) for told in meeting.gathered_in_parts(ours))]
+    )
+    updates, at = list[tuple[Any, Floats, Floats]](), 0
+    for layer, (old, _) in zip(norms, held, strict=True):
+        updates.append((layer, mean[at : at + old.size], mean[at + old.size : at + 2 * old.size]))
+        at += 2 * old.size
+    with committed(adapter, updates) as keep:
+        keep()
 
 
 def _told(options: Options) -> str:
