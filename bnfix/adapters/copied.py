@@ -11,6 +11,7 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.cloning import own_objects
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import Rebuilt, rebuild
+from bnfix.adapters.spread import here
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.edit import Edit
 from bnfix.tree import map_leaves
@@ -69,7 +70,10 @@ def share_norms(adapter: Adapter, model: Any, other: Any) -> bool:
 
 
 def _deep_copy(adapter: Adapter, model: Any, x: Any) -> Rebuilt | None:
-    for copy_of in (copy.deepcopy, lambda model: _built_on(adapter, model, x)):
+    # Keras copies by way of a file, for which it reads all there is of every variable.
+    spread = any(here(weight) is not weight for weight in model.weights)
+    ways = [] if spread else [copy.deepcopy]
+    for copy_of in (*ways, lambda model: _built_on(adapter, model, x)):
         try:
             with adapter.keras.utils.custom_object_scope(own_objects(adapter.keras, model)):
                 made = copy_of(model)

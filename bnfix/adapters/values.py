@@ -11,6 +11,7 @@ import numpy as np
 
 from bnfix.adapters.backends import Backend
 from bnfix.adapters.models import Models
+from bnfix.adapters.spread import parts
 from bnfix.graph.definition import TensorSpec
 from bnfix.restoring import Undo, put_back_after
 
@@ -34,13 +35,14 @@ class Values(Models):
 
     def noted_values(self, variables: Iterable[Any]) -> Undo:
         """The values of `variables` as they are now, copied, to be put back."""
-        before = [(variable, self.copy_value(variable)) for variable in variables]
+        held = (part for variable in variables for part in parts(variable))
+        before = [(part, self.copy_value(part)) for part in held]
 
         def undo() -> None:
-            for variable, value in before:
+            for part, value in before:
                 # To look is faster than to assign, and most variables stay as they are.
-                if not _same_bits(self.copy_value(variable), value):
-                    variable.assign(value)
+                if not _same_bits(self.copy_value(part), value):
+                    part.assign(value)
 
         return undo
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.adapters.spread import here
+from bnfix.adapters.spread import here, parts
 from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
@@ -102,7 +102,9 @@ def write_statistics(layer: Any, mean: Floats, variance: Floats) -> None:
         variable = getattr(layer, name, None)
         if variable is not None:
             most = largest_finite(_dtype(variable))
-            variable.assign(np.clip(value, -most, most).reshape(tuple(variable.shape)))
+            stored = np.clip(value, -most, most).reshape(tuple(variable.shape))
+            for part in parts(variable):
+                part.assign(stored)
 
 
 def too_large(layer: Any, mean: Floats, variance: Floats) -> int:
