@@ -143,7 +143,19 @@ def test_the_zoo_replaces_most_norms_and_knows_every_reason(dialect):
         assert any(part in reason for reason in reasons), part
 
 
-@pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
+#: Older Kerases do not open a file in which a BN is called twice.
+RELOADED = [
+    pytest.param(
+        entry,
+        dialect,
+        id=f"{dialect}-{entry}",
+        marks=[pytest.mark.since(keras3="3.7")] if entry.name == "shared_bn" else [],
+    )
+    for entry, dialect in (case.values for case in SAMPLED)
+]
+
+
+@pytest.mark.parametrize(("entry", "dialect"), RELOADED)
 def test_a_fitted_model_reloads_from_its_file_with_the_same_outputs(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
     x = zoo.inputs_for(model, rows=8)
