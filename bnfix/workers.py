@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ class Workers(Protocol):
 
     rank: int
     size: int
+
+    def own_part(self, ds: Any) -> Any:
+        """What of `ds` is for this process, where that is not `ds` itself."""
+        ...
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The sum of what each process passes, the same bits in all; every process has to call it.
@@ -35,6 +39,9 @@ class Alone:
     """A process that has no others."""
 
     rank, size = 0, 1
+
+    def own_part(self, ds: Any) -> Any:
+        return ds
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return values

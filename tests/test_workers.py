@@ -27,6 +27,9 @@ class Threads:
     def __init__(self, rank, size, shared):
         self.rank, self.size, self.shared = rank, size, shared
 
+    def own_part(self, ds):
+        return ds
+
     def all_reduce(self, values):
         tables, barrier = self.shared
         tables[self.rank] = values
@@ -228,6 +231,8 @@ def test_workers_find_what_one_process_finds_and_stay_in_step_when_calls_are_ref
     for line in diagnosed:
         assert line["text"] == line["wanted"] == diagnosed[0]["text"] != []
         assert line["near"]
+    (alone,) = [lines for lines in by_scenario(told) if lines[0]["scenario"] == "alone_only"]
+    assert all(line["said"] == [True, True] for line in alone)
     (guarded,) = [lines for lines in by_scenario(told) if lines[0]["scenario"] == "guarded"]
     assert {(line["kept"], line["verdict"], line["said"]) for line in guarded} == {
         (False, guarded[0]["verdict"], 1)

@@ -109,11 +109,11 @@ def show(scenario, **facts):
     print(json.dumps({"scenario": scenario, **facts}), flush=True)
 
 
-def compared(scenario, build, x, **options):
+def compared(scenario, build, x, part=None, **options):
     """`x` in parts on all workers against all of it in one process."""
     model, plain = made(build), made(build, everywhere=False)
     told = {"batch_size": 4, "verbose": 0, "return_report": True, **options}
-    _, report = bnfix.recalibrate(model, x[HERE], **told)
+    _, report = bnfix.recalibrate(model, x[HERE] if part is None else part, **told)
     _, whole = bnfix.recalibrate(plain, x, **told)
     counts = [[row.count for row in one.layers] for one in (report, whole)]
     facts = {"engine": report.engine, "same_counts": counts[0] == counts[1]}
@@ -134,6 +134,25 @@ def lockstep():
 
 def limited():
     compared("limited", functional, X, memory_limit="10 MB")
+
+
+def from_context():
+    """A function of an `InputContext`, as `distribute_datasets_from_function` takes it."""
+
+    def part(context):
+        ds = tf.data.Dataset.from_tensor_slices(X)
+        return ds.shard(context.num_input_pipelines, context.input_pipeline_id).batch(4)
+
+    compared("from_context", functional, X, part)
+
+
+def distributed():
+    """A dataset that the strategy has split, by rows, into parts of unequal length."""
+    options = tf.data.Options()
+    policy = tf.data.experimental.AutoShardPolicy.DATA
+    options.experimental_distribute.auto_shard_policy = policy
+    ds = tf.data.Dataset.from_tensor_slices(X).batch(8).with_options(options)
+    compared("distributed", functional, X, STRATEGY.experimental_distribute_dataset(ds))
 
 
 def guarded():
@@ -205,11 +224,22 @@ def diagnosed():
     show("diagnosed", text=text, wanted=wanted, near=near, same=bits(model) == before)
 
 
+def alone_only():
+    model = made(loss="mse", optimizer="sgd")
+    before, said = bits(model), []
+    for verb in (bnfix.repair, bnfix.to_group_norm):
+        try:
+            verb(model, X[HERE], verbose=0)
+        except bnfix.UnsupportedModelError as refusal:
+            said.append("works in one process" in str(refusal))
+    show("alone_only", said=said, same=bits(model) == before)
+
+
 def calls():
     """One call after the other, refused ones among them: all workers stay in step."""
     for scenario in (
         exact, bad_data, streaming, other_options, lockstep, other_weights, limited, no_data,
-        guarded, diagnosed, too_few, exact,
+        guarded, diagnosed, from_context, distributed, alone_only, too_few, exact,
     ):  # fmt: skip
         scenario()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bnfix.adapters.models import RawNode
 from bnfix.adapters.values import Values
+from bnfix.errors import UnsupportedModelError
 from bnfix.restoring import Undo, put_back_after
 from bnfix.workers import Workers
 
@@ -55,6 +56,19 @@ class Running(Values):
             OptionError: `strategy` is none.
         """
         return self.backend.workers(model, strategy)
+
+    def check_alone(self, model: Any, operation: str) -> None:
+        """Refuse what knows nothing of other processes.
+
+        Raises:
+            UnsupportedModelError: `model` was made under a strategy of several workers.
+        """
+        if self.workers(model, None).size > 1:
+            raise UnsupportedModelError(
+                f"{operation} works in one process, and {model.name} was made under a strategy of "
+                "several workers. Save it, and open it in a process of its own; recalibrate and "
+                "diagnose work on all workers at once."
+            )
 
     def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, run where variables are made and read as without a strategy."""

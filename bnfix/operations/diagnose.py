@@ -76,10 +76,11 @@ def diagnose(
         data = list(sized)
         return examine(adapter, own, data, sized.notes, verbose=verbose, meeting=meeting)
 
-    def read() -> Iterator[Batch]:
-        return batches(ds, batch_size=batch_size, steps=steps)
-
     workers = adapter.workers(model, None)
+
+    def read() -> Iterator[Batch]:
+        return batches(workers.own_part(ds), batch_size=batch_size, steps=steps)
+
     if workers.size == 1:
         return examined(model, read(), Meeting())
     return on_every_worker(adapter, model, workers, read, examined, {"call": "diagnose"})

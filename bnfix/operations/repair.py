@@ -120,6 +120,7 @@ def repair(
         repaired
     """
     adapter = adapter_of(model)
+    adapter.check_alone(model, "repair")
     checked(method, min_count, 0, memory_limit, guard, metric, verbose)
     options = {"method": method, "min_count": min_count, "memory_limit": memory_limit}
     options = {**options, "guard": guard, "metric": metric, "verbose": verbose}

@@ -137,6 +137,8 @@ def to_group_norm(
     """
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
     adapter = adapter_of(model)
+    if ds is not None:
+        adapter.check_alone(model, "to_group_norm with data")
     reading = read(adapter, model, "to_group_norm", x=x, open=open)
     norms = selected(reading, layers)
     keys = [norm.key for norm in norms if norm.key is not None]

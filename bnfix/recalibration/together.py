@@ -50,7 +50,12 @@ def together(
         return report, [weights.read_statistics(made[row.path]) for row in report.layers]
 
     report, found = on_every_worker(
-        adapter, model, workers, lambda: read(ds, options), work, {"options": _told(options)}
+        adapter,
+        model,
+        workers,
+        lambda: read(workers.own_part(ds), options),
+        work,
+        {"options": _told(options)},
     )
     if not report.kept:
         return report

@@ -40,6 +40,21 @@ class StrategyWorkers:
         self._function: Any = tf.function(run, autograph=False)
         self._traced: dict[tuple[int, ...], Callable[[Any], Any]] = {}
 
+    def own_part(self, ds: Any) -> Any:
+        """Of a dataset that `strategy` has distributed, or a function of an `InputContext`."""
+        if callable(ds) and not hasattr(ds, "__iter__"):
+            replicas = self.strategy.num_replicas_in_sync
+            return ds(tf.distribute.InputContext(self.size, self.rank, replicas))
+        if isinstance(ds, tf.distribute.DistributedDataset):
+            return (self._here(batch) for batch in ds)
+        return ds
+
+    def _here(self, batch: Any) -> Any:
+        def joined(leaf: Any) -> Any:
+            return tf.concat(self.strategy.experimental_local_results(leaf), axis=0)
+
+        return tf.nest.map_structure(joined, batch)
+
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if values.shape not in self._traced:
             # Called directly it stays compiled where functions run eagerly, as it has to be in all
