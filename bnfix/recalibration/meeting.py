@@ -25,8 +25,8 @@ from bnfix.workers import Workers
 _HEAD = 3
 #: How a row is said: by a worker that follows, that takes part, or that has failed.
 _FOLLOWS, _TAKES_PART, _FAILED = 0.0, 1.0, 2.0
-#: Numbers that a row has room for before it is known what is to be said, and for an error's text.
-_ROOM = 512
+#: Numbers that a row has room for at least: 64 KiB, which cost no more than a byte would.
+_ROOM = 1 << 13
 
 
 class Meeting:
