@@ -184,6 +184,19 @@ def recalibrate(bench: Bench) -> None:
 
 
 @step
+def statistics(bench: Bench) -> None:
+    model, other = bench.model(), bench.model()
+    shards = bench.x[:10], bench.x[10:]
+    parts = [bnfix.statistics(model, one, method="streaming") for one in shards]
+    parts[0].save(bench.folder / "shard.npz")
+    total = bnfix.Statistics.load(bench.folder / "shard.npz") + parts[1]
+    total.apply(model)
+    bnfix.recalibrate(other, bench.x, min_count=1)
+    ours, theirs = (np.asarray(m.get_layer("bn1").moving_mean) for m in (model, other))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@step
 def recalibrate_without_a_graph(bench: Bench) -> None:
     model = bench.subclassed()
     bnfix.recalibrate(model, bench.x, batch_size=16)

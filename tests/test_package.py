@@ -26,9 +26,10 @@ HEAVY = (
 
 #: What Python itself documents of named tuples and enumerations.
 PUBLIC = {"_fields", "_make", "_value_"}
-#: Where an array library may be named at all; of these, keras2 is loaded for tf_keras models only.
+#: Where an array library may be named at all; of these, two are loaded only for what needs them:
+#: models of tf_keras, and models under a strategy.
 TENSORFLOW = re.compile(r"bnfix\.(adapters\.(backends\..*|keras2|opening)|data\..*)$")
-TENSORFLOW_AT_THE_TOP = {"bnfix.adapters.keras2"}
+TENSORFLOW_AT_THE_TOP = {"bnfix.adapters.keras2", "bnfix.adapters.backends.tensorflow_workers"}
 ARRAY_LIBRARIES = {"tensorflow", "jax", "torch"}
 KERASES = {"keras", "tf_keras"}
 THIRD_PARTY_OF_ROOM = {

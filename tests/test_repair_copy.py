@@ -136,11 +136,33 @@ def test_what_cannot_be_had_twice_is_refused_and_mended_in_place(K):
     model.train_on_batch(ROWS, TARGETS)
     zoo.batch_norms(model)[0].moving_mean.assign(np.full(4, 50.0, "f"))
     before = [value.tobytes() for value in model.get_weights()]
+
+    def one_is_enough(self, *args, **options):
+        raise RuntimeError("one is enough")
+
+    type(model).__init__ = one_is_enough
     with pytest.raises(bnfix.UnsupportedModelError, match=r"copy=False.*Nothing was") as caught:
         bnfix.repair(model, ROWS, verbose=0)
     assert caught.value.advises == ("copy",)
     assert [value.tobytes() for value in model.get_weights()] == before
     assert bnfix.repair(model, (ROWS, TARGETS), copy=False, verbose=0) is model
+
+
+def test_code_that_goes_by_values_is_built_by_running_it(K):
+    """Keras builds a copy on placeholders, on which such code does not run."""
+    model = class_of(K, configured=True, by_values=True)(4)
+    model.run_eagerly = True
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.train_on_batch(ROWS, TARGETS)
+    before = model.get_weights()
+    zoo.batch_norms(model)[0].moving_mean.assign(np.full(4, 50.0, "f"))
+    repaired = bnfix.repair(model, ROWS, guard=False, verbose=0)
+    assert repaired is not model
+    assert zoo.batch_norms(model)[0].moving_mean.numpy()[0] == 50
+    assert zoo.batch_norms(repaired)[0].moving_mean.numpy()[0] != 50
+    for ours, theirs in zip(before, repaired.get_weights(), strict=True):
+        if ours.ndim == 2:
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def half_closed(K):

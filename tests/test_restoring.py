@@ -221,6 +221,7 @@ def refusals(K, folder):
         "inspect": lambda: bnfix.inspect(missing),
         "load": lambda: bnfix.load(missing),
         "recalibrate": lambda: bnfix.recalibrate(model, x),
+        "statistics": lambda: bnfix.statistics(model, x),
         "repair": lambda: bnfix.repair(model, x),
         "repair_file": lambda: bnfix.repair_file(missing, folder / "out.h5"),
         "replace": lambda: bnfix.replace(model, lambda spec: 7),

@@ -47,7 +47,8 @@ def test_only_what_is_more_than_chance_and_matters_is_worse():
 def test_the_law_rejects_a_guard_that_compares_no_pairs(monkeypatch):
     def unpaired(cls, before, after):
         spread = np.std(before.losses) + np.std(after.losses)
-        return cls(before.mean, after.mean, spread / np.sqrt(len(before.losses)), 400)
+        means = float(np.mean(before.losses)), float(np.mean(after.losses))
+        return cls(*means, spread / np.sqrt(len(before.losses)), 400)
 
     monkeypatch.setattr(judging.Verdict, "of", classmethod(unpaired))
     with pytest.raises(AssertionError):
