@@ -45,8 +45,9 @@ class StrategyWorkers:
         if callable(ds) and not hasattr(ds, "__iter__"):
             replicas = self.strategy.num_replicas_in_sync
             return ds(tf.distribute.InputContext(self.size, self.rank, replicas))
+        batches: Any = ds
         if isinstance(ds, tf.distribute.DistributedDataset):
-            return (self._here(batch) for batch in ds)
+            return (self._here(batch) for batch in batches)
         return ds
 
     def _here(self, batch: Any) -> Any:
