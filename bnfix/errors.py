@@ -74,8 +74,8 @@ class WorkerError(BnfixError):
         kind: Name of the class of error that the other process raised; None if it raised none.
     """
 
-    def __init__(self, message: str, *, kind: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, kind: str | None = None, path: str | None = None) -> None:
+        super().__init__(message, path=path)
         self.kind = kind
 
 
