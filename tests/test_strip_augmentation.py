@@ -98,6 +98,7 @@ def test_a_model_without_such_layers_comes_back_as_it_is(K):
     assert "no layer is in training mode by default" in str(report)
 
 
+@pytest.mark.since(keras3="3.8")
 def test_inspect_and_diagnose_tell_of_it_where_it_goes_over(tmp_path):
     K = zoo.keras_module("keras3")
     model = faults_reported.behind(K, K.layers.Resizing(5, 5, name="resize")).model

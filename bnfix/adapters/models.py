@@ -116,12 +116,17 @@ class Models(ABC):
     def pack(self, structure: Any, flat: list[Any]) -> Any:
         """The inverse of `flatten`, shaped like `structure`."""
 
+    def inputs(self, model: Any) -> list[Any]:
+        """The placeholders of a model that tells what it takes; none for others."""
+        # Before it is built Keras 3.5 raises where later ones have None.
+        return list(getattr(model, "inputs", None) or []) if model.built else []
+
     def batch_size(self, model: Any) -> int | None:
         """The one number of rows that `model` takes, as one with recurrent states does; or None.
 
         A size of 1 is declared by many a model that takes more.
         """
-        shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
+        shapes = [tuple(tensor.shape) for tensor in self.inputs(model)]
         declared = next((shape[0] for shape in shapes if shape and shape[0]), None)
         binds = any(getattr(layer, "stateful", False) for _, layer in self.tree(model))
         if declared is None or (declared == 1 and not binds):

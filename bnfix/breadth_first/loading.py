@@ -38,7 +38,7 @@ def loaded(
     Raises:
         DataError: There is none, or one does not fit the model or is not finite.
     """
-    inputs = list(getattr(model, "inputs", None) or [])
+    inputs = adapter.inputs(model)
     specs = [adapter.tensor_spec(tensor) for tensor in inputs]
     empty = True
     for batch in stream:
@@ -67,7 +67,7 @@ _GIVEN = 256
 
 def as_inputs(adapter: Adapter, model: Any, one: Loaded) -> Any:
     """The batch as tensors in the structure in which `model` is called."""
-    inputs = list(getattr(model, "inputs", None) or [])
+    inputs = adapter.inputs(model)
     if not inputs:
         return map_leaves(adapter.fed, one.batch.x)
     specs = (adapter.tensor_spec(tensor) for tensor in inputs)

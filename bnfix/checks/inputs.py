@@ -30,7 +30,7 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
     """
     replicas = adapter.replicas(model)
     rows = max(whole("rows", rows, at_least=2), 2 * replicas if replicas > 1 else 0)
-    specs = [adapter.tensor_spec(tensor) for tensor in _inputs(model)]
+    specs = [adapter.tensor_spec(tensor) for tensor in adapter.inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
@@ -41,11 +41,6 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
     alone = None if fixed else map_leaves(lambda array: array[[0] * replicas], taken)
     probes = Probes(taken, number, alone, least=replicas)
     return probes, tuple(_notes(probes, fixed))
-
-
-def _inputs(model: Any) -> list[Any]:
-    """Symbolic inputs; a model without graph has none."""
-    return list(getattr(model, "inputs", None) or [])
 
 
 def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) -> int:

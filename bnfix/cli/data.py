@@ -77,7 +77,7 @@ class Data:
         if self.path.is_dir():
             return self._images(model, prepare)
         adapter = adapter_of(model)
-        names = adapter.input_names(model) if getattr(model, "inputs", None) else []
+        names = adapter.input_names(model) if adapter.inputs(model) else []
         arrays = read_arrays(self.path, names, limit=self.limit)
         return self._batches(arrays, prepare)
 

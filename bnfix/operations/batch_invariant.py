@@ -145,7 +145,7 @@ def _fixed_size(adapter: Adapter, model: Any) -> int | None:
     """The batch size that a model's inputs declare; a Sequential only remembers its first."""
     if adapter.is_sequential(model):
         return None
-    shapes = [adapter.tensor_spec(tensor).shape for tensor in getattr(model, "inputs", None) or []]
+    shapes = [adapter.tensor_spec(tensor).shape for tensor in adapter.inputs(model)]
     return next((shape[0] for shape in shapes if shape and shape[0]), None)
 
 
@@ -177,7 +177,7 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
         if taken is None or not length(taken):
             raise DataError("x is empty: at least one row is required.")
         return _rows(taken, [row % length(taken) for row in range(number)])
-    specs = [adapter.tensor_spec(tensor) for tensor in getattr(model, "inputs", None) or []]
+    specs = [adapter.tensor_spec(tensor) for tensor in adapter.inputs(model)]
     if not specs:
         raise UnsupportedModelError(
             f"{model.name} ({type(model).__name__}) does not tell what inputs it takes. Pass some "

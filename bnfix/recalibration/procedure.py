@@ -64,7 +64,7 @@ def recalibrated(
     norms = targets(adapter, model, o.layers, include_frozen=o.include_frozen)
     sized = InBatchesOf(adapter.batch_size(model), stream)
     fitting = loaded(adapter, model, sized, some_elsewhere=meeting.size > 1)
-    outlying = Watch(adapter.input_names(model) if getattr(model, "inputs", None) else [])
+    outlying = Watch(adapter.input_names(model) if adapter.inputs(model) else [])
     passing = judge.watch(outlying.over(fitting), norms)
     found = estimate(adapter, model, norms, passing, settings, meeting)
     _check_counts(found.moments, settings.min_count)
