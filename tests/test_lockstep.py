@@ -15,6 +15,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches
 from bnfix.recalibration import lockstep
 from bnfix.recalibration.lockstep import LockstepEngine
+from bnfix.recalibration.meeting import Meeting
 from bnfix.tree import map_leaves
 
 EXACT = 1e-4  # of a standard deviation, in float32
@@ -41,7 +42,8 @@ def measured(model, x, *, batch_size=5, engine=LockstepEngine, norms=None, **opt
     adapter = adapter_of(model)
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
     advance = options.pop("advance", lambda: None)
-    found = engine(adapter, model, norms, ddof=0, **{"patience": 30, **options})
+    given = {"meeting": Meeting(), "patience": 30, **options}
+    found = engine(adapter, model, norms, ddof=0, **given)
     fed = [map_leaves(adapter.fed, b.x) for b in batches(x, batch_size=batch_size)]
     before, threads, calls = ref.weights_of(model), threading.enumerate(), own_calls(adapter, model)
     try:
