@@ -273,6 +273,11 @@ def test_a_worker_that_is_killed_is_missed_by_the_others_and_nothing_is_changed(
 
 
 @pytest.mark.long
+def test_so_is_the_first_one(monkeypatch):
+    is_missed("dies", 2, monkeypatch, gone=0)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("time", range(20))
 def test_it_is_missed_every_time(monkeypatch, time):
     is_missed("dies", 2 + time % 2, monkeypatch, gone=1)
