@@ -171,6 +171,8 @@ def test_what_does_not_belong_together_does_not_add_up(K):
         first + bnfix.statistics(model, X, after=first, verbose=0)
     with pytest.raises(bnfix.StatisticsError, match="do not add up"):
         first + bnfix.statistics(model, X, method="streaming", verbose=0)
+    with pytest.raises(bnfix.StatisticsError, match=r"do not add up.*layers"):
+        first + bnfix.statistics(model, X, layers=["one"], verbose=0)
     with pytest.raises(bnfix.StatisticsError, match="after= is of another model"):
         bnfix.statistics(other, X, after=first, verbose=0)
 

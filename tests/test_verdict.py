@@ -17,6 +17,10 @@ from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.verdict import Sample, Verdict
 
 
+def verdict(before, after):
+    return judging.Verdict.pooled([judging.compared(before, after)])
+
+
 def sample(losses):
     return Sample(np.asarray(losses, np.float64), np.ones(len(losses)))
 
@@ -33,11 +37,11 @@ def assert_only_what_is_no_chance_is_worse():
     before, rng = hard_rows(), np.random.default_rng(1)
     noise = rng.normal(scale=0.5, size=len(before))
     noise -= noise.mean()
-    assert not Verdict.of(sample(before), sample(before + noise + 0.01)).worse, "chance"
-    assert not Verdict.of(sample(before), sample(before + 0.001)).worse, "sure, and no matter"
-    assert Verdict.of(sample(before), sample(before + noise + 0.2)).worse
+    assert not verdict(sample(before), sample(before + noise + 0.01)).worse, "chance"
+    assert not verdict(sample(before), sample(before + 0.001)).worse, "sure, and no matter"
+    assert verdict(sample(before), sample(before + noise + 0.2)).worse
     # Sure only in pairs: the scatter of the rows themselves is ten times the difference.
-    assert Verdict.of(sample(before), sample(before + noise / 10 + 0.05)).worse
+    assert verdict(sample(before), sample(before + noise / 10 + 0.05)).worse
 
 
 def test_only_what_is_more_than_chance_and_matters_is_worse():
@@ -45,29 +49,31 @@ def test_only_what_is_more_than_chance_and_matters_is_worse():
 
 
 def test_the_law_rejects_a_guard_that_compares_no_pairs(monkeypatch):
-    def unpaired(cls, before, after):
-        spread = np.std(before.losses) + np.std(after.losses)
+    def unpaired(before, after):
         means = float(np.mean(before.losses)), float(np.mean(after.losses))
-        return cls(*means, spread / np.sqrt(len(before.losses)), 400)
+        spread = np.std(before.losses) + np.std(after.losses)
+        number = len(before.losses)
+        sums = [number * mean for mean in means]
+        return np.array([number, *sums, number, number, means[1] - means[0], spread**2])
 
-    monkeypatch.setattr(judging.Verdict, "of", classmethod(unpaired))
+    monkeypatch.setattr(judging, "compared", unpaired)
     with pytest.raises(AssertionError):
         assert_only_what_is_no_chance_is_worse()
 
 
 def test_a_loss_that_is_no_number_any_more_is_worse_and_one_that_was_none_is_not():
     before, nan = hard_rows(), np.full(400, np.nan)
-    assert Verdict.of(sample(before), sample(nan)).worse
-    assert not Verdict.of(sample(nan), sample(before)).worse
+    assert verdict(sample(before), sample(nan)).worse
+    assert not verdict(sample(nan), sample(before)).worse
 
 
 def test_from_two_batches_only_what_anyone_would_notice_is_worse():
-    assert Verdict.of(sample([1.0, 1.0]), sample([1.05, 1.05])).worse
-    assert not Verdict.of(sample([1.0, 1.0]), sample([1.01, 1.01])).worse
+    assert verdict(sample([1.0, 1.0]), sample([1.05, 1.05])).worse
+    assert not verdict(sample([1.0, 1.0]), sample([1.01, 1.01])).worse
 
 
 def test_the_numbers_are_said():
-    said = str(Verdict.of(sample(hard_rows()), sample(hard_rows() + 0.5)))
+    said = str(verdict(sample(hard_rows()), sample(hard_rows() + 0.5)))
     assert "before" in said
     assert "+0.5 +- " in said
     assert "in 400 groups" in said

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 
 
@@ -17,3 +18,10 @@ def fingerprint(adapter: Adapter, variables: Iterable[Any]) -> str:
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def of_trained(adapter: Adapter, model: Any) -> str:
+    """Of all that training has made of `model` but the statistics of its BatchNormalizations."""
+    norms = [layer for _, layer in adapter.batch_norms(model)]
+    own = {id(one) for layer in norms for one in weights.statistics(layer)}
+    return fingerprint(adapter, (one for one in adapter.weights(model) if id(one) not in own))

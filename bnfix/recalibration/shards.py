@@ -25,7 +25,7 @@ from typing import Any
 from bnfix.adapters import state, weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.adapters.fingerprint import fingerprint
+from bnfix.adapters.fingerprint import of_trained
 from bnfix.breadth_first.loading import Loaded, loaded
 from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import BnfixError, OptionError, StatisticsError
@@ -192,7 +192,12 @@ def statistics(
         verbose,
     )  # fmt: skip
     norms = targets(adapter, model, layers, include_frozen=include_frozen)
-    facts = {"model": _of(adapter, model), "method": method, "ddof": str(ddof)}
+    facts = {
+        "model": _of(adapter, model),
+        "method": method,
+        "ddof": str(ddof),
+        "layers": " ".join(norms),
+    }
     known = () if after is None else after.record.levels
     if after is not None and (after.complete or after.record.told != facts):
         raise StatisticsError(
@@ -283,10 +288,8 @@ def _applied(model: Any, found: Statistics, prior: float) -> Any:
 
 def _of(adapter: Adapter, model: Any) -> str:
     """Tells a model, by its layers and by all that is trained, from others."""
-    norms = list(adapter.batch_norms(model))
-    own = {id(one) for _, layer in norms for one in weights.statistics(layer)}
-    trained = [one for one in adapter.weights(model) if id(one) not in own]
-    return f"{fingerprint(adapter, trained)} {' '.join(path for path, _ in norms)}"
+    paths = " ".join(path for path, _ in adapter.batch_norms(model))
+    return f"{of_trained(adapter, model)} {paths}"
 
 
 def _difference(ours: Record, theirs: Record) -> str:

@@ -17,7 +17,7 @@ from bnfix import __version__
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.copied import untrained
-from bnfix.adapters.fingerprint import fingerprint
+from bnfix.adapters.fingerprint import of_trained
 from bnfix.data.batches import Batch, first_rows
 from bnfix.numerics.moments import Floats
 from bnfix.recalibration.commit import committed
@@ -109,13 +109,11 @@ def on_every_worker(
 
 
 def _facts(adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> dict[str, str]:
-    # Between two syncs every worker has statistics of its own.
-    own = {id(one) for layer in norms.values() for one in weights.statistics(layer)}
-    trained = [one for one in adapter.weights(model) if id(one) not in own]
+    # Between two syncs every worker has statistics of its own, so they are left out.
     return {
         "version of bnfix": __version__,
         "layers": repr(list(norms)),
-        "weights": fingerprint(adapter, trained),
+        "weights": of_trained(adapter, model),
     }
 
 

@@ -69,13 +69,6 @@ class Verdict(Rendered):
     groups: int = 1
 
     @classmethod
-    def of(cls, before: Sample, after: Sample) -> Verdict:
-        """On the same groups of rows."""
-        found = cls.pooled([compared(before, after)])
-        assert found is not None
-        return found
-
-    @classmethod
     def pooled(cls, parts: Sequence[Floats]) -> Verdict | None:
         """Of what `compared` gives for each part of the data; None if all are empty."""
         rows, before, after, finite = np.sum([part[:4] for part in parts], axis=0)
