@@ -118,6 +118,20 @@ def test_a_worker_that_fails_says_so_to_all_others():
         assert told.kind == "DataError"
 
 
+def test_a_worker_that_is_interrupted_says_so_at_the_next_meeting():
+    def work(meeting, rank):
+        agreed(meeting)
+        if rank == 1:
+            meeting.cancelled.set()  # as the thread does that waits, at Ctrl-C
+        return meeting.gathered(np.zeros(0), at="all is done")
+
+    first, stopped = met(2, work)
+    assert isinstance(stopped, bnfix.ModelError)
+    assert isinstance(first, bnfix.WorkerError)
+    assert "worker 1 failed" in str(first)
+    assert "interrupted" in str(first)
+
+
 def test_the_law_rejects_a_worker_that_fails_in_silence(monkeypatch):
     monkeypatch.setattr(Together, "attended", lambda self: Silent())
     monkeypatch.setattr(threading.Barrier, "wait", waiting_little(threading.Barrier.wait))

@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from threading import Event
 
 import numpy as np
 
-from bnfix.errors import WorkerError
+from bnfix.errors import ModelError, WorkerError
 from bnfix.numerics.moments import ChannelMoments, Floats
 from bnfix.workers import Workers
 
@@ -91,6 +92,7 @@ class Together(Meeting):
         self._room, self._speaker = _ROOM, 0
         self._engine = ""
         self._followers = self._ended = False
+        self.cancelled = Event()  # by whoever waits for the work, and does so no more
 
     @contextmanager
     def attended(self) -> Generator[None]:
@@ -175,6 +177,8 @@ class Together(Meeting):
 
     def _meet(self, how: float, said: Floats, *, at: str) -> list[Floats]:
         """What all have said, by rank."""
+        if self.cancelled.is_set() and how != _FAILED:
+            raise ModelError("the call was interrupted, by Ctrl-C for example.")
         table = np.zeros((self.size, _HEAD + self._room))
         row = table[self.workers.rank]
         row[:_HEAD] = how, _digest(at), said.size

@@ -88,10 +88,11 @@ def on_every_worker(
         WorkerError: A worker failed, is gone, or does something else.
     """
 
+    norms = {path: layer for path, layer in adapter.batch_norms(model) if layer.built}
+    channels = {path: weights.channels(layer) for path, layer in norms.items()}
+    meeting = Together(workers, channels, ENGINES)
+
     def apart() -> T:
-        norms = {path: layer for path, layer in adapter.batch_norms(model) if layer.built}
-        channels = {path: weights.channels(layer) for path, layer in norms.items()}
-        meeting = Together(workers, channels, ENGINES)
         with meeting.attended():
             meeting.compare({**_facts(adapter, model, norms), **facts})
             stream = batches()
@@ -102,10 +103,14 @@ def on_every_worker(
             with adapter.preserved(twin):
                 _equalize(adapter, twin, meeting)
                 result = work(twin, chain(first, stream), meeting)
-        meeting.gathered(np.zeros(0), at="all is done")
+            meeting.gathered(np.zeros(0), at="all is done")
         return result
 
-    return adapter.outside_of_strategies(apart)
+    try:
+        return adapter.outside_of_strategies(apart)
+    except BaseException:
+        meeting.cancelled.set()  # else the others would write what this one does not
+        raise
 
 
 def _facts(adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> dict[str, str]:
