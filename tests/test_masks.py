@@ -88,7 +88,7 @@ def test_a_mask_is_known_apart_from_the_data(K):
 
 
 def test_masks_taken_for_data_would_be_seen(K, monkeypatch):
-    monkeypatch.setattr(defining, "_is_mask", lambda name: False)
+    monkeypatch.setattr(defining, "is_mask", lambda name: False)
     with pytest.raises((ValueError, bnfix.BnfixError)):
         test_a_mask_is_no_obstacle_to_a_normalization(K, by_position)
 

@@ -6,6 +6,7 @@ import references as ref
 import zoo
 
 import bnfix
+from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.keras3 import Keras3
 
 CLOSE = 1e-5
@@ -147,7 +148,7 @@ def test_what_a_layer_says_wrongly_of_its_outputs_is_found_by_running_it(tmp_pat
 
 def test_what_a_layer_says_wrongly_would_be_seen(monkeypatch, tmp_path):
     K = zoo.keras_module("keras3")
-    monkeypatch.setattr(Keras3, "infer_specs", lambda self, layers: None)
+    monkeypatch.setattr(Keras3, "infer_specs", lambda self, layers, found: None)
     with pytest.raises(bnfix.UnsupportedModelError, match="unexpected keyword argument"):
         assert_folds_and_opens(model_of(K, telling_wrongly(K)), tmp_path)
 
@@ -176,3 +177,58 @@ def test_a_weight_in_a_configuration_is_copied_by_its_value(K):
     assert len(theirs.weights) == 1
     assert theirs.weights[0] is not mine.weights[0]
     ref.assert_close(ref.inferred(folded, images()), ref.inferred(model, images()), CLOSE)
+
+
+def counted(K):
+    """A subclassed model of two layers of layers, one in the other, that count their calls."""
+    calls = []
+
+    class Inner(K.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense, self.bn = K.layers.Dense(3), K.layers.BatchNormalization(name="bn")
+
+        def call(self, x, training=None):
+            calls.append("inner")
+            return self.bn(self.dense(x), training=training)
+
+    class Outer(K.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.first, self.second = Inner(name="first"), Inner(name="second")
+
+        def call(self, x, training=None):
+            calls.append("outer")
+            return self.second(self.first(x, training=training), training=training)
+
+    class Whole(K.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.outer = Outer(name="outer")
+
+        def call(self, x, training=None):
+            calls.append("whole")
+            return self.outer(x, training=training)
+
+    model = Whole()
+    model(images())
+    zoo.randomise_batch_norms(model, 0)
+    return model, calls
+
+
+def test_code_is_recorded_once(K, tmp_path):
+    """However deep it lies; both Kerases run it once more at each depth to learn of shapes."""
+    model, calls = counted(K)
+    calls.clear()
+    bnfix.graph_of(model)
+    assert sorted(calls) == ["inner", "inner", "outer", "whole"]
+    assert_folds_and_opens(model, tmp_path)
+
+
+def test_code_that_is_run_to_learn_of_shapes_would_be_counted(monkeypatch, dialect):
+    K = zoo.keras_module(dialect)
+    model, calls = counted(K)
+    monkeypatch.setattr(type(adapter_of(model)), "infer_specs", lambda self, layers, found: None)
+    calls.clear()
+    bnfix.graph_of(model)
+    assert calls.count("inner") > 2

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.models import RawNode
-from bnfix.adapters.opened import Opening
+from bnfix.adapters.opened import Opening, is_mask, named
 from bnfix.adapters.operators import UNKNOWN, Function, Operator, translated
 from bnfix.adapters.tracing import PassedOn
 from bnfix.errors import DataError
@@ -70,10 +69,10 @@ class Defining:
         args, kwargs = raw.args, dict(raw.kwargs)
         training, by_default, masks = None, False, frozenset[str]()
         if not adapter.is_operation(layer):
-            args, kwargs = _named(layer, raw)
+            args, kwargs = named(layer, args, kwargs)
             by_default = _trains_by_default(layer, kwargs, adapter)
             training = _take_training(layer, kwargs, adapter)
-            masks = frozenset(name for name in kwargs if _is_mask(name))
+            masks = frozenset(name for name in kwargs if is_mask(name))
         arguments = map_leaves(
             lambda leaf: slots[id(leaf)] if adapter.is_symbolic(leaf) else leaf, (args, kwargs)
         )
@@ -189,18 +188,6 @@ def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataErr
     )
 
 
-def _named(layer: Any, raw: RawNode) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments, with `training` and masks under their names where they came by position."""
-    names = list(inspect.signature(layer.call).parameters)[: len(raw.args)]
-    first = next((at for at, name in enumerate(names) if at and _says_how(name)), len(raw.args))
-    named = dict(zip(names[first:], raw.args[first:], strict=False))
-    return raw.args[:first], {**named, **raw.kwargs}
-
-
-def _says_how(name: str) -> bool:
-    return name == "training" or _is_mask(name)
-
-
 def _constant(adapter: Adapter, leaf: Any) -> Any:
     """An argument of a function as plain data, as `Function` wants it."""
     if adapter.is_symbolic(leaf):
@@ -208,10 +195,6 @@ def _constant(adapter: Adapter, leaf: Any) -> Any:
     if hasattr(leaf, "assign"):
         return UNKNOWN
     return adapter.to_numpy(leaf) if hasattr(leaf, "__array__") else leaf
-
-
-def _is_mask(name: str) -> bool:
-    return name == "mask" or name.endswith("_mask")
 
 
 def _take_training(layer: Any, kwargs: dict[str, Any], adapter: Adapter) -> bool | None:

@@ -7,9 +7,10 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +20,7 @@ import tensorflow as tf
 from bnfix.adapters import kerases, operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.models import RawNode
+from bnfix.adapters.models import RawNode, first_of
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -113,6 +114,16 @@ class Keras2(Adapter):
 
     def casts_inputs(self, layer: Any) -> bool:
         return bool(layer._autocast)  # tf_keras has no public name for it
+
+    def infer_specs(self, layers: Iterable[Any], found: Callable[..., Any]) -> None:
+        for layer in layers:
+            if not self.is_own(layer):
+                told = layer._infer_output_signature  # it has no public name
+                ways = functools.partial(_as_called, found, layer), told
+                vars(layer)["_infer_output_signature"] = first_of(*ways)
+
+    def unconnected(self, tensor: Any) -> Any:
+        return type(tensor)(tensor.type_spec)
 
     def input_signature(self, model: Any) -> Any:
         found = model.save_spec()
@@ -309,6 +320,13 @@ def _index(written: Any) -> Any:
     if isinstance(written, dict):
         return slice(written["start"], written["stop"], written["step"])
     return written
+
+
+def _as_called(
+    found: Callable[..., Any], layer: Any, inputs: Any, args: Any, kwargs: Any, masks: Any
+) -> Any:
+    """`found` of a call as `_infer_output_signature` is told of it."""
+    return found(layer, inputs, *args, **kwargs)
 
 
 def _left_out(keras: Any, layer: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ The recorded graph has no public interface; what is read of it stands in `nodes`
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ import numpy as np
 from bnfix.adapters import operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.models import RawNode
+from bnfix.adapters.models import RawNode, first_of
 from bnfix.graph.definition import TensorSpec
 
 #: Operations that do what a layer does: how each is read, and under which names its arguments and
@@ -127,11 +128,15 @@ class Keras3(Adapter):
     def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any:
         return self.keras.ops.reshape(tensor, shape)
 
-    def infer_specs(self, layers: Iterable[Any]) -> None:
+    def infer_specs(self, layers: Iterable[Any], found: Callable[..., Any]) -> None:
         for layer in layers:
             if not self.is_own(layer):
                 inferred = self.keras.Operation.compute_output_spec.__get__(layer)
-                vars(layer)["compute_output_spec"] = _either(layer.compute_output_spec, inferred)
+                ways = functools.partial(found, layer), layer.compute_output_spec, inferred
+                vars(layer)["compute_output_spec"] = first_of(*ways)
+
+    def unconnected(self, tensor: Any) -> Any:
+        return self.keras.KerasTensor(tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse)
 
     def without_sizes(self, model: Any) -> Any | None:
         if not self._untold_in(model):
@@ -289,18 +294,6 @@ def _untold(operation: Any) -> tuple[int | None, ...] | None:
     if not isinstance(wanted, (list, tuple)):
         return None
     return tuple(wanted) if None in wanted else None
-
-
-def _either(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
-    """What `first` returns; of `second` where code of whoever made it raises."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return first(*args, **kwargs)
-        except Exception:  # whatever the code of a model raises
-            return second(*args, **kwargs)
-
-    return call
 
 
 def _specs(shapes: Any, dtype: str) -> Any:

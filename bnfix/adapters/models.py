@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,20 @@ class RawNode:
     kwargs: dict[str, Any]
     outputs: tuple[Any, ...]
     is_input: bool
+
+
+def first_of(*ways: Callable[..., Any]) -> Callable[..., Any]:
+    """What the first of `ways` returns that does not raise, which all but the last may do."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for way in ways[:-1]:
+            try:
+                return way(*args, **kwargs)
+            except Exception:  # whatever the code of a layer raises
+                continue
+        return ways[-1](*args, **kwargs)
+
+    return call
 
 
 class Models(ABC):
@@ -64,12 +78,17 @@ class Models(ABC):
     @abstractmethod
     def reshape(self, tensor: Any, shape: tuple[int, ...]) -> Any: ...
 
-    def infer_specs(self, layers: Iterable[Any]) -> None:
-        """Where what `layers` say that they make fails, let that be found by running their code.
+    @abstractmethod
+    def infer_specs(self, layers: Iterable[Any], found: Callable[..., Any]) -> None:
+        """Let `found` tell what `layers` of others' classes make of placeholders.
 
-        An attribute of each says so afterwards.
+        It takes a layer and the arguments of a call. Where it raises, the layer is asked, and where
+        that raises, too, its code is run. An attribute of each says so afterwards.
         """
-        return
+
+    @abstractmethod
+    def unconnected(self, tensor: Any) -> Any:
+        """A placeholder like `tensor`, of which no call is known that made it."""
 
     def without_sizes(self, model: Any) -> Any | None:
         """`model`, recorded from code, without the size of a batch that it was told as None.

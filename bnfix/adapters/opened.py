@@ -8,6 +8,7 @@ can be made from.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from bnfix.adapters.base import Adapter
@@ -44,7 +45,7 @@ class Opening:
         """The Functional model that the code of `model`, which has no graph, amounts to."""
         kind = type(model).__name__
         try:
-            return trace_model(self.adapter, model, specs)
+            return trace_model(self.adapter, model, specs, self.made)
         except Untraceable as reason:
             raise UnsupportedModelError(
                 f"{operation} needs a graph, and the code of {model.name} ({kind}) cannot be had as"
@@ -62,12 +63,31 @@ class Opening:
             if described == specs:
                 return Traced(traced.model, self._fed(args, kwargs))
         try:
-            traced = trace(self.adapter, layer, args, kwargs)
+            traced = trace(self.adapter, layer, args, kwargs, self.made)
         except Untraceable as reason:
             self._reasons[id(layer)] = layer, str(reason)
             return None
         known.append((specs, traced))
         return traced
+
+    def made(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Placeholders like those that a call of `layer` makes, from its graph.
+
+        So code is recorded once, and not once more in a graph of the backend as both Kerases do.
+
+        Raises:
+            Untraceable: That does not tell.
+        """
+        adapter = self.adapter
+        args, kwargs = named(layer, args, kwargs)
+        kwargs.pop("training", None)
+        traced = self.of(layer, args, kwargs)
+        if traced is None:
+            raise Untraceable(self.reason(layer) or "it is not to be opened")
+        masked = (adapter.mask_of(tensor) for tensor in (*traced.fed, *traced.model.outputs))
+        if any(mask is not None for mask in masked):
+            raise Untraceable("Keras would have masks travel along")
+        return map_leaves(adapter.unconnected, traced.model.output)
 
     def reason(self, layer: Any) -> str | None:
         """Why `layer`, which has been met, stays closed; None where nothing was tried."""
@@ -111,3 +131,21 @@ def _has_config(layer: Any) -> bool:
     except NotImplementedError:
         return False
     return True
+
+
+def named(
+    layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, `training` and masks under their names if given by position."""
+    names = list(inspect.signature(layer.call).parameters)[: len(args)]
+    first = next((at for at, name in enumerate(names) if at and _says_how(name)), len(args))
+    by_name = dict(zip(names[first:], args[first:], strict=False))
+    return args[:first], {**by_name, **kwargs}
+
+
+def is_mask(name: str) -> bool:
+    return name == "mask" or name.endswith("_mask")
+
+
+def _says_how(name: str) -> bool:
+    return name == "training" or is_mask(name)

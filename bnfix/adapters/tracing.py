@@ -51,7 +51,13 @@ class Traced:
     fed: tuple[Any, ...]
 
 
-def trace(adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+#: What a layer within makes of the arguments of a call, as placeholders; it may raise instead.
+Made = Callable[..., Any]
+
+
+def trace(
+    adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Made
+) -> Traced:
     """The graph of `layer(*args, **kwargs)`, in inference where the code asks for `training`.
 
     Args:
@@ -59,6 +65,7 @@ def trace(adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
         layer: Any built layer or model.
         args: Placeholder tensors of a graph are leaves; `training` is left out.
         kwargs: As `args`.
+        made: What is known of calls of the layers within, each told first.
 
     Raises:
         Untraceable: It has none.
@@ -72,7 +79,7 @@ def trace(adapter: Adapter, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
         raise Untraceable("a mask comes to its code with a tensor, which a graph would not pass on")
     inputs = _Placeholders(adapter, layer)
     given, options = map_leaves(inputs.stand_in, (args, kwargs))
-    with _left_alone(adapter, layer):
+    with _left_alone(adapter, layer, made):
         model = _recorded(adapter, layer, given, options, inputs.flat())
     return Traced(model, tuple(inputs.tensors))
 
@@ -86,13 +93,14 @@ def _is_masked_unsaid(
     return masked and takes and kwargs.get("mask") is None
 
 
-def trace_model(adapter: Adapter, model: Any, specs: Any) -> Any:
+def trace_model(adapter: Adapter, model: Any, specs: Any, made: Made) -> Any:
     """A Functional model of what the code of `model` calls.
 
     Args:
         adapter: Of the model's Keras.
         model: A built model without a graph.
         specs: A `TensorSpec` for each input, in the structure in which the model takes them.
+        made: As in `trace`.
 
     Raises:
         Untraceable: It has no graph.
@@ -100,7 +108,7 @@ def trace_model(adapter: Adapter, model: Any, specs: Any) -> Any:
     _check(adapter, model)
     named = _named(specs, next(iter(inspect.signature(model.call).parameters), "inputs"))
     inputs = map_leaves(lambda leaf: _placeholder(adapter, model, *leaf.of), named)
-    with _left_alone(adapter, model):
+    with _left_alone(adapter, model, made):
         return _recorded(adapter, model, (inputs,), {}, inputs)
 
 
@@ -217,7 +225,7 @@ def _check(adapter: Adapter, layer: Any) -> None:
 
 
 @contextmanager
-def _left_alone(adapter: Adapter, layer: Any) -> Generator[None]:
+def _left_alone(adapter: Adapter, layer: Any, made: Made) -> Generator[None]:
     """Whatever the block does, `layer` and all layers in it are as before when it ends."""
     states = adapter.variables(layer)
     before = [adapter.copy_value(state) for state in states]
@@ -227,7 +235,7 @@ def _left_alone(adapter: Adapter, layer: Any) -> Generator[None]:
         with adapter.calls_forgotten(parts), _attributes_kept(parts):
             vars(layer)["add_loss"] = _refuse_losses
             _told_apart(adapter, parts[1:])
-            adapter.infer_specs(parts[1:])
+            adapter.infer_specs(parts[1:], made)
             yield
     finally:
         for state, value in zip(states, before, strict=True):
