@@ -24,6 +24,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """`@pytest.mark.in_turn`: ordinary runs take a case in one Keras, the two in turn.
+
+    So a law is tried in both, on half of its cases each; long runs take the others.
+    """
+    laws = {}
+    for item in items:
+        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
+            law, _, parameters = item.nodeid.partition("[")
+            case = tuple(part for part in parameters[:-1].split("-") if part not in zoo.DIALECTS)
+            laws.setdefault(law, {}).setdefault(case, []).append(item)
+    for law in laws.values():
+        for turn, kerases in enumerate(law.values()):
+            for item in kerases:
+                if item is not kerases[turn % len(kerases)]:
+                    item.add_marker("long")
+
+
 def pytest_runtest_setup(item):
     """`@pytest.mark.since(keras3="3.8")`: what a test needs that older Kerases have not."""
     given = getattr(item, "callspec", None)

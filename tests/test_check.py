@@ -41,19 +41,14 @@ QUICK = {
     "sequential_deferred",
     "bn_subclass",
 }
-CALM = [
-    pytest.param(
-        entry,
-        dialect,
-        id=f"{dialect}-{entry}",
-        marks=[] if entry.name in QUICK else pytest.mark.long,
-    )
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, lacking={"baked"})
-    if entry.name not in NOT_CALM
-]
+CALM = zoo.cases(
+    lacking={"baked"},
+    where=lambda entry, _: entry.name not in NOT_CALM,
+    quick=lambda entry, _: entry.name in QUICK,
+)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CALM)
 def test_a_calm_model_passes_and_is_left_as_it_was(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -13,11 +13,7 @@ from bnfix.operations import proven
 from bnfix.passes import backward
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
-CASES = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"subclassed"})
-]
+CASES = zoo.cases(having={"bn"}, lacking={"subclassed"})
 #: Of the output scale. Half precision rounds each folded weight to 11 or 8 bits.
 CLOSE = 1e-5
 HALF = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
@@ -35,6 +31,7 @@ def closeness(model):
 # --- changes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_folding_changes_no_output_nor_the_model_given_and_leaves_nothing_to_fold(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -37,16 +37,9 @@ SAMPLE = {
     "small_unet",
     "three_deep",
 }
-CASES = [
-    pytest.param(
-        entry,
-        dialect,
-        id=f"{dialect}-{entry}",
-        marks=[] if entry.name in SAMPLE else pytest.mark.long,
-    )
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"subclassed"})
-]
+CASES = zoo.cases(
+    having={"bn"}, lacking={"subclassed"}, quick=lambda entry, _: entry.name in SAMPLE
+)
 SAMPLED = [case for case in CASES if not case.marks]
 
 
@@ -90,6 +83,7 @@ def small(K, *, dropout=0.0):
 # --- what is replaced, and what is kept ---------------------------------------------------------
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_every_norm_is_replaced_or_stays_for_a_reason_and_the_rest_is_kept(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -155,6 +149,7 @@ RELOADED = [
 ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), RELOADED)
 def test_a_fitted_model_reloads_from_its_file_with_the_same_outputs(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)

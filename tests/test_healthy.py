@@ -19,17 +19,12 @@ ODD = {
     "foreign_axis_channels_first",
     *(entry.name for entry in zoo.MODELS if "foreign_axis" in entry.name),
 }
-HEALTHY = [
-    pytest.param(
-        entry,
-        dialect,
-        id=f"{dialect}-{entry}",
-        marks=[] if entry.name in CHECKED else pytest.mark.long,
-    )
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"baked"})
-    if entry.name not in {*NOT_CALM, *ODD}
-]
+HEALTHY = zoo.cases(
+    having={"bn"},
+    lacking={"baked"},
+    where=lambda entry, _: entry.name not in {*NOT_CALM, *ODD},
+    quick=lambda entry, _: entry.name in CHECKED,
+)
 #: Never updated although trained: whether that is a fault, only labels could tell.
 NEVER_UPDATED = {"fast_srgan_generator.h5", "vae_gan_decoder.keras"}
 
@@ -61,6 +56,7 @@ def test_there_are_at_least_forty_healthy_models_for_each_keras():
         assert sum(case.id.startswith(dialect) for case in HEALTHY) >= 40
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), HEALTHY)
 def test_diagnose_sees_nothing_wrong_with_a_healthy_model(entry, dialect):
     report = bnfix.diagnose(zoo.build(entry, dialect))

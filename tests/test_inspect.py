@@ -34,17 +34,12 @@ TOLD = {
 }  # fmt: skip
 #: Saved, both share the layer; each model has its own when it comes back, as the file tells.
 APART = {"shared_across_models", "shared_inside_and_outside"}
-CASES = [
-    pytest.param(
-        entry,
-        dialect,
-        id=f"{dialect}-{entry}",
-        marks=[] if entry.name in TOLD or "baked" in entry.tags_in(dialect) else pytest.mark.long,
-    )
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"subclassed"})
-    if entry.name not in APART
-]
+CASES = zoo.cases(
+    having={"bn"},
+    lacking={"subclassed"},
+    where=lambda entry, _: entry.name not in APART,
+    quick=lambda entry, dialect: entry.name in TOLD or "baked" in entry.tags_in(dialect),
+)
 
 
 def assert_told(model, path, placing=placing_room.weight_paths_in):
@@ -69,6 +64,7 @@ def assert_told(model, path, placing=placing_room.weight_paths_in):
     return set(theirs)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_file_tells_what_the_model_is(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)

@@ -9,12 +9,9 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 
 OPENS = {"subclassed", "opaque_bn"}
-CASES = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"custom", "bn"})
-    if OPENS & entry.tags_in(dialect)
-]
+CASES = zoo.cases(
+    having={"custom", "bn"}, where=lambda entry, dialect: bool(OPENS & entry.tags_in(dialect))
+)
 
 
 def images(rows=4, size=8):
@@ -72,6 +69,7 @@ def in_a_row(self, x, training):
 # --- opened ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_an_opened_model_computes_the_same_and_loads_without_its_classes(entry, dialect, tmp_path):
     model, K = zoo.build(entry, dialect), zoo.keras_module(dialect)
@@ -90,6 +88,7 @@ def test_an_opened_model_computes_the_same_and_loads_without_its_classes(entry, 
     assert bnfix.open_up(opened) is opened
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_reading_what_code_calls_leaves_nothing_in_the_model(entry, dialect):
     model = zoo.build(entry, dialect)

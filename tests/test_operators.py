@@ -87,11 +87,13 @@ SINCE = {"stop_gradient": pytest.mark.since(keras3="3.8")}
 NAMES = [pytest.param(name, marks=SINCE.get(name, ())) for name in ONE]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_up_what_a_layer_would_let_it_pass(K, name):
     folds(between(K, ONE[name]))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_down_as_well(K, name):
     folds(between(K, ONE[name], down=True))
@@ -130,6 +132,7 @@ JOINED = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", JOINED)
 def test_a_normalization_passes_joins(K, name):
     folds(between(K, JOINED[name], joins=True))
@@ -178,6 +181,7 @@ STOPS = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STOPS)
 def test_what_a_layer_would_not_let_through_stays_with_its_reason(K, name):
     import re

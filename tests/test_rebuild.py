@@ -13,11 +13,7 @@ from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.edit import Edit
 
-CASES = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, lacking={"subclassed"})
-]
+CASES = zoo.cases(lacking={"subclassed"})
 # A custom class whose constructor makes its own inputs cannot be given others; the report says so.
 LOSES_ITS_CLASS = {"functional_subclass_own_init", "functional_subclass_nested"}
 # Not saved by their own layers: the names of weights come from counters.
@@ -70,14 +66,7 @@ EXPORTED = {
 
 def sampled(names):
     """All cases, those not named for long runs only."""
-    return [
-        pytest.param(
-            *case.values,
-            id=case.id,
-            marks=[] if case.values[0].name in names else pytest.mark.long,
-        )
-        for case in CASES
-    ]
+    return zoo.cases(lacking={"subclassed"}, quick=lambda entry, _: entry.name in names)
 
 
 SAMPLED = sampled(SAVED)
@@ -141,6 +130,7 @@ def nodes(model):
     ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -230,6 +220,7 @@ FILES = {"no_keras": "model.keras", "no_h5": "model.h5"}
 
 
 @pytest.mark.parametrize("tag", FILES)
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, tmp_path):
     tags = entry.tags_in(dialect)
@@ -255,6 +246,7 @@ def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, t
         raise
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_weights_of_a_copy_load_into_the_source_and_back(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
@@ -284,6 +276,7 @@ def exported_outputs(model, x, folder):
     return ref.numbers(loaded.serve(x))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), sampled(EXPORTED))
 def test_an_exported_copy_answers_as_the_source(entry, dialect, tmp_path):
     tags = entry.tags_in(dialect)

@@ -13,12 +13,11 @@ EXACT = {"float32": 1e-4, "float64": 1e-10}
 CHAINED = {"shared_bn", "shared_inside_and_outside", "nested_fed_by_itself"}
 SEVERAL_AXES = {"bn_multi_axis"}
 
-CASES = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"opaque_bn", "subclassed"})
-    if entry.name not in CHAINED | SEVERAL_AXES
-]
+CASES = zoo.cases(
+    having={"bn"},
+    lacking={"opaque_bn", "subclassed"},
+    where=lambda entry, _: entry.name not in CHAINED | SEVERAL_AXES,
+)
 
 
 def small_resnet(K, dtype="float32"):
@@ -63,6 +62,7 @@ def one_training_pass(K, dtype, x):
 # --- exactness -----------------------------------------------------------------------------------
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_every_bn_gets_the_population_statistics_of_its_own_inputs(entry, dialect):
     model = zoo.build(entry, dialect)

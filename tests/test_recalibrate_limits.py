@@ -20,17 +20,16 @@ from bnfix.breadth_first.pieces import pieces
 from bnfix.breadth_first.schedule import schedule
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
-WITHOUT_GRAPH = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for tag in ("opaque_bn", "subclassed")
-    for entry in zoo.entries(dialect, having={"bn", tag})
-]
+HIDING = {"opaque_bn", "subclassed"}
+WITHOUT_GRAPH = zoo.cases(
+    having={"bn"}, where=lambda entry, dialect: bool(HIDING & entry.tags_in(dialect))
+)
 
 
 # --- models without a graph ----------------------------------------------------------------------
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), WITHOUT_GRAPH)
 def test_what_the_graph_does_not_show_is_measured_as_exactly(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -9,11 +9,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
-BAKED = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"baked"}, lacking={"subclassed"})
-]
+BAKED = zoo.cases(having={"baked"}, lacking={"subclassed"})
 
 
 def calm(K):
@@ -36,6 +32,7 @@ def images(rows=4):
     return np.random.default_rng(0).normal(size=(rows, 8, 8, 3)).astype("float32")
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), BAKED)
 def test_nothing_is_baked_afterwards_and_the_source_keeps_it(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -82,16 +79,18 @@ def test_a_path_that_is_not_there_is_refused(K):
 
 # --- freeze --------------------------------------------------------------------------------------
 
-WITH_BN = [
-    pytest.param(entry, dialect, id=f"{dialect}-{entry}")
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect, having={"bn"}, lacking={"stochastic"})
-    if entry.name
-    in ("nested_called_twice", "three_deep", "composite_layers", "time_distributed_bn")
-    or {"subclassed", "baked"} & entry.tags_in(dialect)
-]
+WITH_BN = zoo.cases(
+    having={"bn"},
+    lacking={"stochastic"},
+    where=lambda entry, dialect: (
+        entry.name
+        in ("nested_called_twice", "three_deep", "composite_layers", "time_distributed_bn")
+        or bool({"subclassed", "baked"} & entry.tags_in(dialect))
+    ),
+)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), WITH_BN)
 def test_a_frozen_model_keeps_its_statistics_even_in_training_mode(entry, dialect):
     model = zoo.build(entry, dialect)

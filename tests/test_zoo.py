@@ -5,16 +5,7 @@ import pytest
 import zoo
 
 # Models with a graph are built and run by the laws of rebuilding; here they are in long runs.
-CASES = [
-    pytest.param(
-        entry,
-        dialect,
-        id=f"{dialect}-{entry}",
-        marks=[] if "subclassed" in entry.tags_in(dialect) else pytest.mark.long,
-    )
-    for dialect in zoo.DIALECTS
-    for entry in zoo.entries(dialect)
-]
+CASES = zoo.cases(quick=lambda entry, dialect: "subclassed" in entry.tags_in(dialect))
 
 
 def _leaves(structure):
@@ -25,6 +16,7 @@ def _leaves(structure):
     return [np.asarray(structure).astype("float64")]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_model_builds_and_runs_and_has_a_bn_exactly_when_tagged(entry, dialect):
     K = zoo.keras_module(dialect)

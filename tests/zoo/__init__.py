@@ -39,6 +39,9 @@ understands that.
     no_export                   `model.export` fails, or what it wrote answers differently
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from . import (
@@ -108,6 +111,30 @@ def entries(
     ]
 
 
+def cases(
+    *,
+    having: set[str] = frozenset(),
+    lacking: set[str] = frozenset(),
+    where: Callable[[Entry, str], bool] = lambda entry, dialect: True,
+    quick: Callable[[Entry, str], bool] = lambda entry, dialect: True,
+) -> list[Any]:
+    """Parameters `entry, dialect` of a law: all that `entries` has and `where` is true of.
+
+    Those that are not `quick` are for long runs.
+    """
+    return [
+        pytest.param(
+            entry,
+            dialect,
+            id=f"{dialect}-{entry}",
+            marks=() if quick(entry, dialect) else pytest.mark.long,
+        )
+        for dialect in DIALECTS
+        for entry in entries(dialect, having=having, lacking=lacking)
+        if where(entry, dialect)
+    ]
+
+
 def build(entry: Entry, dialect: str, seed: int = 0) -> object:
     """The built model of `entry`, the same for the same seed, its BN statistics randomised.
 
@@ -132,6 +159,7 @@ __all__ = [
     "Entry",
     "batch_norms",
     "build",
+    "cases",
     "custom_objects",
     "entries",
     "inputs_for",
