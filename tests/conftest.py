@@ -26,21 +26,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """`@pytest.mark.in_turn`: ordinary runs take a case in one Keras, the two in turn.
+    """Ordinary runs take each test in one Keras, the two in turn; long runs in the other as well.
 
-    So a law is tried in both, on half of its cases each; long runs take the others.
+    So a law is tried in both Kerases, on half of its cases each. `@pytest.mark.both` is for what
+    one Keras says nothing about in the other.
     """
-    laws = {}
+    cases = {}
     for item in items:
-        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
+        if not any(item.get_closest_marker(mark) for mark in ("both", "long")):
             law, _, parameters = item.nodeid.partition("[")
             case = tuple(part for part in parameters[:-1].split("-") if part not in zoo.DIALECTS)
-            laws.setdefault(law, {}).setdefault(case, []).append(item)
-    for law in laws.values():
-        for turn, kerases in enumerate(law.values()):
-            for item in kerases:
-                if item is not kerases[turn % len(kerases)]:
-                    item.add_marker("long")
+            cases.setdefault((law, case), []).append(item)
+    several = [kerases for kerases in cases.values() if len(kerases) > 1]
+    for turn, kerases in enumerate(several):
+        for item in kerases:
+            if item is not kerases[turn % len(kerases)]:
+                item.add_marker("long")
 
 
 def pytest_runtest_setup(item):

@@ -31,7 +31,6 @@ def closeness(model):
 # --- changes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_folding_changes_no_output_nor_the_model_given_and_leaves_nothing_to_fold(entry, dialect):
     model = zoo.build(entry, dialect)

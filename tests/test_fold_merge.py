@@ -106,7 +106,6 @@ MEANS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", MERGED)
 def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     shape, make = MERGED[name]
@@ -118,7 +117,6 @@ def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     ref.assert_close(ref.inferred(K.models.load_model(file), x), ref.inferred(merged, x), CLOSE)
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("norms", [False, True], ids=["bare", "normalized"])
 @pytest.mark.parametrize("name", MEANS)
 def test_a_mean_of_positions_is_a_kernel_too(K, name, norms):
@@ -212,7 +210,6 @@ STAYS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STAYS)
 def test_what_has_another_geometry_stays_apart(K, name):
     model = summed(K, STAYS[name](K.layers), norms=False)

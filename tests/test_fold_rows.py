@@ -75,7 +75,6 @@ PRODUCERS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_a_convolution_takes_up_what_follows_it(K, name, format):
@@ -148,7 +147,6 @@ STOPPED_ABOVE = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STOPPED_ABOVE)
 def test_what_cannot_be_taken_up_stays_with_its_reason(K, name):
     shape, make, reason = STOPPED_ABOVE[name]
@@ -244,7 +242,6 @@ PASSED = {
 RANK_1 = ("global_average", "global_max")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", PASSED)
 def test_a_normalization_passes_what_treats_channels_apart(K, name, format):
@@ -268,7 +265,6 @@ RESHAPED = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", RESHAPED)
 def test_a_normalization_passes_what_moves_channels_as_a_whole(K, name):
     shape, make = RESHAPED[name]
@@ -311,7 +307,6 @@ STOPPED_ON_THE_WAY = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STOPPED_ON_THE_WAY)
 def test_a_normalization_does_not_pass_what_would_change(K, name):
     make, reason = STOPPED_ON_THE_WAY[name]
@@ -342,7 +337,6 @@ def branches(K, join, *, shared=False, format="channels_last", extra=False):
 JOINS = ("Add", "Average", "Maximum", "Minimum")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("join", JOINS)
 def test_branches_of_a_join_take_it_up_each(K, join):
     report = folds(branches(K, lambda L: getattr(L, join)()))
@@ -416,7 +410,6 @@ CONSUMERS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_linear_layer_takes_up_what_feeds_it(K, name):
     shape, make = CONSUMERS[name]
@@ -461,7 +454,6 @@ STOPPED_BELOW = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STOPPED_BELOW)
 def test_what_would_be_wrong_below_stays_with_its_reason(K, name):
     shape, make, reason = STOPPED_BELOW[name]

@@ -68,7 +68,6 @@ SIBLINGS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", SIBLINGS)
 def test_an_identity_branch_gives_its_norm_to_the_layer_beside_it(K, name):
     shape, make = SIBLINGS[name]
@@ -139,7 +138,6 @@ POOLED = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", POOLED)
 def test_a_branch_of_average_pooling_gives_its_norm_as_well(K, name):
     shape, make = POOLED[name]
@@ -180,7 +178,6 @@ STAYS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STAYS)
 def test_what_no_sibling_can_take_up_stays_with_its_reason(K, name):
     import re

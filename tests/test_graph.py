@@ -45,7 +45,6 @@ def assert_is_a_view(graph, model):
     assert len(graph.outputs) == len(model.outputs)
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_the_view_agrees_with_itself_and_with_the_model(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -83,7 +83,6 @@ def small(K, *, dropout=0.0):
 # --- what is replaced, and what is kept ---------------------------------------------------------
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_every_norm_is_replaced_or_stays_for_a_reason_and_the_rest_is_kept(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -149,7 +148,6 @@ RELOADED = [
 ]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), RELOADED)
 def test_a_fitted_model_reloads_from_its_file_with_the_same_outputs(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)

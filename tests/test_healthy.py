@@ -56,7 +56,6 @@ def test_there_are_at_least_forty_healthy_models_for_each_keras():
         assert sum(case.id.startswith(dialect) for case in HEALTHY) >= 40
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), HEALTHY)
 def test_diagnose_sees_nothing_wrong_with_a_healthy_model(entry, dialect):
     report = bnfix.diagnose(zoo.build(entry, dialect))

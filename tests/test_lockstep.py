@@ -102,7 +102,6 @@ def bn(K, name="bn"):
 # --- exactness -----------------------------------------------------------------------------------
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), cases())
 def test_every_bn_gets_the_population_statistics_of_its_own_inputs(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -125,7 +124,6 @@ GRAPHS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), cases(GRAPHS))
 def test_what_it_finds_is_what_the_graph_engine_finds(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -211,7 +209,6 @@ def test_calls_of_one_bn_pool_exactly_where_none_feeds_another(K):
     assert {moments.count for moments in found.moments.values()} == {2 * 12 * 64}
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), cases(CHAINED))
 def test_calls_that_feed_each_other_are_told_and_agree_with_what_they_lead_to(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -69,7 +69,6 @@ def in_a_row(self, x, training):
 # --- opened ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_an_opened_model_computes_the_same_and_loads_without_its_classes(entry, dialect, tmp_path):
     model, K = zoo.build(entry, dialect), zoo.keras_module(dialect)
@@ -88,7 +87,6 @@ def test_an_opened_model_computes_the_same_and_loads_without_its_classes(entry, 
     assert bnfix.open_up(opened) is opened
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_reading_what_code_calls_leaves_nothing_in_the_model(entry, dialect):
     model = zoo.build(entry, dialect)

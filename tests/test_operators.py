@@ -87,13 +87,11 @@ SINCE = {"stop_gradient": pytest.mark.since(keras3="3.8")}
 NAMES = [pytest.param(name, marks=SINCE.get(name, ())) for name in ONE]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_up_what_a_layer_would_let_it_pass(K, name):
     folds(between(K, ONE[name]))
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_down_as_well(K, name):
     folds(between(K, ONE[name], down=True))
@@ -132,7 +130,6 @@ JOINED = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", JOINED)
 def test_a_normalization_passes_joins(K, name):
     folds(between(K, JOINED[name], joins=True))
@@ -181,7 +178,6 @@ STOPS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", STOPS)
 def test_what_a_layer_would_not_let_through_stays_with_its_reason(K, name):
     import re
@@ -219,6 +215,7 @@ def test_a_size_that_is_computed_is_no_option(dialect):
     assert "(Operation)" in report.declined[0].detail
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("name", NAMES)
 def test_the_private_names_of_operations_are_still_there(K, name):
     """Every function of this file is read as a layer; a Keras that records it otherwise shows."""
@@ -226,6 +223,7 @@ def test_the_private_names_of_operations_are_still_there(K, name):
     assert not graph.of_kind("Operation"), [c.name for c in graph.of_kind("Operation")]
 
 
+@pytest.mark.both
 def test_the_private_names_of_operations_that_join_are_still_there(K):
     for act in JOINED.values():
         assert not bnfix.graph_of(between(K, act, joins=True)).of_kind("Operation")

@@ -130,7 +130,6 @@ def nodes(model):
     ]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -220,7 +219,6 @@ FILES = {"no_keras": "model.keras", "no_h5": "model.h5"}
 
 
 @pytest.mark.parametrize("tag", FILES)
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, tmp_path):
     tags = entry.tags_in(dialect)
@@ -246,7 +244,6 @@ def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, t
         raise
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_weights_of_a_copy_load_into_the_source_and_back(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
@@ -276,7 +273,6 @@ def exported_outputs(model, x, folder):
     return ref.numbers(loaded.serve(x))
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), sampled(EXPORTED))
 def test_an_exported_copy_answers_as_the_source(entry, dialect, tmp_path):
     tags = entry.tags_in(dialect)

@@ -29,7 +29,6 @@ WITHOUT_GRAPH = zoo.cases(
 # --- models without a graph ----------------------------------------------------------------------
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), WITHOUT_GRAPH)
 def test_what_the_graph_does_not_show_is_measured_as_exactly(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -19,7 +19,7 @@ def test_every_replica_has_a_row_and_every_row_a_neighbour(dialect):
     assert told.returncode == 0, told.stderr[-2000:]
     culprit = "bn" if dialect == "tf_keras" else None
     checked = [f"2 4 {culprit}", f"8 8 {culprit}"]
-    assert told.stdout.splitlines() == [*checked, "2 True", "1", "1"]
+    assert told.stdout.splitlines() == [*checked, "2 True", "2", "CPU:0 CPU:1 CPU:0 CPU:1", "1"]
 
 
 TOLD = """Graph execution error:

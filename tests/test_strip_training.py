@@ -32,7 +32,6 @@ def images(rows=4):
     return np.random.default_rng(0).normal(size=(rows, 8, 8, 3)).astype("float32")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), BAKED)
 def test_nothing_is_baked_afterwards_and_the_source_keeps_it(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -90,7 +89,6 @@ WITH_BN = zoo.cases(
 )
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), WITH_BN)
 def test_a_frozen_model_keeps_its_statistics_even_in_training_mode(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -16,7 +16,6 @@ def _leaves(structure):
     return [np.asarray(structure).astype("float64")]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_model_builds_and_runs_and_has_a_bn_exactly_when_tagged(entry, dialect):
     K = zoo.keras_module(dialect)

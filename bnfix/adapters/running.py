@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
+from bnfix.adapters.backends.base import Place
 from bnfix.adapters.models import RawNode
 from bnfix.adapters.values import Values
 from bnfix.errors import UnsupportedModelError
@@ -44,6 +45,10 @@ class Running(Values):
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
         return self.backend.replicas(model)
+
+    def places(self, model: Any) -> tuple[Place, ...]:
+        """What a thread enters to run `model` on one or another of the devices that hold it."""
+        return self.backend.places(model)
 
     def is_distributed(self, model: Any) -> bool:
         """Whether `model` was made under a distribution strategy, be it for one replica."""

@@ -17,12 +17,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from bnfix.adapters.backends.base import Place
 from bnfix.breadth_first.failing import telling
 from bnfix.breadth_first.memory import RowBytes, Store
 from bnfix.breadth_first.network import Network, Stop
 from bnfix.breadth_first.pieces import Piece, grouped, joined
 from bnfix.breadth_first.schedule import Schedule, Stage
-from bnfix.breadth_first.sizing import AT_ONCE
+from bnfix.breadth_first.sizing import at_once
 from bnfix.graph.definition import TensorSpec
 from bnfix.graph.graph import Call, Value
 from bnfix.graph.steps import rows_per_row
@@ -49,6 +50,7 @@ class Engine:
     def __init__(self, network: Network, plan: Schedule, stop: Stop, store: Store) -> None:
         self.network, self.adapter, self.plan = network, network.adapter, plan
         self.stop, self.store = stop, store
+        self._at_once = at_once(network)
         self._used = {value for stage in plan.stages for value in stage.reads}
         self._masks: dict[tuple[int, Value], Any] = {}
         self._settled: dict[int, Callable[..., Any]] = {}  # by index of the call
@@ -78,7 +80,7 @@ class Engine:
         """
         # A batch size that is written into the model has to stay visible.
         any_rows = all(value.shape[:1] == (None,) for value in self.network.graph.inputs)
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        with ThreadPoolExecutor(max_workers=self._at_once) as pool:
             for stage, most in zip(self.plan.stages, rows, strict=True):
                 pieces = self._joined(pieces, most)
                 step = self._step(stage)
@@ -120,19 +122,26 @@ class Engine:
                 [self._taken(number, value) for value in stage.reads],
                 [self.stop.rows_of(call, rows) for call in stage.calls],
             )
-            # The first piece goes alone: a stage is traced when it is first called.
-            work = (submit if number else _now)(self._through, stage, step, given, str(piece))
+            place = self.network.places[number % len(self.network.places)]
+            # The first on each device goes alone: there a stage is traced when it is first called.
+            start = submit if number >= len(self.network.places) else _now
+            work = start(self._through, stage, step, given, str(piece), place)
             under_way.append(work)
-            while len(under_way) >= AT_ONCE or (under_way and number + 1 == len(pieces)):
+            while len(under_way) >= self._at_once or (under_way and number + 1 == len(pieces)):
                 self._finish(stage, done, *under_way.popleft().result())
                 advance(pieces[done].rows)
                 done += 1
 
     def _through(
-        self, stage: Stage, step: Callable[[_Given], Any], given: _Given, where: str
+        self,
+        stage: Stage,
+        step: Callable[[_Given], Any],
+        given: _Given,
+        where: str,
+        place: Place,
     ) -> tuple[list[_Masked], list[Any]]:
         """What a piece is after `stage`, and what it comes to there; changes nothing here."""
-        with telling(_last(stage), where):
+        with place(), telling(_last(stage), where):
             kept, measured = step(given)
         pairs = zip(stage.measures, measured, strict=True)
         return kept, [self.stop.summed(call, taken, where) for call, taken in pairs]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+from bnfix.adapters.backends.base import Place
 from bnfix.adapters.base import Adapter
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Graph, Value
@@ -26,6 +28,11 @@ class Network:
     model: Any
     graph: Graph
     layers: Mapping[LayerKey, Any]
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """What a thread enters to run on one or another of the devices that hold the model."""
+        return self.adapter.places(self.model)
 
 
 class Stop(Protocol):

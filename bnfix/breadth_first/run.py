@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from bnfix.breadth_first.memory import Need, Store, check_room, need
 from bnfix.breadth_first.network import Network, Stop
 from bnfix.breadth_first.pieces import TRACING_PAYS_FROM, Piece, pieces
 from bnfix.breadth_first.schedule import Schedule
-from bnfix.breadth_first.sizing import AT_ONCE, rows_at_a_time
+from bnfix.breadth_first.sizing import at_once, rows_at_a_time
 from bnfix.graph.definition import TensorSpec
 from bnfix.progress import progress
 
@@ -66,15 +67,16 @@ def run(
         engine = Engine(network, plan, stop, store)
         sizes = engine.row_bytes(first.flat)
         rows = rows_at_a_time(network, plan, sizes, memory_limit)
+        under_way = partial(_under_way, rows, at_once(network))
         entered: list[Piece] = []
         for piece in pieces(chain([first], batches), rows[0] if rows else None):
             if not entered and store.limit is not None:
-                working = need(plan, sizes, rows=0, at_once=_under_way(rows, piece.rows)).working
+                working = need(plan, sizes, rows=0, at_once=under_way(piece.rows)).working
                 store.limit = max(store.limit - working, 0)
             entered.append(engine.enter(len(entered), piece))
         total, widest = (take(piece.rows for piece in entered) for take in (sum, max))
-        at_once = [min(some, total) for some in _under_way(rows, widest)]
-        wanted = need(plan, sizes, rows=total, at_once=at_once)
+        most = [min(some, total) for some in under_way(widest)]
+        wanted = need(plan, sizes, rows=total, at_once=most)
         if memory_limit is not None and store.folder is not None:
             check_room(wanted, memory_limit, store.folder)
         advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
@@ -83,9 +85,9 @@ def run(
     return Ran(entered[-1].last + 1, total, wanted)
 
 
-def _under_way(rows: Sequence[int | None], widest: int) -> list[int]:
+def _under_way(rows: Sequence[int | None], pieces: int, widest: int) -> list[int]:
     """For each stage, how many rows are worked on at the same time, at most."""
-    return [AT_ONCE * max(most or 0, widest) for most in rows]
+    return [pieces * max(most or 0, widest) for most in rows]
 
 
 def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:

@@ -11,12 +11,17 @@ from bnfix.breadth_first.schedule import Schedule
 #: them is fetched from the system anew each time.
 PIECE_BYTES = 32 << 20
 
-#: Pieces under way in compiled code: while one is measured and one is fetched, another keeps the
-#: processor busy.
-AT_ONCE = 3
+#: Pieces under way in compiled code, beside one on each device: while those keep the devices busy,
+#: one is measured and one is fetched.
+_BESIDE = 2
 
 #: Share of a memory limit that what is under way may take, so that most of it is left for waiting.
 _UNDER_WAY = 1 / 4
+
+
+def at_once(network: Network) -> int:
+    """How many pieces are under way at the same time."""
+    return len(network.places) + _BESIDE
 
 
 def rows_at_a_time(
@@ -31,11 +36,12 @@ def rows_at_a_time(
     if fixed or not apart or network.adapter.accelerated:
         return [None] * len(plan.stages)
     rows: list[int | None] = []
+    together = at_once(network)
     most = None
     for stage in reversed(plan.stages):
         fits = PIECE_BYTES // widest(stage, sizes)
         if limit is not None:
-            fits = min(fits, int(limit * _UNDER_WAY) // (AT_ONCE * working(stage, sizes) or 1))
+            fits = min(fits, int(limit * _UNDER_WAY) // (together * working(stage, sizes) or 1))
         most = max(fits, 1) if most is None else max(min(fits, most), 1)
         rows.append(most)
     return rows[::-1]

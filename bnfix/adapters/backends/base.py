@@ -12,6 +12,9 @@ import numpy as np
 from bnfix.errors import OptionError
 from bnfix.workers import Alone, Workers
 
+#: What a thread enters to work on one device.
+Place = Callable[[], AbstractContextManager[Any]]
+
 
 class Backend(ABC):
     """One array library. No method has a default that would do nothing where something is asked."""
@@ -108,6 +111,10 @@ class Backend(ABC):
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
         return 1
+
+    def places(self, model: Any) -> tuple[Place, ...]:
+        """What a thread enters to run `model` on one or another of the devices that hold it."""
+        return (nullcontext,)
 
     def workers(self, model: Any, strategy: Any) -> Workers:
         """The processes among which `strategy` trains, by default that under which `model` is.

@@ -7,11 +7,12 @@ import io
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend, rows
+from bnfix.adapters.backends.base import Backend, Place, rows
 from bnfix.adapters.spread import here
 from bnfix.restoring import put_back_after
 from bnfix.workers import Alone, Workers
@@ -55,6 +56,14 @@ class TensorFlow(Backend):
     def replicas(self, model: Any) -> int:
         strategy = getattr(model, "distribute_strategy", None)
         return int(getattr(strategy, "num_replicas_in_sync", 1))
+
+    def places(self, model: Any) -> tuple[Place, ...]:
+        import tensorflow as tf
+
+        strategy: Any = getattr(model, "distribute_strategy", None)
+        if not isinstance(strategy, tf.distribute.MirroredStrategy):
+            return super().places(model)
+        return tuple(partial(tf.device, device) for device in strategy.extended.worker_devices)
 
     def workers(self, model: Any, strategy: Any) -> Workers:
         strategy = getattr(model, "distribute_strategy", None) if strategy is None else strategy
