@@ -225,6 +225,26 @@ def test_statistics_that_do_not_come_to_agree_are_told_with_how_far_they_are_off
     assert "still differ from those of what reaches it by" in note
 
 
+def test_passes_are_those_that_suffice_where_no_call_feeds_another_and_a_few_more(K, monkeypatch):
+    """One, one more for each BN that is called several times, and here one beyond these."""
+    passes = []
+    monkeypatch.setattr(lockstep, "_MORE_PASSES", 1)
+    monkeypatch.setattr(
+        lockstep, "_Pass", lambda *a, made=lockstep._Pass: passes.append(a) or made(*a)
+    )
+    x = images()
+    layers = {"one": bn(K, "one"), "two": bn(K, "two")}
+    model = model_of(K, lambda s, x: s.two(s.two(s.one(x)) ** 2), x, **layers)
+    (note,) = measured(model, x).notes
+    assert len(passes) == 3
+    assert "two is called on a result of its own" in note
+    assert "after 3 passes" in note
+    passes.clear()
+    model = model_of(K, lambda s, x: s.two(s.one(x)), x, one=bn(K, "one"), two=bn(K, "two"))
+    assert measured(model, x).notes == ()
+    assert len(passes) == 1
+
+
 def test_every_step_of_a_loop_over_time_counts_once(K):
     """Both Kerases run the first step once more before the loop, to see its shape."""
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bnfix.errors import StatisticsError
 from bnfix.numerics import moments as module
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration import pooling
 
 #: Errors of float32 sums over a block stay within this many units in the last place.
 ULPS = 16
@@ -181,3 +182,35 @@ def test_the_law_rejects_known_wrong_estimators(mutant):
     values = drawn(0, (40, 3), 1e3, "float32")
     with pytest.raises(AssertionError):
         assert_moments_of_the_whole(mutant, values, [7, 9], 1)
+
+
+# --- of several calls -----------------------------------------------------------------------------
+
+
+def moments_of(values):
+    moments = ChannelMoments(values.shape[-1])
+    moments.update(values, axis=values.ndim - 1)
+    return moments
+
+
+def test_moments_are_apart_by_mean_or_deviation_and_not_at_all_where_one_saw_nothing():
+    values, nothing = drawn(0, (50, 3), 1.0, "float64"), ChannelMoments(3)
+    here = moments_of(values)
+    for there in (moments_of(values + np.array([0, 0, 5])), moments_of(values * [1.0, 0.2, 1.0])):
+        sigma, wanted = (np.sqrt(each.variance() + 0.1) for each in (here, there))
+        by_mean, by_sigma = np.abs(here.mean - there.mean), np.abs(sigma - wanted)
+        assert pooling.apart(here, there, 0.1) == max(*(by_mean / wanted), *(by_sigma / wanted)) > 0
+    assert pooling.apart(here, here, 0.1) == 0
+    for pair in ((here, nothing), (nothing, here), (nothing, nothing)):
+        assert pooling.apart(*pair, 0.1) == 0
+
+
+def test_partway_is_two_thirds_of_the_way_for_each_call():
+    """Of two values old and four new ones, if these are as many: moments of all six."""
+    old, new = drawn(1, (2, 30, 3), 0.0, "float64"), drawn(2, (2, 30, 3), 4.0, "float64")
+    before, calls = ({"bn": [moments_of(call) for call in part]} for part in (old, new))
+    mixed = pooling.partway(before, calls)["bn"]
+    for found, was, now in zip(mixed, old, new, strict=True):
+        both = np.concatenate([was, now, now])
+        np.testing.assert_allclose(found.mean, both.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(found.variance(), both.var(axis=0), rtol=1e-12)
