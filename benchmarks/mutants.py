@@ -135,6 +135,7 @@ def survives(copy: Copy, mutant: Mutant, tests: list[str], seconds: float) -> bo
     def work() -> int:
         import pytest
 
+        os.environ["HYPOTHESIS_PROFILE"] = "unshrunk"  # that a law fails is enough to know
         return pytest.main([*_PYTEST, "-x", *tests])
 
     with copy.changed(mutant):

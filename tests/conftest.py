@@ -16,6 +16,9 @@ import pytest
 import zoo
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile(
+    "unshrunk", hypothesis.settings.get_profile("ci"), phases=[hypothesis.Phase.generate]
+)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import bnfix
 from bnfix.callbacks import RecalibrateBN
 from bnfix.numerics.outliers import Outliers
+from bnfix.numerics.tolerance import LEAST_LOSS, MATTERS, NOTICEABLE, SIGNIFICANT
 from bnfix.recalibration import verdict as judging
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.recalibration.verdict import Sample, Verdict
@@ -70,6 +71,43 @@ def test_a_loss_that_is_no_number_any_more_is_worse_and_one_that_was_none_is_not
 def test_from_two_batches_only_what_anyone_would_notice_is_worse():
     assert verdict(sample([1.0, 1.0]), sample([1.05, 1.05])).worse
     assert not verdict(sample([1.0, 1.0]), sample([1.01, 1.01])).worse
+
+
+def test_parts_of_the_data_are_judged_as_the_whole():
+    rng = np.random.default_rng(0)
+    before, apart, rows = hard_rows(20), rng.normal(0.1, 0.3, 20), rng.integers(1, 9, 20)
+    parts = [
+        judging.compared(Sample(before[at], rows[at]), Sample((before + apart)[at], rows[at]))
+        for at in (slice(0, 3), slice(3, 15), slice(15, 20))
+    ]
+    found = Verdict.pooled([parts[0], judging.compared(None, None), *parts[1:]])
+    assert found.groups == 20
+    assert found.before == pytest.approx(np.average(before, weights=rows))
+    assert found.after == pytest.approx(np.average(before + apart, weights=rows))
+    assert found.error == pytest.approx(apart.std(ddof=1) / np.sqrt(20))
+    assert Verdict.pooled([judging.compared(None, sample([1.0]))] * 2) is None
+    assert Verdict.pooled([judging.compared(sample([1.0]), None)] * 2) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "finite", "known"), [(7, 7, False), (8, 8, True), (9, 8, False)]
+)
+def test_scatter_is_known_from_eight_groups_of_which_all_have_a_loss(groups, finite, known):
+    after = np.where(np.arange(groups) < finite, 2.0 + np.arange(groups), np.inf)
+    found = verdict(sample(np.ones(groups)), sample(after))
+    assert (found.error is not None) == known
+    assert ("groups of rows" in str(found)) == known
+
+
+def test_what_is_worse_is_so_relative_to_the_loss_that_was():
+    for scale in (1.0, 100.0, -100.0):
+        few = {"error": None, "groups": 2}
+        for error, least in ((few, NOTICEABLE), ({"error": 0.0, "groups": 9}, MATTERS)):
+            apart = least * abs(scale) + LEAST_LOSS
+            assert Verdict(scale, scale + 1.01 * apart, **error).worse
+            assert not Verdict(scale, scale + 0.99 * apart, **error).worse
+    assert Verdict(1.0, 2.0, error=0.99 / SIGNIFICANT, groups=9).worse
+    assert not Verdict(1.0, 2.0, error=1.01 / SIGNIFICANT, groups=9).worse
 
 
 def test_the_numbers_are_said():

@@ -193,6 +193,35 @@ def test_a_worker_without_data_follows_and_is_told_what_came_of_it():
     assert met(2, lambda meeting, rank: meeting.follow()) == [None, None]
 
 
+def test_what_is_too_long_for_a_meeting_is_said_in_parts():
+    said = np.random.default_rng(0).normal(size=(2, 20_000))
+
+    def work(meeting, rank):
+        for _ in range(2):  # at first in the room that all have, then in what they agree on
+            parts = [*meeting.gathered_in_parts(said[rank])]
+            np.testing.assert_array_equal(np.concatenate(parts, axis=1), said)
+            meeting.agree(engine="exact", room=(9_000, 15_000)[rank])
+        return len(parts), meeting.gathered(said[rank][:15_000], at="a long one")[1].size
+
+    assert met(2, work) == [(2, 15_000)] * 2
+
+
+def test_the_engine_and_the_moments_are_those_of_the_first_worker_with_data():
+    values = np.random.default_rng(0).normal(size=(9, 5))
+
+    def work(meeting, rank):
+        if rank == 0:
+            return meeting.follow()
+        meeting.agree(engine="streaming", room=1)
+        meeting.finish({"two": moments_of(values)} if rank == 1 else {})
+        return None
+
+    (engine, found), *_ = met(3, work)
+    assert engine == "streaming"
+    assert list(found) == ["two"]
+    np.testing.assert_array_equal(found["two"].part, moments_of(values).part)
+
+
 def test_alone_everything_is_as_it_was_found():
     found = {"one": moments_of(np.ones((4, 3)))}
     assert Meeting().merged(found, at="here") == found
