@@ -57,13 +57,27 @@ def recalibrated(models, parts, options, adapters=None):
         return list(pool.map(one, range(len(models))))
 
 
+def reading(model, x, held):
+    """`x` in batches, at each of which `model` holds what it has `held`."""
+    for start in range(0, len(x), 2):
+        for found, wanted in zip(stored(model), held, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        yield x[start : start + 2]
+
+
 def assert_all_find_what_one_finds_on_the_mean_of_what_they_hold(K):
-    """Between two syncs each has statistics of its own, and reading them gives the mean."""
+    """Between two syncs each has statistics of its own, and reading them gives the mean.
+
+    Each measures on a model of its own, so that nothing is written until all have ended.
+    """
     models = [network(K, off=off) for off in (0.0, 0.3, 0.9)]
     before = [stored(model) for model in models]
-    options = [Options(layers=lambda path: path == "two", batch_size=size, verbose=0)
-               for size in (2, 3, 32)]  # fmt: skip
-    reports = recalibrated(models, [X[:5], X[:0], X[5:]], options)
+    options = [Options(layers=lambda path: path == "two", verbose=0) for _ in models]
+    parts = [
+        reading(model, x, held)
+        for model, x, held in zip(models, (X[:5], X[:0], X[5:]), before, strict=True)
+    ]
+    reports = recalibrated(models, parts, options)
     plain = bnfix.recalibrate(network(K, off=0.4), X, layers=["two"], verbose=0)
     wanted = stored(plain)[1]
     for model, held, report in zip(models, before, reports, strict=True):
@@ -83,6 +97,28 @@ def test_the_law_rejects_workers_that_each_measure_on_what_they_hold(monkeypatch
     monkeypatch.setattr(module, "_equalize", lambda *_: None)
     with pytest.raises(AssertionError):
         assert_all_find_what_one_finds_on_the_mean_of_what_they_hold(zoo.keras_module("keras3"))
+
+
+def test_code_that_cannot_be_copied_is_made_again_on_rows_of_the_data(K):
+    class Code(K.Model):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.bn = K.layers.BatchNormalization(name="bn")
+
+        def call(self, x, training=None):
+            return self.bn(x if float(x[0, 0]) < 1e9 else -x, training=training)
+
+        def __deepcopy__(self, memory):
+            raise TypeError("not this one")
+
+    models, rows = [Code(), Code()], X[:, 0].reshape(-1, 15)
+    for model in models:
+        model(rows[:1])
+    options = Options(min_count=len(rows), verbose=0)
+    for report in recalibrated(models, [rows[:9], rows[9:]], [options] * 2):
+        assert [row.count for row in report.layers] == [len(rows)], report
+    for model in models:
+        np.testing.assert_allclose(model.bn.moving_mean.numpy(), rows.mean(0), rtol=1e-5)
 
 
 def test_what_is_worse_on_all_the_data_is_kept_by_none(K):
@@ -123,6 +159,13 @@ def test_other_weights_are_refused_by_all(K):
     for told in recalibrated(models, [X[:9], X[9:]], [QUIET] * 2):
         assert isinstance(told, bnfix.WorkerError), told
         assert "have not the same weights" in str(told)
+
+
+def test_a_model_without_a_batch_normalization_is_refused_by_all(K):
+    models = [K.Sequential([K.Input((3,)), K.layers.Activation("relu")]) for _ in range(2)]
+    for told in recalibrated(models, [X[:9, 0, 0], X[9:, 0, 0]], [QUIET] * 2):
+        assert isinstance(told, (bnfix.UnsupportedModelError, bnfix.WorkerError)), told
+        assert "has no BatchNormalization" in str(told)
 
 
 class Interrupted:
