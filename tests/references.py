@@ -24,7 +24,7 @@ def numbers(structure: Any) -> list[np.ndarray]:
 
 
 def _array(leaf: Any) -> np.ndarray:
-    found = np.asarray(leaf)
+    found = zoo.to_numpy(leaf)
     return found.astype(np.float64) if found.dtype.kind != "O" else found
 
 

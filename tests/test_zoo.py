@@ -13,7 +13,7 @@ def _leaves(structure):
         structure = list(structure.values())
     if isinstance(structure, list | tuple):
         return [leaf for part in structure for leaf in _leaves(part)]
-    return [np.asarray(structure).astype("float64")]
+    return [zoo.to_numpy(structure).astype("float64")]
 
 
 @pytest.mark.parametrize(("entry", "dialect"), CASES)

@@ -191,6 +191,11 @@ class Keras3(Adapter):
             tensor = ops.expand_dims(tensor, axis=-1)
         return self.with_mask(tensor, mask)
 
+    def computes_in(self, layer: Any) -> str:
+        declared = super().computes_in(layer)
+        # But for TensorFlow Keras rounds what is float64 down on its way through a layer.
+        return self.keras.backend.result_type(declared) if declared == "float64" else declared
+
     def cast(self, tensor: Any, dtype: str) -> Any:
         return self.keras.ops.cast(tensor, dtype)
 

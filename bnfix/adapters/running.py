@@ -81,7 +81,9 @@ class Running(Values):
 
     def infer(self, model: Any, inputs: Any) -> list[Any]:
         """Flat numpy outputs of `model` in inference mode, run as one batch."""
-        return [self.to_numpy(tensor) for tensor in self.flatten(model(inputs, training=False))]
+        with self.inference():
+            made = model(inputs, training=False)
+        return [self.to_numpy(tensor) for tensor in self.flatten(made)]
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
@@ -98,6 +100,10 @@ class Running(Values):
     def uncompiled(self) -> AbstractContextManager[None]:
         """While the block runs, functions that the user has compiled run step by step."""
         return self.backend.uncompiled()
+
+    def inference(self) -> AbstractContextManager[None]:
+        """This thread keeps nothing for gradients while the block runs."""
+        return self.backend.inference()
 
     @abstractmethod
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:

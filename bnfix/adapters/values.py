@@ -98,8 +98,12 @@ class Values(Models):
         # What inputs and models are declared as says nothing of what the layers in them compute in.
         declared = (self.keras.layers.InputLayer, self.keras.Model)
         working = [layer for layer in held if not isinstance(layer, declared)]
-        used = {str(layer.compute_dtype) for layer in working or held}
+        used = {self.computes_in(layer) for layer in working or held}
         return next((dtype for dtype in _COARSEST_FIRST if dtype in used), "float32")
+
+    def computes_in(self, layer: Any) -> str:
+        """The dtype in which `layer` computes; empty for a bare function on tensors."""
+        return str(getattr(layer, "compute_dtype", ""))
 
     def rounding_dtype(self, model: Any) -> str:
         """The precision that decides how far two evaluations of `model` may lie apart."""

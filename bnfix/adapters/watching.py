@@ -27,6 +27,7 @@ class Event:
     Attributes:
         path: Names of the layers around it and its own, `outer/inner/bn`.
         layer: The layer itself.
+        dtype: In which it computes.
         inputs: Row 0 of every tensor that went in, by position or by name; a mask is one of them.
         outputs: Row 0 of every tensor that came out.
         entered: How many calls had begun before it did.
@@ -36,6 +37,7 @@ class Event:
 
     path: str
     layer: Any
+    dtype: str
     inputs: Rows
     outputs: Rows
     entered: int
@@ -78,7 +80,8 @@ class _Watching:
             finally:
                 self.around.pop()
             leaving, given = self._seen(outputs)
-            self.events.append(Event(path, layer, entering, leaving, entered, taken, given))
+            dtype = self.adapter.computes_in(layer)
+            self.events.append(Event(path, layer, dtype, entering, leaving, entered, taken, given))
             return outputs
 
         return spy

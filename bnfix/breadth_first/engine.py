@@ -141,7 +141,7 @@ class Engine:
         place: Place,
     ) -> tuple[list[_Masked], list[Any]]:
         """What a piece is after `stage`, and what it comes to there; changes nothing here."""
-        with place(), telling(_last(stage), where):
+        with place(), telling(_last(stage), where), self.adapter.inference():
             kept, measured = step(given)
         pairs = zip(stage.measures, measured, strict=True)
         return kept, [self.stop.summed(call, taken, where) for call, taken in pairs]
@@ -199,7 +199,7 @@ class Engine:
         if all(None not in value.shape[1:] for value in values):
             rows = rows_per_row(self.network.graph)
             return lambda value: rows[value] * _declared_bytes(value)
-        with self.adapter.preserved(self.network.model):
+        with self.adapter.preserved(self.network.model), self.adapter.inference():
             return self._observed(flat).__getitem__
 
     def _observed(self, flat: list[Any]) -> dict[Value, int]:

@@ -53,7 +53,8 @@ class Trace:
             fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             try:
-                self.model(fed, **options)
+                with self.adapter.inference():
+                    self.model(fed, **options)
             except Exception as error:  # whatever the code of a model raises
                 raise ModelError(
                     f"{self.model.name} ran on these inputs, and then failed while its layers were "
@@ -115,7 +116,7 @@ class Trace:
         found: list[str] = []
         for a, b in zip(ours, theirs, strict=False):
             swallows = a.inputs and not a.outputs and _identical(a.inputs, b.inputs)
-            if swallows and not _agree(a.given, b.given, a.layer) and not _holds(a.path, found):
+            if swallows and not _agree(a.given, b.given, a.dtype) and not _holds(a.path, found):
                 found.append(a.path)
         return _once(iter(found))
 
@@ -181,9 +182,9 @@ class Trace:
         for a, b in zip(self.events, other.events, strict=False):
             if a.path != b.path:
                 return None
-            near = a.inputs and _agree(a.inputs, b.inputs, a.layer)
+            near = a.inputs and _agree(a.inputs, b.inputs, a.dtype)
             same_shape = [i.shape for i in a.outputs] == [i.shape for i in b.outputs]
-            if near and same_shape and _gap(a.outputs, b.outputs, a.layer).ratio > AMPLIFIED:
+            if near and same_shape and _gap(a.outputs, b.outputs, a.dtype).ratio > AMPLIFIED:
                 return a.path
         return None
 
@@ -203,7 +204,7 @@ class Trace:
             return False  # the channels were taken for the rows
         # The terms may be larger than their sum, and each is rounded.
         terms = np.abs(x * scale) + np.abs(norm.moving_mean * scale) + np.abs(shift)
-        tolerance = rounding(str(event.layer.compute_dtype), 1, float(np.max(terms, initial=0.0)))
+        tolerance = rounding(event.dtype, 1, float(np.max(terms, initial=0.0)))
         return bool(np.max(np.abs(got - (x * scale + shift)), initial=0.0) > tolerance)
 
 
@@ -227,7 +228,7 @@ def _first_to_differ(ours: list[Event], theirs: list[Event]) -> list[str]:
         if a.path != b.path:  # the model takes another way for other rows
             break
         same = _identical(a.inputs, b.inputs) and _identical(a.taken, b.taken)
-        agree = _agree(a.outputs, b.outputs, a.layer) and _agree(a.given, b.given, a.layer)
+        agree = _agree(a.outputs, b.outputs, a.dtype) and _agree(a.given, b.given, a.dtype)
         if same and not agree:
             # What is given no rows at all may be handed the fault of another.
             suspects = found if a.inputs else without_rows
@@ -247,13 +248,12 @@ def _same(ours: Any, theirs: Any) -> bool:
     return np.array_equal(ours, theirs, equal_nan=ours.dtype.kind in "fc")
 
 
-def _agree(ours: Rows, theirs: Rows, layer: Any) -> bool:
-    return len(ours) == len(theirs) and not _gap(ours, theirs, layer).is_real
+def _agree(ours: Rows, theirs: Rows, dtype: str) -> bool:
+    return len(ours) == len(theirs) and not _gap(ours, theirs, dtype).is_real
 
 
-def _gap(ours: Rows, theirs: Rows, layer: Any) -> Gap:
-    unit = rounding(str(getattr(layer, "compute_dtype", "")), 1, 1.0)
-    return gap(list(ours), list(theirs), unit)
+def _gap(ours: Rows, theirs: Rows, dtype: str) -> Gap:
+    return gap(list(ours), list(theirs), rounding(dtype, 1, 1.0))
 
 
 def _holds(path: str, found: list[str]) -> bool:

@@ -223,7 +223,8 @@ class EntryPoint:
 
     def run(self, x: Any) -> Arrays:
         try:
-            outputs = self.call(map_leaves(self.adapter.fed, x))
+            with self.adapter.inference():
+                outputs = self.call(map_leaves(self.adapter.fed, x))
             flat = self.adapter.flatten(outputs)
             self.labels = self.labels or self.adapter.output_labels(self.model, outputs)
             return [np.asarray(self.adapter.to_numpy(leaf)) for leaf in flat]

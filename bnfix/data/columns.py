@@ -160,7 +160,7 @@ def _sparse_matrix(matrix: Any) -> Column:
 
 def _torch(tensor: Any) -> Column | None:
     held = tensor.detach().cpu()
-    return _sliced((held.float() if held.is_floating_point() else held).numpy())
+    return _sliced((held.float() if "bfloat16" in str(held.dtype) else held).numpy())
 
 
 def _frame(frame: Any) -> Column:

@@ -65,7 +65,7 @@ def call_by_call(reading: Reading, inputs: Any, untrained: frozenset[NodeKey]) -
             tensors.update(zip(call.outputs, made, strict=True))
         return [adapter.to_numpy(tensors[value]) for value in graph.outputs]
 
-    with adapter.untouched(reading.model):
+    with adapter.untouched(reading.model), adapter.inference():
         return _uncompiled(adapter, run)
 
 
@@ -119,9 +119,9 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
             old = rebuild(reading, Edit(untrain=calm, replace=affine), dtype="float64").model
             new = rebuild(reading, changed, dtype="float64").model
             answers = adapter.infer(old, inputs), adapter.infer(new, inputs)
+            return Twins(*answers, adapter.coarsest_dtype(old))
     except (UnsupportedModelError, *adapter.run_errors):
         return None
-    return Twins(*answers, adapter.coarsest_dtype(old))
 
 
 def _affine(reading: Reading) -> dict[LayerKey, Replacement]:

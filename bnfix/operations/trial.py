@@ -110,8 +110,9 @@ class Trial:
 
     def _answer(self, call: Callable[[Any], Any]) -> Outputs:
         adapter = self.reading.adapter
-        made = adapter.flatten(call(map_leaves(adapter.fed, self.inputs)))
-        return [adapter.to_numpy(tensor) for tensor in made]
+        with adapter.inference():
+            made = call(map_leaves(adapter.fed, self.inputs))
+        return [adapter.to_numpy(tensor) for tensor in adapter.flatten(made)]
 
 
 def gaps(ours: Outputs, theirs: Outputs) -> list[float]:

@@ -82,7 +82,7 @@ def _agrees(reading: Reading, first: Loaded) -> bool:
     flat = map_leaves(lambda leaf: leaf[:_ROWS], first.flat)
     one = replace(first, batch=replace(first.batch, x=x), flat=flat)
     try:
-        with adapter.preserved(model):
+        with adapter.preserved(model), adapter.inference():
             made = _evaluated(reading, flat)
             wanted = adapter.infer(model, as_inputs(adapter, model, one))
     except adapter.run_errors:

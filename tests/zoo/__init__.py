@@ -29,6 +29,7 @@ Tags say what a model is:
     frozen                      some layer or nested model has `trainable=False`
     compiled                    is compiled; `targets_for(model, rows)` fits its losses
     two_d_only                  BN sees `(batch, channels)` and nothing of higher rank
+    tensorflow                  has what Keras 3 has on TensorFlow only
 
 and what its own Keras cannot do with it (measured: save, reload with `custom_objects`, compare
 outputs). Where only one Keras fails, the tag ends in the dialect, as in `no_h5:tf_keras`; `entries`
@@ -63,6 +64,7 @@ from . import (
     training,
 )
 from .entry import (
+    BACKEND,
     DIALECTS,
     KERASES,
     TAGS,
@@ -72,7 +74,7 @@ from .entry import (
     keras_module,
     too_old,
 )
-from .inputs import inputs_for, targets_for
+from .inputs import inputs_for, targets_for, to_numpy
 from .statistics import batch_norms, randomise_batch_norms
 
 _THEMES = (
@@ -151,6 +153,7 @@ def build(entry: Entry, dialect: str, seed: int = 0) -> object:
 
 
 __all__ = [
+    "BACKEND",
     "DIALECTS",
     "KERASES",
     "MODELS",
@@ -166,5 +169,6 @@ __all__ = [
     "keras_module",
     "randomise_batch_norms",
     "targets_for",
+    "to_numpy",
     "too_old",
 ]

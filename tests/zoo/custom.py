@@ -52,10 +52,11 @@ def Ramp(K: ModuleType) -> Any:
 
         def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> Any:
             import numpy as np
-            import tensorflow as tf
 
             ramp = np.linspace(self.low, 1.0, int(np.prod(shape))).reshape(shape)
-            return tf.cast(ramp, dtype or "float32")
+            if is_keras3(K):
+                return K.ops.cast(ramp, dtype or "float32")
+            return K.backend.cast(ramp, dtype or "float32")
 
         def get_config(self) -> dict[str, Any]:
             return {"low": self.low}

@@ -6,6 +6,7 @@ name. Builders take the Keras as their argument `K`, so that the same text makes
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-DIALECTS = ("keras3", "tf_keras")
-BOTH = frozenset(DIALECTS)
+#: What Keras 3 runs on. tf_keras runs on TensorFlow alone, and is tried with that.
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+DIALECTS = ("keras3", "tf_keras") if BACKEND == "tensorflow" else ("keras3",)
+BOTH = frozenset(("keras3", "tf_keras"))
 KERAS3 = frozenset({"keras3"})
 TF_KERAS = frozenset({"tf_keras"})
 
@@ -22,7 +25,7 @@ TAGS = frozenset(
     (  # noqa: SIM905 - thirty quoted words would read worse
         "functional sequential functional_subclass subclassed bn opaque_bn nested shared multi_io "
         "rnn mask preprocessing string_input int_input custom lambda ops mixed float64 baked "
-        "stochastic frozen compiled two_d_only no_h5 no_keras no_weights no_export"
+        "stochastic frozen compiled two_d_only tensorflow no_h5 no_keras no_weights no_export"
     ).split()
 )
 
@@ -88,6 +91,8 @@ class Entry:
 
     def lack(self, dialect: str) -> str | None:
         """Why the installed Keras cannot be asked for this model; None if it can."""
+        if "tensorflow" in self.tags and BACKEND != "tensorflow":
+            return f"{self.name} has what Keras has on TensorFlow only, and runs on {BACKEND}"
         return too_old(dialect, self.since.get(dialect, "0"))
 
     def __str__(self) -> str:

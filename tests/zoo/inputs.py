@@ -62,6 +62,11 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
     return function(structure)
 
 
+def to_numpy(tensor: Any) -> np.ndarray:
+    """The values of a tensor of any backend; PyTorch hands over none that has a gradient."""
+    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
+
+
 def _input_structure(model: Any) -> Any:
     if not getattr(model, "inputs", None):
         raise ValueError(f"{model.name} has no symbolic inputs; give its zoo entry a `sample`")

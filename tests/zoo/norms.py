@@ -103,7 +103,7 @@ def bn_renorm(K: ModuleType) -> Any:
     return chain(K, IMAGE, L.Conv2D(4, 3, **BIAS), L.BatchNormalization(renorm=True), L.ReLU())
 
 
-@zoo.entry("functional", "bn")
+@zoo.entry("functional", "bn", "tensorflow")
 def bn_synchronized(K: ModuleType) -> Any:
     L = K.layers
     norm = L.BatchNormalization(synchronized=True)

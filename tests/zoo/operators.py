@@ -26,7 +26,7 @@ def lambda_layer(K: ModuleType) -> Any:
         L.Conv2D(4, 3, **BIAS),
         L.Lambda(lambda x: x * 2.0 - 1.0, name="rescale"),
         L.BatchNormalization(),
-        L.Lambda(lambda x: x[:, ::-1]),
+        L.Lambda(lambda x: x[:, 1:]),
     )
 
 

@@ -46,7 +46,7 @@ def image_pipeline(K: ModuleType) -> Any:
     return K.Model(inputs, classify(K, x))
 
 
-@zoo.entry("functional", "bn", "preprocessing", "string_input", "two_d_only")
+@zoo.entry("functional", "bn", "preprocessing", "string_input", "two_d_only", "tensorflow")
 def string_lookup(K: ModuleType) -> Any:
     L = K.layers
     lookup = L.StringLookup(vocabulary=list(WORDS[:3]), output_mode="multi_hot")
@@ -55,7 +55,7 @@ def string_lookup(K: ModuleType) -> Any:
     )
 
 
-@zoo.entry("functional", "bn", "preprocessing", "string_input")
+@zoo.entry("functional", "bn", "preprocessing", "string_input", "tensorflow")
 def text_vectorization(K: ModuleType) -> Any:
     L = K.layers
     vectorize = L.TextVectorization(max_tokens=8, output_sequence_length=4)
@@ -66,7 +66,7 @@ def text_vectorization(K: ModuleType) -> Any:
     return K.Model(inputs, L.Dense(3, **BIAS)(L.GlobalMaxPooling1D()(x)))
 
 
-@zoo.entry("functional", "bn", "preprocessing", "int_input", "two_d_only")
+@zoo.entry("functional", "bn", "preprocessing", "int_input", "two_d_only", "tensorflow")
 def integer_lookup_and_encoding(K: ModuleType) -> Any:
     L = K.layers
     lookup = L.IntegerLookup(vocabulary=[1, 3, 5], output_mode="int")
@@ -84,6 +84,7 @@ def integer_lookup_and_encoding(K: ModuleType) -> Any:
 @zoo.entry(
     "functional",
     "bn",
+    "tensorflow",
     "preprocessing",
     "string_input",
     "int_input",
@@ -122,7 +123,7 @@ def embedding(K: ModuleType) -> Any:
     )
 
 
-@zoo.entry("functional", "bn", "preprocessing", "string_input")
+@zoo.entry("functional", "bn", "preprocessing", "string_input", "tensorflow")
 def hashing(K: ModuleType) -> Any:
     L = K.layers
     x = inputs = K.Input((3,), dtype="string")

@@ -92,6 +92,10 @@ class Backend(ABC):
         """What the user has compiled runs step by step while the block runs, in all threads."""
 
     @abstractmethod
+    def inference(self) -> AbstractContextManager[None]:
+        """This thread keeps nothing for gradients while the block runs."""
+
+    @abstractmethod
     def inference_thread(self) -> AbstractContextManager[None]:
         """This thread keeps nothing for gradients, and compiles nothing, while the block runs."""
 

@@ -34,6 +34,11 @@ class Jax(Backend):
     def uncompiled(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # `disable_jit` holds for one thread: see inference_thread
 
+    def inference(self) -> AbstractContextManager[None]:
+        return (
+            contextlib.nullcontext()
+        )  # gradients are taken of functions, and what runs outside of one keeps nothing
+
     def inference_thread(self) -> AbstractContextManager[None]:
         return jax.disable_jit()
 

@@ -132,6 +132,9 @@ class TensorFlow(Backend):
             tf.config.run_functions_eagerly(True)
             yield
 
+    def inference(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # only a tape keeps anything, and none is open
+
     def inference_thread(self) -> contextlib.AbstractContextManager[None]:
         # A new thread records on no tape, and `uncompiled` reaches all threads.
         return contextlib.nullcontext()

@@ -8,7 +8,10 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, NoReturn
 
+import numpy as np
+
 from bnfix.adapters.backends.base import Backend
+from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
 torch: Any = import_module("torch")  # absent in most environments, so that nothing is known of it
@@ -25,11 +28,23 @@ class Torch(Backend):
     def rounds_products(self) -> bool:
         return False
 
+    # --- tensors ---------------------------------------------------------------------------------
+
     def is_traced(self, value: Any) -> bool:
         return False
 
     def view(self, tensor: Any) -> Any:
-        return tensor.detach().cpu().numpy()
+        if not isinstance(tensor, torch.Tensor):
+            return np.asarray(tensor)
+        held = tensor.detach().cpu()
+        if held.dtype == torch.bfloat16:  # of which NumPy knows through Keras's ml_dtypes alone
+            return held.view(torch.int16).numpy().view(import_module("ml_dtypes").bfloat16)
+        return held.numpy()
+
+    def copy_value(self, variable: Any) -> Any:
+        return np.array(self.view(variable.value))
+
+    # --- how code runs ---------------------------------------------------------------------------
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         return fn  # compiling takes longer than any calibration set would win back
@@ -37,8 +52,16 @@ class Torch(Backend):
     def uncompiled(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def inference(self) -> AbstractContextManager[None]:
+        return torch.no_grad()  # in this thread alone: each new one begins with gradients on
+
     def inference_thread(self) -> AbstractContextManager[None]:
-        return torch.no_grad()
+        return self.inference()
+
+    def float64(self) -> AbstractContextManager[None]:
+        return float64_kept()
+
+    # --- how users run a model -------------------------------------------------------------------
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         return {}

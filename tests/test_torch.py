@@ -1,0 +1,214 @@
+"""What is PyTorch's own: gradients, 16-bit arrays, float64, its data, its exports, its buffers."""
+
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import pytest
+import references as ref
+import zoo
+
+import bnfix
+from bnfix.adapters.choose import adapter_of
+
+pytestmark = pytest.mark.skipif(
+    zoo.BACKEND != "torch", reason="is for PyTorch: set KERAS_BACKEND=torch"
+)
+
+HALF = ("mixed_bfloat16", "bfloat16", "mixed_float16")
+
+
+@pytest.fixture
+def K():
+    return zoo.keras_module("keras3")
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+def images(rows=24):
+    return np.random.default_rng(0).normal(3, 2, (rows, 8, 8, 3)).astype("float32")
+
+
+def network(K, dtype="float32", training=None, between=None):
+    """Two BNs on images, the second called with `training`; the layer `between` them."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    own = {"dtype": dtype}
+    inputs = K.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, **own)(inputs)
+    x = L.ReLU(**own)(L.BatchNormalization(name="first", **own)(x))
+    x = x if between is None else between(x)
+    x = L.Conv2D(4, 3, **own)(x)
+    said = {} if training is None else {"training": training}
+    x = L.GlobalAveragePooling2D(**own)(L.BatchNormalization(name="second", **own)(x, **said))
+    return K.Model(inputs, L.Dense(3, **own)(x))
+
+
+def statistics(model):
+    return [ref.statistics(layer) for layer in zoo.batch_norms(model)]
+
+
+def apart(model, other):
+    """Largest difference of any statistics, in standard deviations."""
+    norms = zoo.batch_norms(model)
+    triples = zip(norms, statistics(model), statistics(other), strict=True)
+    return max(ref.deviation(*triple) for triple in triples)
+
+
+# --- 16 bits, and limits of memory ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALF])
+def test_what_waits_on_disk_is_what_waits_in_memory(K, dtype):
+    model, other = network(K, dtype), network(K, dtype)
+    bnfix.recalibrate(model, images(), batch_size=8, min_count=1, memory_limit=1 << 30)
+    bnfix.recalibrate(other, images(), batch_size=8, min_count=1, memory_limit=50_000)
+    # Under the lower limit fewer rows go together, through kernels that round in other ways.
+    close = 1e-6 if dtype == "float32" else 1e-2
+    assert apart(other, model) < close
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_sixteen_bits_come_through_every_verb(K, dtype):
+    model, x = network(K, dtype), images()
+    bnfix.recalibrate(model, x, method="streaming", min_count=1)
+    bnfix.recalibrate(model, x, min_count=1)
+    wide = network(K)
+    wide.set_weights([np.asarray(weight, "float32") for weight in model.get_weights()])
+    assert apart(bnfix.recalibrate(wide, x, min_count=1), model) < 0.05
+    assert bnfix.diagnose(model, x, verbose=0).ok
+    assert bnfix.check(bnfix.to_group_norm(model, x), x).ok
+    assert bnfix.check(bnfix.repair(network(K, dtype, training=True), x), x).ok
+
+
+def test_bits_of_a_16_bit_tensor_are_seen_and_not_copied(K, torch):
+    view = adapter_of(network(K)).view
+    tensor = torch.tensor([1.0, -2.5, 3e38], dtype=torch.bfloat16, requires_grad=True)
+    assert view(tensor).dtype.name == "bfloat16"
+    np.testing.assert_array_equal(view(tensor).astype("float32"), tensor.detach().float().numpy())
+    with torch.no_grad():
+        seen = view(tensor)
+        tensor[0] = 7
+    assert seen[0] == 7
+
+
+# --- gradients -----------------------------------------------------------------------------------
+
+
+def graphs_kept(K, torch, run):
+    """Whether gradients were on in the calls of a layer within the model that `run` is given."""
+    seen = []
+
+    class Spy(K.layers.Layer):
+        def call(self, x):
+            if not isinstance(x, K.KerasTensor) and x.device.type != "meta":
+                seen.append(torch.is_grad_enabled())
+            return x * 1.0
+
+    model = network(K, between=Spy())
+    seen.clear()
+    run(model)
+    assert torch.is_grad_enabled(), "gradients were left off"
+    assert seen, "the model was not run"
+    return any(seen)
+
+
+VERBS = {
+    "recalibrate": lambda model: bnfix.recalibrate(model, images(), batch_size=1, min_count=1),
+    "streaming": lambda m: bnfix.recalibrate(m, images(), method="streaming", min_count=1),
+    "diagnose": lambda model: bnfix.diagnose(model, images(), verbose=0),
+    "to_group_norm": lambda model: bnfix.to_group_norm(model, images()),
+    "fold": lambda model: bnfix.fold(model, x=images()),
+    "check": lambda model: bnfix.check(model, images()),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_forward_pass_keeps_what_only_gradients_need(K, torch, verb):
+    assert not graphs_kept(K, torch, VERBS[verb])
+
+
+def test_the_law_sees_a_graph_that_is_kept(K, torch):
+    assert graphs_kept(K, torch, lambda model: model(images()))
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def test_a_tensor_that_a_gradient_is_wanted_of_is_data(K, torch):
+    wanted = bnfix.recalibrate(network(K), images(), min_count=1)
+    x = torch.tensor(images(), requires_grad=True)
+    assert apart(bnfix.recalibrate(network(K), x, min_count=1), wanted) == 0
+    assert bnfix.check(network(K), x).ok
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_data_loader_is_data(K, torch, labelled):
+    wanted = bnfix.recalibrate(network(K), images(), batch_size=5, min_count=1)
+    x = torch.tensor(images())
+    rows = torch.utils.data.TensorDataset(x, torch.zeros(len(x))) if labelled else x
+    loader = torch.utils.data.DataLoader(rows, batch_size=5)
+    assert apart(bnfix.recalibrate(network(K), loader, min_count=1), wanted) == 0
+    assert bnfix.check(network(K), loader).ok
+
+
+def test_a_float64_tensor_loses_nothing(torch):
+    from bnfix.data.batches import batches
+
+    x = torch.tensor([[1.0 + 2.0**-40]], dtype=torch.float64)
+    assert next(batches(x)).x == x.numpy()
+    assert next(batches(x.bfloat16())).x == 1.0
+
+
+# --- float64 -------------------------------------------------------------------------------------
+
+
+def folded_far_from_zero(K):
+    """A folded model, and notes on its proof; in float32 nothing is left of what its BN passes."""
+    L = K.layers
+    K.utils.set_random_seed(0)
+    inputs = K.Input((4,))
+    x = L.Dense(5, bias_initializer=K.initializers.Constant(1e4))(inputs)
+    norm = L.BatchNormalization(epsilon=1e-12)
+    model = K.Model(inputs, L.Dense(2)(norm(x)))
+    norm.moving_mean.assign(np.full(5, 1e4))
+    norm.moving_variance.assign(np.full(5, 1e-2))
+    folded, report = bnfix.fold(model, return_report=True)
+    return folded, report.notes
+
+
+def test_a_right_fold_is_proven_in_float64(K):
+    folded, notes = folded_far_from_zero(K)
+    assert not zoo.batch_norms(folded)
+    assert any("in float64" in note for note in notes)
+
+
+def test_the_law_rejects_a_proof_that_is_rounded_down(K, monkeypatch):
+    monkeypatch.setattr(type(adapter_of(network(K)).backend), "float64", lambda self: nullcontext())
+    assert not any("in float64" in note for note in folded_far_from_zero(K)[1])
+
+
+def test_float64_is_kept_within_the_block_alone(K):
+    """Fails loudly if Keras calls its table otherwise, or no longer rounds down."""
+    backend, result = adapter_of(network(K)).backend, partial(K.backend.result_type, "float64")
+    assert result("float32") == "float32"
+    with backend.float64():
+        assert result("float32") == "float64"
+    assert result("float32") == "float32"
+    with pytest.raises(ZeroDivisionError), backend.float64():
+        _ = 1 / 0
+    assert result("float32") == "float32"
+
+
+def test_a_model_declared_float64_is_judged_by_what_it_computes_in(K):
+    model = network(K, "float64")
+    assert adapter_of(model).coarsest_dtype(model) == "float32"
+    report = bnfix.check(model, images())
+    assert report.ok, str(report)
+    baked = bnfix.check(network(K, "float64", training=True), images())
+    assert [finding.path for finding in baked.findings] == ["second"], str(baked)
+    with adapter_of(model).backend.float64():
+        assert adapter_of(model).coarsest_dtype(model) == "float64"
