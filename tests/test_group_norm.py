@@ -256,10 +256,8 @@ def test_each_layer_is_fitted_on_what_the_new_layers_before_it_make(K, groups, b
 
 
 def test_compiled_stages_fit_alike(K, monkeypatch):
-    from bnfix.breadth_first import run
-
-    monkeypatch.setattr(run, "TRACING_PAYS_FROM", 1)
     model, x = small(K), images(40)
+    monkeypatch.setattr(type(adapter_of(model).backend), "compiling_pays_from", 1)
     assert_each_layer_is_the_least_squares_fit(model, bnfix.to_group_norm(model, x, verbose=0), x)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from bnfix.adapters import kerases, operators
@@ -186,10 +185,6 @@ class Keras2(Adapter):
         own = model.variables if model.built else []  # before that, tf_keras refuses to tell
         unique = {id(variable): variable for variable in [*own, *held]}
         return [variable for variable in unique.values() if hasattr(variable, "assign")]
-
-    def to_numpy(self, tensor: Any) -> Any:
-        found = np.asarray(tf.convert_to_tensor(tensor))
-        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
         mask = self.mask_of(value)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-
 from bnfix.adapters import operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
@@ -175,10 +173,6 @@ class Keras3(Adapter):
         return self.keras.tree.pack_sequence_as(structure, flat)
 
     # --- values ------------------------------------------------------------------------------
-
-    def to_numpy(self, tensor: Any) -> Any:
-        found = np.asarray(self.keras.ops.convert_to_numpy(tensor))
-        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:
         ops = self.keras.ops

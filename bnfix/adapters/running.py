@@ -92,11 +92,6 @@ class Running(Values):
         """
         return self.backend.compiled(fn, any_rows=any_rows)
 
-    @property
-    def assigns_in_compiled_code(self) -> bool:
-        """Whether compiled code may write to variables, and does so in the order of the code."""
-        return self.backend.assigns_in_compiled_code
-
     def uncompiled(self) -> AbstractContextManager[None]:
         """While the block runs, functions that the user has compiled run step by step."""
         return self.backend.uncompiled()

@@ -66,7 +66,8 @@ class Values(Models):
 
     def memory(self, model: Any) -> list[Any]:
         """What `model` remembers, recurrent states included."""
-        return [*self.variables(model), *(state for _, state in self.carried(model))]
+        held = [*self.carried(model), *self.backend.remembered(model)]
+        return [*self.variables(model), *(state for _, state in held)]
 
     def noted_flags(self, model: Any) -> Undo:
         """What in `model` is trainable now, to be put back."""
@@ -134,9 +135,9 @@ class Values(Models):
         """What running a model on unsuitable inputs raises."""
         return (ValueError, TypeError, RuntimeError, *self.backend.errors)
 
-    @abstractmethod
     def to_numpy(self, tensor: Any) -> Any:
         """The values of a tensor or variable; bfloat16 comes as float32."""
+        return self.backend.to_numpy(tensor)
 
     @abstractmethod
     def to_tensor(self, value: Any, spec: TensorSpec) -> Any:

@@ -18,7 +18,7 @@ from bnfix.breadth_first.engine import Engine
 from bnfix.breadth_first.loading import Loaded
 from bnfix.breadth_first.memory import Need, Store, check_room, need
 from bnfix.breadth_first.network import Network, Stop
-from bnfix.breadth_first.pieces import TRACING_PAYS_FROM, Piece, pieces
+from bnfix.breadth_first.pieces import Piece, pieces
 from bnfix.breadth_first.schedule import Schedule
 from bnfix.breadth_first.sizing import at_once, rows_at_a_time
 from bnfix.graph.definition import TensorSpec
@@ -81,7 +81,8 @@ def run(
             check_room(wanted, memory_limit, store.folder)
         advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
         held.enter_context(network.adapter.preserved(network.model))
-        engine.run(entered, advance, rows=rows, compiled=len(entered) >= TRACING_PAYS_FROM)
+        pays = len(entered) >= network.adapter.backend.compiling_pays_from
+        engine.run(entered, advance, rows=rows, compiled=pays)
     return Ran(entered[-1].last + 1, total, wanted)
 
 

@@ -21,7 +21,7 @@ class Memory:
         weights = [(owners[id(weight)], weight) for weight in adapter.weights(model)]
         seeds = [variable for variable in adapter.variables(model) if id(variable) not in owners]
         self._weights = self._held(weights)
-        self._states = self._held(adapter.carried(model))
+        self._states = self._held([*adapter.carried(model), *adapter.backend.remembered(model)])
         self._seeds = self._held([("", seed) for seed in seeds])
 
     @property

@@ -34,7 +34,7 @@ class CompiledPass:
         self._measured: dict[str, list[Any]] = {}  # while it is traced
         self._traced = adapter.compiled(self._step, any_rows=True)
         self._works = (
-            adapter.assigns_in_compiled_code
+            adapter.backend.assigns_in_compiled_code
             and adapter.has_graph(model)
             and all(len(weights.statistics(layer)) == 2 for layer in norms.values())
         )

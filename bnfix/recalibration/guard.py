@@ -16,7 +16,6 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.breadth_first.loading import Loaded, as_inputs
-from bnfix.breadth_first.pieces import TRACING_PAYS_FROM
 from bnfix.errors import DataError, Incomparable, OptionError, StatisticsError, gist
 from bnfix.recalibration.verdict import Sample
 from bnfix.tree import map_leaves
@@ -184,7 +183,8 @@ class Guard:
     def _predicted(self, inputs: Any) -> Any:
         if self._predict is None:
             predict = partial(self.model, training=False)
-            pays = len(self.kept) >= TRACING_PAYS_FROM and self.adapter.has_graph(self.model)
+            many = len(self.kept) >= self.adapter.backend.compiling_pays_from
+            pays = many and self.adapter.has_graph(self.model)
             self._predict = self.adapter.compiled(predict, any_rows=False) if pays else predict
         return self._predict(inputs)
 

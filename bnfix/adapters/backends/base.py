@@ -1,9 +1,9 @@
-"""What depends on the array library below Keras: compiling, and the ways of calling a model."""
+"""What depends on the array library below Keras: tensors, compiling, training, ways of calling."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,15 +17,25 @@ Place = Callable[[], AbstractContextManager[Any]]
 
 
 class Backend(ABC):
-    """One array library. No method has a default that would do nothing where something is asked."""
+    """One array library.
+
+    Whatever two libraries do differently is abstract: each says what it does, or why there is
+    nothing to do.
+    """
 
     #: As Keras calls it.
     name: str
+    #: What compiled calls are named in reports, `model` being the model that is called.
+    compiles_with: str
+    #: Compiling a stage of a network costs about as much as running it on this many pieces of data.
+    compiling_pays_from: int
+    #: Whether compiled code may write to variables, and does so in the order of the code.
+    assigns_in_compiled_code: bool
 
     @property
+    @abstractmethod
     def errors(self) -> tuple[type[Exception], ...]:
         """What it raises of its own when an operation cannot be carried out."""
-        return ()
 
     @property
     @abstractmethod
@@ -43,13 +53,18 @@ class Backend(ABC):
     def is_traced(self, value: Any) -> bool:
         """Whether `value` stands for one that compiled code will have later."""
 
+    @abstractmethod
     def view(self, tensor: Any) -> Any:
         """The values of a tensor in the processor's memory, not copied where that is possible."""
-        return np.asarray(tensor)
 
+    @abstractmethod
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
-        return np.asarray(variable.numpy())  # both Kerases copy here
+
+    def to_numpy(self, tensor: Any) -> Any:
+        """The values of a tensor, a variable or an array; bfloat16 comes as float32."""
+        found = np.asarray(self.view(tensor))
+        return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
     def affine(self, values: Any, scale: Any, shift: Any) -> Any:
         """`values * scale + shift`, in a single pass over memory where the library can.
@@ -61,6 +76,7 @@ class Backend(ABC):
         """
         return values * scale + shift
 
+    @abstractmethod
     def fused_batch_norm(
         self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
     ) -> tuple[Any, Any, Any, Any] | None:
@@ -76,7 +92,6 @@ class Backend(ABC):
         Returns:
             None where the library has no kernel that finds all in one pass.
         """
-        return None
 
     # --- how code runs ---------------------------------------------------------------------------
 
@@ -84,7 +99,7 @@ class Backend(ABC):
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled where the library compiles.
 
-        With `any_rows` it is compiled once for batches of every length.
+        With `any_rows` it is compiled once for batches of every length, where the library can.
         """
 
     @abstractmethod
@@ -99,40 +114,54 @@ class Backend(ABC):
     def inference_thread(self) -> AbstractContextManager[None]:
         """This thread keeps nothing for gradients, and compiles nothing, while the block runs."""
 
+    @abstractmethod
     def float64(self) -> AbstractContextManager[None]:
         """What is made in float64 while the block runs is float64."""
-        return nullcontext()
 
-    @property
-    def assigns_in_compiled_code(self) -> bool:
-        """Whether compiled code may write to variables, and does so in the order of the code."""
-        return False
+    # --- what is trained and remembered ----------------------------------------------------------
 
+    @abstractmethod
+    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+        """Path and holder of what calls of `model` change that is no variable of Keras.
+
+        A holder has `assign`, and `copy_value` reads it.
+        """
+
+    @abstractmethod
+    def retrained(self, model: Any, rebuild: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, what of `model` is trained may change, also within a `fit`.
+
+        Args:
+            model: The model.
+            rebuild: Fits the optimizer to what is trained now. Called where training goes by the
+                positions of weights among those that the optimizer was built for.
+        """
+
+    # --- processes that train together -----------------------------------------------------------
+
+    @abstractmethod
     def is_distributed(self, model: Any) -> bool:
         """Whether `model` was made under a distribution strategy, be it for one replica."""
-        return False
 
+    @abstractmethod
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
-        return 1
 
+    @abstractmethod
     def places(self, model: Any) -> tuple[Place, ...]:
         """What a thread enters to run `model` on one or another of the devices that hold it."""
-        return (nullcontext,)
 
+    @abstractmethod
     def workers(self, model: Any, strategy: Any) -> Workers:
         """The processes among which `strategy` trains, by default that under which `model` is.
 
         Raises:
             OptionError: `strategy` is none that this library has.
         """
-        if strategy is not None:
-            raise OptionError(f"strategy is for TensorFlow; Keras runs on {self.name} here.")
-        return Alone()
 
+    @abstractmethod
     def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, run where variables are made and read as without a strategy."""
-        return work()
 
     # --- how users run a model -------------------------------------------------------------------
 
@@ -165,7 +194,32 @@ class Backend(ABC):
 
     @abstractmethod
     def exported(self, model: Any, **options: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        """What `model.export` writes, as serving code calls it."""
+        """What `model.export` writes, as serving code calls it.
+
+        Raises:
+            UnsupportedModelError: A package that the format needs is not installed.
+        """
+
+
+class Undistributed(Backend):
+    """A library whose processes do not meet in bnfix: a model is one process's, and whole."""
+
+    def is_distributed(self, model: Any) -> bool:
+        return False
+
+    def replicas(self, model: Any) -> int:
+        return 1
+
+    def places(self, model: Any) -> tuple[Place, ...]:
+        return (nullcontext,)
+
+    def workers(self, model: Any, strategy: Any) -> Workers:
+        if strategy is not None:
+            raise OptionError(f"strategy is for TensorFlow; Keras runs on {self.name} here.")
+        return Alone()
+
+    def outside_of_strategies(self, work: Callable[[], Any]) -> Any:
+        return work()
 
 
 def rows(inputs: Any) -> int:

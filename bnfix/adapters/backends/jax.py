@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
-from bnfix.adapters.backends.base import Backend
+import numpy as np
+
+from bnfix.adapters.backends.base import Undistributed
+from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
 jax: Any = import_module("jax")  # absent in most environments, so that nothing is known of it
 
 
-class Jax(Backend):
+class Jax(Undistributed):
     name = "jax"
+    compiles_with = "jax.jit(model.stateless_call)"
+    compiling_pays_from = 24
+    assigns_in_compiled_code = False
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return ()  # TypeError, ValueError and RuntimeError, or what is derived of them
 
     @property
     def accelerated(self) -> bool:
@@ -25,8 +35,24 @@ class Jax(Backend):
     def rounds_products(self) -> bool:
         return False
 
+    # --- tensors ---------------------------------------------------------------------------------
+
     def is_traced(self, value: Any) -> bool:
         return isinstance(value, jax.core.Tracer)
+
+    def view(self, tensor: Any) -> Any:
+        sparse = isinstance(tensor, import_module("jax.experimental.sparse").JAXSparse)
+        return np.asarray(tensor.todense() if sparse else tensor)
+
+    def copy_value(self, variable: Any) -> Any:
+        return np.asarray(variable.value)  # arrays of JAX never change
+
+    def fused_batch_norm(
+        self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
+    ) -> None:
+        return None
+
+    # --- how code runs ---------------------------------------------------------------------------
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         return jax.jit(fn)
@@ -35,17 +61,30 @@ class Jax(Backend):
         return contextlib.nullcontext()  # `disable_jit` holds for one thread: see inference_thread
 
     def inference(self) -> AbstractContextManager[None]:
-        return (
-            contextlib.nullcontext()
-        )  # gradients are taken of functions, and what runs outside of one keeps nothing
+        # Gradients are taken of functions; what runs outside of one keeps nothing.
+        return contextlib.nullcontext()
 
     def inference_thread(self) -> AbstractContextManager[None]:
         return jax.disable_jit()
 
-    def float64(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def float64(self) -> Generator[None]:
         # Without it JAX makes float32 of whatever is asked for in float64.
         switch = getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
-        return switch(True)
+        with switch(True), float64_kept():
+            yield
+
+    # --- what is trained and remembered ----------------------------------------------------------
+
+    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+        return ()  # layers of JAX libraries come in layers of Keras that hold all as variables
+
+    @contextmanager
+    def retrained(self, model: Any, rebuild: Callable[[], None]) -> Generator[None]:
+        yield
+        rebuild()
+
+    # --- how users run a model -------------------------------------------------------------------
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         return {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,11 @@ from bnfix.workers import Alone, Workers
 
 class TensorFlow(Backend):
     name = "tensorflow"
+    compiles_with = "tf.function(model)"
+    # Measured on MobileNetV2: 2.1 s compiled against 0.6 s for 6 batches, 2.1 s against 3.1 s for
+    # 40.
+    compiling_pays_from = 24
+    assigns_in_compiled_code = True
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -40,10 +45,6 @@ class TensorFlow(Backend):
         allowed = tf.config.experimental.tensor_float_32_execution_enabled()
         return bool(allowed and tf.config.list_logical_devices("GPU"))
 
-    @property
-    def assigns_in_compiled_code(self) -> bool:
-        return True
-
     def is_distributed(self, model: Any) -> bool:
         strategy = getattr(model, "distribute_strategy", None)
         if strategy is None:
@@ -62,7 +63,7 @@ class TensorFlow(Backend):
 
         strategy: Any = getattr(model, "distribute_strategy", None)
         if not isinstance(strategy, tf.distribute.MirroredStrategy):
-            return super().places(model)
+            return (nullcontext,)
         return tuple(partial(tf.device, device) for device in strategy.extended.worker_devices)
 
     def workers(self, model: Any, strategy: Any) -> Workers:
@@ -84,6 +85,18 @@ class TensorFlow(Backend):
         import tensorflow as tf
 
         return bool(tf.is_symbolic_tensor(value)) if tf.is_tensor(value) else False
+
+    def view(self, tensor: Any) -> Any:
+        return np.asarray(tensor)
+
+    def to_numpy(self, tensor: Any) -> Any:
+        import tensorflow as tf
+
+        if isinstance(tensor, tf.SparseTensor):
+            tensor = tf.sparse.to_dense(tensor)
+        elif isinstance(tensor, tf.RaggedTensor):
+            tensor = tensor.to_tensor()
+        return super().to_numpy(tf.convert_to_tensor(tensor))
 
     def copy_value(self, variable: Any) -> Any:
         import tensorflow as tf
@@ -138,6 +151,19 @@ class TensorFlow(Backend):
     def inference_thread(self) -> contextlib.AbstractContextManager[None]:
         # A new thread records on no tape, and `uncompiled` reaches all threads.
         return contextlib.nullcontext()
+
+    def float64(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # it always is
+
+    # --- what is trained and remembered ----------------------------------------------------------
+
+    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+        return ()  # variables of TensorFlow are Keras's own
+
+    def retrained(
+        self, model: Any, rebuild: Callable[[], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # each step tells the optimizer what is trained
 
     # --- how users run a model -------------------------------------------------------------------
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, NoReturn
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend
+from bnfix.adapters.backends.base import Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
 torch: Any = import_module("torch")  # absent in most environments, so that nothing is known of it
 
 
-class Torch(Backend):
+class Torch(Undistributed):
     name = "torch"
+    compiles_with = "torch.compile(model)"
+    compiling_pays_from = 1 << 62
+    assigns_in_compiled_code = False
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return ()  # RuntimeError and its like
 
     @property
     def accelerated(self) -> bool:
@@ -44,6 +51,11 @@ class Torch(Backend):
     def copy_value(self, variable: Any) -> Any:
         return np.array(self.view(variable.value))
 
+    def fused_batch_norm(
+        self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
+    ) -> None:
+        return None
+
     # --- how code runs ---------------------------------------------------------------------------
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
@@ -60,6 +72,14 @@ class Torch(Backend):
 
     def float64(self) -> AbstractContextManager[None]:
         return float64_kept()
+
+    # --- what is trained and remembered ----------------------------------------------------------
+
+    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+        return ()
+
+    def retrained(self, model: Any, rebuild: Callable[[], None]) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()  # each step tells the optimizer what is trained
 
     # --- how users run a model -------------------------------------------------------------------
 
