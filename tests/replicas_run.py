@@ -43,7 +43,7 @@ def where_pieces_run(batch_size):
     with mock.patch.object(Engine, "_through", spied), mock.patch.object(sizing, "PIECE_BYTES", 1):
         bnfix.recalibrate(model, X, batch_size=batch_size, verbose=0)
     found = [layer.get_weights()[2:] for _, layer in adapter_of(model).batch_norms(model)]
-    with mock.patch.object(TensorFlow, "places", lambda *_: (nullcontext,)):
+    with mock.patch.object(TensorFlow, "places", return_value=(nullcontext,)):
         bnfix.recalibrate(model, X, batch_size=batch_size, verbose=0)
     wanted = [layer.get_weights()[2:] for _, layer in adapter_of(model).batch_norms(model)]
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
