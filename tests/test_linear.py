@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bnfix.numerics.linear import (
+    KERNEL_AXES,
     InputSide,
     Linear,
     plus,
@@ -17,10 +18,10 @@ from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.window import Window, identity
 
 
-def layer(kind, *shape, groups=1, taps=None, bias=True, seed=0):
+def layer(kind, *shape, taps=None, bias=True, seed=0, **groups):
     """One of which the kernel has `shape`, with what it sees of its input."""
     rng = np.random.default_rng(seed)
-    side = InputSide(2, groups, taps=taps)
+    side = InputSide(2, taps=taps, **groups)
     made = Linear(kind, rng.normal(size=shape), None, 2, input=side)
     return replace(made, bias=rng.normal(size=made.channels) if bias else None)
 
@@ -40,22 +41,22 @@ def result(linear, x):
     return y if linear.bias is None else y + linear.bias
 
 
-#: Kind, shape of the kernel, groups.
+#: Kind, shape of the kernel, groups where it has some.
 SHAPES = {
-    "conv": ("Conv1D", (3, 4, 6), 1),
-    "square": ("Conv1D", (3, 4, 4), 1),
-    "grouped": ("Conv1D", (3, 2, 6), 3),
-    "grouped_square": ("Conv1D", (3, 2, 4), 2),
-    "depthwise": ("DepthwiseConv1D", (3, 4, 1), 1),
-    "multiplied": ("DepthwiseConv1D", (3, 4, 2), 1),
-    "transposed": ("Conv1DTranspose", (1, 6, 4), 1),
+    "conv": ("Conv1D", (3, 4, 6), {}),
+    "square": ("Conv1D", (3, 4, 4), {}),
+    "grouped": ("Conv1D", (3, 2, 6), {"groups": 3}),
+    "grouped_square": ("Conv1D", (3, 2, 4), {"groups": 2}),
+    "depthwise": ("DepthwiseConv1D", (3, 4, 1), {}),
+    "multiplied": ("DepthwiseConv1D", (3, 4, 2), {}),
+    "transposed": ("Conv1DTranspose", (1, 6, 4), {}),
 }
 
 
 def made(name, **options):
     kind, shape, groups = SHAPES[name]
-    linear = layer(kind, *shape, groups=groups, **options)
-    inputs = shape[-1] if name == "transposed" else shape[-2] * groups
+    linear = layer(kind, *shape, **groups, **options)
+    inputs = shape[-1] if name == "transposed" else shape[-2] * groups.get("groups", 1)
     return linear, np.random.default_rng(1).normal(size=(shape[0], inputs))
 
 
@@ -104,7 +105,7 @@ def test_a_layer_takes_up_its_own_input(name, bias):
 def test_a_layer_takes_up_another(name, biases):
     linear, x = made(name, bias=biases[0])
     kind, shape, groups = SHAPES[name]
-    other = layer(kind, 2, *shape[1:], groups=groups, bias=biases[1], seed=7)
+    other = layer(kind, 2, *shape[1:], **groups, bias=biases[1], seed=7)
     both = plus(linear, other, ((0, 2),))
     same(result(both, x), result(linear, x) + result(other, x[[0, 2]]))
     assert (both.bias is None) == (biases == (False, False))
@@ -129,6 +130,15 @@ def test_a_layer_knows_its_channels(name, channels, one_to_one):
     linear, _ = made(name)
     assert linear.channels == channels
     assert linear.input.one_to_one(linear) == one_to_one
+
+
+@pytest.mark.parametrize("kind", KERNEL_AXES)
+def test_kernels_have_their_outputs_where_keras_lays_them(kind):
+    """Inputs, then outputs; of a depthwise kernel both are; a transposed one has outputs first."""
+    taps = (2,) * sum(int(letter) for letter in kind if letter.isdigit())
+    linear = Linear(kind, np.zeros((*taps, 3, 5)), None, 1)
+    wanted = 3 if "Transpose" in kind else 15 if "Depthwise" in kind else 5
+    assert linear.channels == wanted
 
 
 def test_axes_of_a_layer_of_its_own_count_before_those_of_its_kind():
@@ -162,7 +172,7 @@ def test_a_normalization_at_inference_is_its_scale_and_shift(scale, center):
     found = spec.affine()
     wanted = (x - mean) / np.sqrt(variance + 0.5) * (gamma if scale else 1)
     same(found[0] * x + found[1], wanted + (beta if center else 0))
-    assert spec.channels == 5
+    assert (spec.channels, spec.trainable) == (5, True)
 
 
 # --- where the taps of kernels lie ----------------------------------------------------------------

@@ -308,6 +308,26 @@ def test_frozen_layers_are_kept_on_request(K):
     assert ref.deviation(frozen, ref.statistics(frozen), before) > 0.01
 
 
+def test_where_all_are_frozen_nothing_is_left_to_recalibrate(K):
+    class Code(K.Model):
+        def __init__(self):
+            super().__init__()
+            self.bn = K.layers.BatchNormalization(trainable=False)
+
+        def call(self, x, training=None):
+            return self.bn(x if float(x[0, 0]) < 1e9 else -x, training=training)
+
+    x = images()[:, 0, 0]
+    code = Code()
+    code(x[:1])
+    frozen = K.layers.BatchNormalization(trainable=False)
+    for model in (code, K.Sequential([K.Input(x.shape[1:]), frozen])):
+        before = ref.weights_of(model)
+        _, report = bnfix.recalibrate(model, x, include_frozen=False, return_report=True)
+        assert report.layers == ()
+        ref.assert_same_weights(model, before)
+
+
 def test_the_report_says_what_moved_and_by_how_much(K):
     model = small_resnet(K)
     before = ref.statistics(zoo.batch_norms(model)[0])

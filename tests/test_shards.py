@@ -134,6 +134,50 @@ def test_a_prior_keeps_a_part_of_what_is_stored(K):
         np.testing.assert_allclose(variance, wanted, rtol=1e-5)
 
 
+def small(K):
+    model = K.Sequential([K.Input((3,)), K.layers.BatchNormalization(name="bn")])
+    model.layers[-1].trainable = False
+    return model
+
+
+def test_options_are_those_of_recalibrate(K):
+    """Frozen layers too, the population's variance, nothing kept of what is stored."""
+    model, rows = small(K), X[:, 0, 0].astype("float64")
+    for shards in ([rows], [rows[:1], rows[1:]]):
+        found = sum(bnfix.statistics(model, shard, verbose=0) for shard in shards)
+        np.testing.assert_allclose(found.mean("bn"), rows.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(found.variance("bn"), rows.var(0), rtol=1e-5)
+    found.apply(model)
+    for part, wanted in zip(stored(model)["bn"], (rows.mean(0), rows.var(0)), strict=True):
+        np.testing.assert_allclose(part, wanted, rtol=1e-5)
+    unbiased = sum(bnfix.statistics(model, part, ddof=1, verbose=0) for part in np.split(rows, 2))
+    np.testing.assert_allclose(unbiased.variance("bn"), rows.var(0, ddof=1), rtol=1e-5)
+    assert bnfix.statistics(model, rows, include_frozen=False, layers="bn", verbose=0).paths == ()
+
+
+def test_a_prior_of_less_than_a_row_counts_as_such(K):
+    model, rows = small(K), X[:2, 0, 0]
+    bnfix.statistics(model, rows, verbose=0).apply(model, prior=0.5)
+    for part, old, now in zip(
+        stored(model)["bn"], (0, 1), (rows.mean(0), rows.var(0)), strict=True
+    ):
+        np.testing.assert_allclose(part, 0.2 * old + 0.8 * now, rtol=1e-5)
+
+
+def test_only_statistics_add_up_and_what_is_complete_goes_nowhere(K):
+    found = bnfix.statistics(small(K), X[:, 0, 0], verbose=0)
+    assert found.complete
+    assert sum([found]) is found
+    for other in (0, 1, "more"):
+        with pytest.raises(TypeError):
+            found + other
+    for other in (1, -1, 0.0):
+        with pytest.raises(TypeError):
+            other + found
+    with pytest.raises(bnfix.StatisticsError, match="complete already"):
+        bnfix.statistics(small(K), X[:, 0, 0], after=found, verbose=0)
+
+
 def test_they_are_saved_and_loaded_to_the_last_bit(K, tmp_path):
     model, file = network(K), tmp_path / "shard.npz"
     found = bnfix.statistics(model, X, verbose=0)

@@ -152,7 +152,7 @@ def _exact(
     network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
     stop = BatchMoments(network, keys, ddof=settings.ddof, meeting=meeting)
     levels = [{keys[call.layer] for call in stage.measures} for stage in plan.stages]
-    room = max(_room(norms, paths) for paths in levels)
+    room = max((_room(norms, paths) for paths in levels), default=0)
     meeting.agree(engine="exact", room=room, levels=sum(map(bool, levels)))
     ran = run(
         network,
@@ -202,7 +202,7 @@ def _lockstep(
 ) -> Estimate:
     inputs = [as_inputs(adapter, model, one) for one in batches]
     engine = LockstepEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
-    meeting.agree(engine="lockstep", room=max(_room(norms, [path]) for path in norms))
+    meeting.agree(engine="lockstep", room=max((_room(norms, [path]) for path in norms), default=0))
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)
     return Estimate(engine.moments, "lockstep", len(inputs), None, engine.notes)
