@@ -199,8 +199,9 @@ def test_kernels_stand_within_others_where_taps_meet():
     assert ours.places(Window((5, 1), (1, 1), (1, 1), "same"), (9, 9)) is None, "beyond both ends"
     assert ours.places(Window((1, 1), (2, 1), (1, 1), "same"), (9, 9)) is None, "other steps"
     front, behind = Window((3,), (1,), (1,), "causal"), Window((3,), (1,), (1,), "valid")
-    assert front.places(behind, (9,)) is None, "beyond the end"
-    assert behind.places(front, (9,)) is None, "before the beginning"
+    for size in (2, 3):
+        assert front.places(replace(behind, size=(size,)), (9,)) is None, "beyond the end"
+        assert behind.places(replace(front, size=(size,)), (9,)) is None, "before the beginning"
     assert front.places(Window((2,), (1,), (1,), "causal"), (9,)) == ((1, 2),)
     unknown = Window((3,), (2,), (1,), "same")
     assert unknown.places(unknown, (None,)) is None
