@@ -100,7 +100,7 @@ def test_scatter_is_known_from_eight_groups_of_which_all_have_a_loss(groups, fin
 
 
 def test_what_is_worse_is_so_relative_to_the_loss_that_was():
-    for scale in (1.0, 100.0, -100.0):
+    for scale in (1.0, 100.0, -100.0, 0.0):
         few = {"error": None, "groups": 2}
         for error, least in ((few, NOTICEABLE), ({"error": 0.0, "groups": 9}, MATTERS)):
             apart = least * abs(scale) + LEAST_LOSS

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import bnfix
 from bnfix.numerics.moments import ChannelMoments
+from bnfix.recalibration import meeting as module
 from bnfix.recalibration.meeting import Meeting, Together, room_for
 
 CHANNELS = {"one": 3, "two": 5}
@@ -204,6 +205,20 @@ def test_what_is_too_long_for_a_meeting_is_said_in_parts():
         return len(parts), meeting.gathered(said[rank][:15_000], at="a long one")[1].size
 
     assert met(2, work) == [(2, 15_000)] * 2
+
+
+def test_moments_have_the_room_that_is_asked_for_them(monkeypatch):
+    """No less, which no meeting would take, and no more, which all would have to pass on."""
+    monkeypatch.setattr(module, "_ROOM", 2)
+    found = {path: moments_of(np.ones((4, channels))) for path, channels in CHANNELS.items()}
+
+    def work(meeting, rank):
+        agreed(meeting)
+        return meeting.merged(found, at="both")
+
+    for merged in met(2, work):
+        assert [moments.count for moments in merged.values()] == [8, 8]
+    assert room_for(CHANNELS.values()) == 2 + 3 * (3 + 5), "of each, which, and three numbers"
 
 
 def test_the_engine_and_the_moments_are_those_of_the_first_worker_with_data():
