@@ -128,6 +128,7 @@ def test_nothing_is_written_into_the_layer_that_was_given():
 )  # fmt: skip
 def test_a_layer_knows_its_channels(name, channels, one_to_one):
     linear, _ = made(name)
+    assert linear.input.uniform, "unless it is told otherwise"
     assert linear.channels == channels
     assert linear.input.one_to_one(linear) == one_to_one
 
