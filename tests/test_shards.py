@@ -227,7 +227,7 @@ def test_what_is_not_complete_or_of_another_model_is_not_applied(K):
     with pytest.raises(bnfix.StatisticsError, match=r"1 of more rounds.*Nothing was changed"):
         bnfix.statistics(model, X, verbose=0).apply(model)
     found = bnfix.statistics(model, X, method="streaming", verbose=0)
-    for prior in (-1, float("nan"), float("inf")):
+    for prior in (-1, -0.01, float("nan"), float("inf")):
         with pytest.raises(bnfix.OptionError, match="prior"):
             found.apply(model, prior=prior)
     ref.assert_same_weights(model, before)
