@@ -212,3 +212,59 @@ def test_a_model_declared_float64_is_judged_by_what_it_computes_in(K):
     assert [finding.path for finding in baked.findings] == ["second"], str(baked)
     with adapter_of(model).backend.float64():
         assert adapter_of(model).coarsest_dtype(model) == "float64"
+
+
+# --- modules of PyTorch's own --------------------------------------------------------------------
+
+
+def wrapping(K, torch):
+    """A model without BatchNormalization of Keras's, and a module in it that has one, and one."""
+    K.utils.set_random_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+
+    class Wrapping(K.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = K.layers.TorchModuleWrapper(module, name="inner")
+            self.dense = K.layers.Dense(2)
+
+        def call(self, x, training=None):
+            x = self.inner(K.ops.transpose(x, (0, 3, 1, 2)), training=training)
+            return self.dense(K.ops.mean(x, axis=(2, 3)))
+
+    model = Wrapping()
+    model(images(2), training=False)
+    return model, module
+
+
+def bits(module):
+    return {name: value.numpy().tobytes() for name, value in module.state_dict().items()}
+
+
+def test_buffers_are_as_before_a_check_that_has_seen_them_change(K, torch):
+    model, module = wrapping(K, torch)
+    before = bits(module)
+    report = bnfix.check(model, images())
+    assert report.culprit == "inner"
+    assert "inference_changes_weights" in str(report)
+    assert bits(module) == before
+
+
+def test_the_law_rejects_a_check_that_knows_variables_of_keras_alone(K, torch, monkeypatch):
+    model, module = wrapping(K, torch)
+    before = bits(module)
+    monkeypatch.setattr(type(adapter_of(model).backend), "remembered", lambda self, layers: ())
+    bnfix.check(model, images())
+    assert bits(module) != before
+
+
+def test_a_batch_norm_out_of_reach_is_told_by_every_verb_that_is_about_them(K, torch):
+    model, module = wrapping(K, torch)
+    before = bits(module)
+    with pytest.raises(bnfix.UnsupportedModelError, match=r"inner/1 is a BatchNorm2d"):
+        bnfix.recalibrate(model, images())
+    _, frozen = bnfix.freeze(model, return_report=True)
+    told = bnfix.diagnose(model).notes
+    assert all(any("inner/1 is a BatchNorm2d" in note for note in n) for n in (frozen.notes, told))
+    assert bits(module) == before
+    assert not any("BatchNorm2d" in note for note in bnfix.diagnose(network(K)).notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -31,7 +31,8 @@ class Values(Models):
 
     def preserved(self, model: Any) -> AbstractContextManager[None]:
         """Everything that `model` remembers is as before when the block ends, however it ends."""
-        return put_back_after(self.noted_values(self.variables(model)))
+        held = [*self.variables(model), *(holder for _, holder in self.remembered(model))]
+        return put_back_after(self.noted_values(held))
 
     def noted_values(self, variables: Iterable[Any]) -> Undo:
         """The values of `variables` as they are now, copied, to be put back."""
@@ -66,8 +67,20 @@ class Values(Models):
 
     def memory(self, model: Any) -> list[Any]:
         """What `model` remembers, recurrent states included."""
-        held = [*self.carried(model), *self.backend.remembered(model)]
+        held = [*self.carried(model), *self.remembered(model)]
         return [*self.variables(model), *(state for _, state in held)]
+
+    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+        """Path and holder of what `model` remembers elsewhere than in variables of Keras."""
+        return self.backend.remembered([("", model), *self.tree(model)])
+
+    def out_of_reach(self, model: Any) -> tuple[str, ...]:
+        """What is said of each batch normalization in `model` that is no layer of Keras."""
+        return tuple(
+            f"{path} is a {kind} of {self.backend.name} itself, which bnfix leaves as it is; check "
+            "tells whether it makes rows depend on each other"
+            for path, kind in self.backend.own_batch_norms([("", model), *self.tree(model)])
+        )
 
     def noted_flags(self, model: Any) -> Undo:
         """What in `model` is trainable now, to be put back."""

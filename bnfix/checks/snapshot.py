@@ -20,8 +20,8 @@ class Memory:
             owners.update({id(weight): path for weight in adapter.weights(layer)})
         weights = [(owners[id(weight)], weight) for weight in adapter.weights(model)]
         seeds = [variable for variable in adapter.variables(model) if id(variable) not in owners]
-        self._weights = self._held(weights)
-        self._states = self._held([*adapter.carried(model), *adapter.backend.remembered(model)])
+        self._weights = self._held([*weights, *adapter.remembered(model)])
+        self._states = self._held(adapter.carried(model))
         self._seeds = self._held([("", seed) for seed in seeds])
 
     @property

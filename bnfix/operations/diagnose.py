@@ -122,7 +122,7 @@ def examine(
         layers=distances(facts, of_data) if of_data else (),
         losses=of_data.losses if of_data else None,
         batch_norms=len(facts.norms),
-        notes=(*left, *notes, *more),
+        notes=(*left, *notes, *more, *adapter.out_of_reach(model)),
     )
 
 

@@ -54,7 +54,7 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
     adapter.forget_functions(model)
     notes = _notes(outcomes) if found else ("the model has no BatchNormalization",)
-    report = Report("freeze", outcomes, notes)
+    report = Report("freeze", outcomes, (*notes, *adapter.out_of_reach(model)))
     return (model, report) if return_report else model
 
 

@@ -86,6 +86,7 @@ def recalibrated(
             keep()
     notes = (
         *never_built(adapter, model),
+        *adapter.out_of_reach(model),
         *sized.notes,
         *outlying.notes(),
         *_uncompared(model, judge.reason),

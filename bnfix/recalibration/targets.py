@@ -27,9 +27,10 @@ def targets(
         )
     found = dict(adapter.batch_norms(model))
     if not found:
+        elsewhere = "bnfix.check tells whether anything else makes it depend on the batch"
         raise UnsupportedModelError(
             f"{model.name} has no BatchNormalization, so there is nothing to recalibrate. "
-            "bnfix.check tells whether anything else makes it depend on the batch."
+            f"{next(iter(adapter.out_of_reach(model)), elsewhere)}."
         )
     wanted = select(layers, found, what="BatchNormalization")
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +14,9 @@ from bnfix.workers import Alone, Workers
 
 #: What a thread enters to work on one device.
 Place = Callable[[], AbstractContextManager[Any]]
+
+#: Layers of a model, each with its path.
+Layers = Iterable[tuple[str, Any]]
 
 
 class Backend(ABC):
@@ -121,11 +124,15 @@ class Backend(ABC):
     # --- what is trained and remembered ----------------------------------------------------------
 
     @abstractmethod
-    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
-        """Path and holder of what calls of `model` change that is no variable of Keras.
+    def remembered(self, layers: Layers) -> Sequence[tuple[str, Any]]:
+        """Path and holder of what calls of `layers` change that is no variable of Keras.
 
         A holder has `assign`, and `copy_value` reads it.
         """
+
+    @abstractmethod
+    def own_batch_norms(self, layers: Layers) -> Sequence[tuple[str, str]]:
+        """Path and class of what normalizes by the batch in `layers` and is no layer of Keras."""
 
     @abstractmethod
     def retrained(self, model: Any, rebuild: Callable[[], None]) -> AbstractContextManager[None]:

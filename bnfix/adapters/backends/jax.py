@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Undistributed
+from bnfix.adapters.backends.base import Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
@@ -76,8 +76,11 @@ class Jax(Undistributed):
 
     # --- what is trained and remembered ----------------------------------------------------------
 
-    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+    def remembered(self, layers: Layers) -> Sequence[tuple[str, Any]]:
         return ()  # layers of JAX libraries come in layers of Keras that hold all as variables
+
+    def own_batch_norms(self, layers: Layers) -> Sequence[tuple[str, str]]:
+        return ()  # nor do these normalize in a way of their own that could be told
 
     @contextmanager
     def retrained(self, model: Any, rebuild: Callable[[], None]) -> Generator[None]:

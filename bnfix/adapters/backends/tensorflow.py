@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend, Place, rows
+from bnfix.adapters.backends.base import Backend, Layers, Place, rows
 from bnfix.adapters.spread import here
 from bnfix.restoring import put_back_after
 from bnfix.workers import Alone, Workers
@@ -157,8 +157,11 @@ class TensorFlow(Backend):
 
     # --- what is trained and remembered ----------------------------------------------------------
 
-    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
+    def remembered(self, layers: Layers) -> Sequence[tuple[str, Any]]:
         return ()  # variables of TensorFlow are Keras's own
+
+    def own_batch_norms(self, layers: Layers) -> Sequence[tuple[str, str]]:
+        return ()  # what is made of TensorFlow alone stands in no layer
 
     def retrained(
         self, model: Any, rebuild: Callable[[], None]

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Undistributed
+from bnfix.adapters.backends import torch_modules
+from bnfix.adapters.backends.base import Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
@@ -75,8 +76,11 @@ class Torch(Undistributed):
 
     # --- what is trained and remembered ----------------------------------------------------------
 
-    def remembered(self, model: Any) -> Sequence[tuple[str, Any]]:
-        return ()
+    def remembered(self, layers: Layers) -> Sequence[tuple[str, Any]]:
+        return torch_modules.buffers(layers)
+
+    def own_batch_norms(self, layers: Layers) -> Sequence[tuple[str, str]]:
+        return torch_modules.batch_norms(layers)
 
     def retrained(self, model: Any, rebuild: Callable[[], None]) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # each step tells the optimizer what is trained
