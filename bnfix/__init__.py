@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from bnfix.checks.check import Finding as Finding
     from bnfix.checks.check import assert_batch_invariant as assert_batch_invariant
     from bnfix.checks.check import check as check
-    from bnfix.checks.check_report import Gap as Gap
-    from bnfix.checks.check_report import Measurement as Measurement
+    from bnfix.checks.measurement import Gap as Gap
+    from bnfix.checks.measurement import LayerGap as LayerGap
+    from bnfix.checks.measurement import Measurement as Measurement
     from bnfix.diagnosis.data_facts import Losses as Losses
     from bnfix.diagnosis.diagnosis_report import LayerDistance as LayerDistance
     from bnfix.errors import BatchDependenceError as BatchDependenceError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from bnfix.files.file_report import Defect as Defect
     from bnfix.files.file_report import FileRepair as FileRepair
     from bnfix.files.file_report import FileReport as FileReport
-    from bnfix.files.file_report import LayerRecord as LayerRecord
     from bnfix.files.file_report import NormRecord as NormRecord
     from bnfix.files.inspect import inspect as inspect
     from bnfix.files.load import load as load
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
     from bnfix.recalibration.verdict import Verdict as Verdict
     from bnfix.remedy import Remedy as Remedy
+    from bnfix.report import LayerRecord as LayerRecord
     from bnfix.report import Outcome as Outcome
     from bnfix.report import Report as Report
 
@@ -124,11 +125,12 @@ _HOME = {
     "Outcome": "bnfix.report",
     "Report": "bnfix.report",
     "Remedy": "bnfix.remedy",
-    "Measurement": "bnfix.checks.check_report",
-    "Gap": "bnfix.checks.check_report",
+    "Measurement": "bnfix.checks.measurement",
+    "Gap": "bnfix.checks.measurement",
+    "LayerGap": "bnfix.checks.measurement",
     "LayerDistance": "bnfix.diagnosis.diagnosis_report",
     "Losses": "bnfix.diagnosis.data_facts",
-    "LayerRecord": "bnfix.files.file_report",
+    "LayerRecord": "bnfix.report",
     "NormRecord": "bnfix.files.file_report",
     "Defect": "bnfix.files.file_report",
     "LayerGroups": "bnfix.fitting.group_norm_report",

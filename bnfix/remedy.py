@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 from bnfix.report import Rendered, Word
 
@@ -66,6 +66,8 @@ class Mendable(Rendered):
         advice: What to do where no call does; beside a remedy, what to know about it.
     """
 
+    derived: ClassVar[tuple[str, ...]] = ("fix",)
+
     remedy: Remedy | None
     advice: str
 
@@ -80,9 +82,6 @@ class Mendable(Rendered):
         if self.remedy is not None:
             return f"{self.remedy}  # {self.advice}" if self.advice else str(self.remedy)
         return f"{NO_CALL}{self.advice}" if self.advice else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**super().to_dict(), "fix": self.fix}
 
 
 def _call(remedy: Remedy, *given: str) -> str:

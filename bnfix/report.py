@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
+
+from bnfix.errors import BnfixError
+from bnfix.rendering.charts import Cell, Mood, Strip
+from bnfix.rendering.frame import frame
+from bnfix.rendering.html import fragment
+from bnfix.rendering.page import write_page
+from bnfix.rendering.story import Column, Story, Table, notes
+from bnfix.rendering.text import text
+
+#: Items of a tuple of reports that a console shows.
+_SHORT = 6
 
 
 class Word(str, Enum):
@@ -17,17 +29,39 @@ class Word(str, Enum):
         return str(self.value)
 
 
+class Rows(tuple[Any, ...]):
+    """A tuple of reports that does not flood a console."""
+
+    def __repr__(self) -> str:
+        if len(self) <= _SHORT:
+            return super().__repr__()
+        shown = ",\n ".join(map(repr, self[:_SHORT]))
+        return f"({shown},\n ... and {len(self) - _SHORT} more)"
+
+
 class Rendered:
     """Base of all reports: `str()` for terminals, HTML for notebooks, `to_dict()` for machines.
 
     Two are equal if they are of one class and say the same; equal ones have the same hash.
+
+    Attributes:
+        derived: Names of properties that `to_dict()` tells beside the fields.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and value and isinstance(value[0], Rendered):
+                object.__setattr__(self, field.name, Rows(value))
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # What dataclasses would generate stumbles over arrays; it leaves alone what is there.
         cls.__eq__ = Rendered.__eq__
         cls.__hash__ = Rendered.__hash__
+        cls.__repr__ = Rendered.__repr__
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and _content(self) == _content(other)
@@ -35,15 +69,34 @@ class Rendered:
     def __hash__(self) -> int:
         return hash(_content(self))
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+    def __repr__(self) -> str:
+        """As a dataclass's own, without what was left as it is and without long arrays."""
+        told = [
+            f"{field.name}={_brief(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if not _is_default(field, getattr(self, field.name))
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as nested dicts, lists, strings and numbers."""
-        return {
-            field.name: _plain(getattr(self, field.name))
+    def story(self) -> Story:
+        """What is told, for whoever shows it: here the fields."""
+        fields = {
+            field.name: _brief(getattr(self, field.name))
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
         }
+        columns = [Column[Any]("field", lambda f: f[0]), Column[Any]("value", lambda f: f[1])]
+        return Story(type(self).__name__, (Table.of("fields", fields.items(), columns),))
+
+    def _repr_html_(self) -> str:
+        return fragment(self.story())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as nested dicts, lists, strings and numbers.
+
+        `reports.schema.json` in the package says what is in it.
+        """
+        fields = (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        return {name: _plain(getattr(self, name)) for name in (*fields, *self.derived)}
 
 
 class VerbReport(Rendered):
@@ -51,6 +104,64 @@ class VerbReport(Rendered):
 
     "Anything done?" and "all well?" are both near, and an `if` does not tell which is meant.
     """
+
+    def __str__(self) -> str:
+        return text(self.story())
+
+    def plot(self) -> Any:
+        """The report as a matplotlib `Figure`, which is neither shown nor saved.
+
+        Raises:
+            BnfixError: matplotlib is not installed.
+
+        Example:
+            >>> bnfix.check(model, x).plot().savefig("check.png")
+        """
+        try:
+            from bnfix.rendering.drawing import drawn
+        except ImportError as error:
+            raise BnfixError('pictures need matplotlib: pip install "bnfix[plot]".') from error
+        return drawn(list(self.story().pictures()))
+
+    def to_html(
+        self, path: str | os.PathLike[str], *, files: Iterable[str | os.PathLike[str]] = ()
+    ) -> None:
+        """Write the report as a page that stands by itself, to be filed with the model.
+
+        It has everything that the text says, pictures where matplotlib is installed, and the
+        versions that it was made with. It loads nothing, and nothing of it runs but the few lines
+        that sort its tables. It is written whole or not at all, and replaces a page that is there.
+
+        Args:
+            path: Ends in `.html`.
+            files: Files and folders that the report is about, such as those of the model and the
+                data. Each is told with its size and its SHA-256, as `sha256sum` prints it.
+
+        Raises:
+            FileError: `path` is no name for a page or cannot be written to, or one of `files`
+                cannot be read.
+            ResourceError: The disk is full.
+
+        Example:
+            >>> bnfix.diagnose(model, x).to_html("diagnosis.html")
+        """
+        write_page(self.story(), path, files)
+
+    def to_dataframe(self, table: str | None = None) -> Any:
+        """A table of the report as a pandas `DataFrame`, derived columns included.
+
+        Args:
+            table: Its name; by default the first that holds anything.
+
+        Raises:
+            OptionError: The report has no such table; the message names those that it has.
+            BnfixError: pandas is not installed.
+
+        Example:
+            >>> bnfix.diagnose(model, x).to_dataframe("layers")["path"].tolist()
+            ['bn']
+        """
+        return frame(self.story(), table)
 
     def __bool__(self) -> bool:
         ok = getattr(self, "ok", None)
@@ -64,6 +175,19 @@ class VerbReport(Rendered):
 
 
 @dataclass(frozen=True)
+class LayerRecord(Rendered):
+    """One layer of a network.
+
+    Attributes:
+        path: Full path of the layer.
+        kind: Name of its class.
+    """
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Outcome(Rendered):
     """What became of one layer.
 
@@ -71,11 +195,13 @@ class Outcome(Rendered):
         path: Full path of the layer; nested models repeat names.
         changed: Whether the operation changed it.
         detail: What was done, or why not.
+        into: Paths of the layers that took it up, where it is gone.
     """
 
     path: str
     changed: bool
     detail: str
+    into: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,11 +212,14 @@ class Report(VerbReport):
         operation: Name of the bnfix function.
         outcomes: One per layer that the operation is about, in the model's order.
         notes: What else the user should know, a sentence each.
+        network: All layers of the model as it was, in the order in which they run; empty where
+            that is not known.
     """
 
     operation: str
     outcomes: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = ()
+    network: tuple[LayerRecord, ...] = ()
 
     @property
     def changed(self) -> tuple[Outcome, ...]:
@@ -100,13 +229,73 @@ class Report(VerbReport):
     def declined(self) -> tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if not outcome.changed)
 
-    def __str__(self) -> str:
+    def story(self) -> Story:
         head = f"{self.operation}: {len(self.changed)} of {len(self.outcomes)} layers changed"
-        rows = [
-            f"  {'changed ' if outcome.changed else 'declined'}  {outcome.path}: {outcome.detail}"
-            for outcome in self.outcomes
-        ]
-        return "\n".join([head, *rows, *(f"  note: {note}" for note in self.notes)])
+        mood = Mood.WARNING if self.declined else Mood.GOOD
+        parts = (outcome_table(self.outcomes), *notes(self.notes))
+        strip = network_strip(self.operation, self.network, self.outcomes)
+        return Story(head, parts, mood, (strip,))
+
+
+def outcome_table(outcomes: tuple[Outcome, ...]) -> Table:
+    columns = [
+        Column[Outcome](
+            "outcome",
+            lambda outcome: "changed" if outcome.changed else "declined",
+            mood=lambda outcome: Mood.GOOD if outcome.changed else Mood.WARNING,
+        ),
+        Column[Outcome]("path", lambda outcome: outcome.path, "layer"),
+        Column[Outcome]("detail", lambda outcome: outcome.detail),
+        Column[Outcome]("into", lambda outcome: ", ".join(outcome.into), told=False),
+    ]
+    lines = [
+        f"{'changed ' if outcome.changed else 'declined'}  {outcome.path}: {outcome.detail}"
+        for outcome in outcomes
+    ]
+    return Table.of("outcomes", outcomes, columns, lines)
+
+
+def network_strip(
+    operation: str, network: tuple[LayerRecord, ...], outcomes: tuple[Outcome, ...]
+) -> Strip:
+    """The network with what became of each layer; of a network not known, the layers told of."""
+    became = {outcome.path: outcome for outcome in outcomes}
+    hosts = {path for outcome in outcomes for path in outcome.into}
+    layers = network or tuple(LayerRecord(outcome.path, "") for outcome in outcomes)
+
+    def cell(layer: LayerRecord) -> Cell:
+        outcome = became.get(layer.path)
+        if outcome is None:
+            mood = Mood.ACCENT if layer.path in hosts else Mood.PLAIN
+            return Cell(layer.path, layer.kind, mood)
+        if outcome.changed:
+            return Cell(layer.path, layer.kind, Mood.GOOD)
+        return Cell(layer.path, layer.kind, Mood.BAD, _of_it(outcome))
+
+    at = {layer.path: position for position, layer in reversed(list(enumerate(layers)))}
+    links = tuple(
+        (at[outcome.path], at[path])
+        for outcome in outcomes
+        for path in outcome.into
+        if outcome.path in at and path in at
+    )
+    meanings = {
+        Mood.GOOD: "folded" if operation == "fold" else "changed",
+        Mood.ACCENT: "takes it up",
+        Mood.BAD: "stays, for the reason with its number",
+        Mood.PLAIN: "has no part in it",
+    }
+    cells = tuple(cell(layer) for layer in layers)
+    there = {each.mood for each in cells}
+    legend = tuple((mood, meaning) for mood, meaning in meanings.items() if mood in there)
+    title = "the network in the order in which it runs" if network else "the layers it is about"
+    return Strip(f"{operation}: {title}", cells, links, legend)
+
+
+def _of_it(outcome: Outcome) -> str:
+    """Why a layer stays, without its path in front, so that equal reasons are told once."""
+    own = f"{outcome.path} "
+    return f"it {outcome.detail[len(own) :]}" if outcome.detail.startswith(own) else outcome.detail
 
 
 def _content(value: Any) -> Any:
@@ -124,6 +313,8 @@ def _content(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Word):
+        return str(value)
     if isinstance(value, Rendered):
         return value.to_dict()
     if isinstance(value, (list, tuple)):
@@ -133,3 +324,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def _brief(value: Any) -> str:
+    if hasattr(value, "tobytes") and getattr(value, "size", 0) > 4:
+        return f"<{value.size} numbers, {value.min():.3g} to {value.max():.3g}>"
+    return str(value) if isinstance(value, Word) else repr(value)
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    return field.default is not dataclasses.MISSING and _content(field.default) == _content(value)

@@ -8,7 +8,7 @@ import pytest
 import zoo
 
 import bnfix
-from bnfix.checks.check_report import Gap
+from bnfix.checks.measurement import Gap
 from bnfix.recalibration.statistics import LayerStatistics
 from bnfix.report import Report
 

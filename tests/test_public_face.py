@@ -5,7 +5,6 @@ import dataclasses
 import doctest
 import inspect
 import io
-import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,8 @@ def parts(kind: Any, seen: dict[type, None]) -> dict[type, None]:
         parts(argument, seen)
     if isinstance(kind, type) and issubclass(kind, Rendered) and kind not in seen:
         seen[kind] = None
-        for hint in typing.get_type_hints(kind, vars(sys.modules[kind.__module__])).values():
+        public = {name: getattr(bnfix, name) for name in bnfix.__all__}
+        for hint in typing.get_type_hints(kind, None, public).values():
             parts(hint, seen)
     return seen
 

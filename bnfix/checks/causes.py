@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bnfix.checks.cause import Cause
-from bnfix.checks.check_report import Finding, Gap, Measurement, worst
+from bnfix.checks.check_report import Finding
+from bnfix.checks.measurement import Gap, Measurement, worst
 from bnfix.graph.miscompiled import SWITCH
 from bnfix.remedy import Remedy, Verb
 

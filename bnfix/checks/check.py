@@ -13,10 +13,11 @@ from typing import Any
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
-from bnfix.checks.check_report import CheckReport, Finding, worst
+from bnfix.checks.check_report import CheckReport, Finding
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
+from bnfix.checks.measurement import worst
 from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
@@ -92,6 +93,7 @@ def check(
         blame = Blame(adapter, model, probes, apart, looked_at)
         findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
+        layers = blame.layers()
     alone = [point.alone for point in measurements if point.alone is not None]
     coupling = [point.coupling for point in measurements]
     return CheckReport(
@@ -104,6 +106,7 @@ def check(
         rows=probes.rows,
         notes=(*notes, *failed, *dict.fromkeys(blame.notes)),
         consequences=consequences,
+        layers=layers,
     )
 
 

@@ -2,103 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bnfix.checks.cause import Cause
+from bnfix.checks.measurement import LayerGap, Measurement, entry_points, measurement_table
 from bnfix.remedy import Mendable, Remedy
-from bnfix.report import Rendered, VerbReport
+from bnfix.rendering.charts import Bars, Mood, Panel
+from bnfix.rendering.story import Column, Story, Table, notes
+from bnfix.report import VerbReport
 
 #: Findings of one cause that are listed before the rest is counted.
 _LISTED = 3
-
-
-@dataclass(frozen=True)
-class Gap(Rendered):
-    """Largest difference between two sets of outputs, and what rounding explains of it.
-
-    Attributes:
-        difference: In units of the outputs.
-        tolerance: What rounding explains, in the same.
-    """
-
-    difference: float
-    tolerance: float
-
-    @property
-    def ratio(self) -> float:
-        return self.difference / self.tolerance
-
-    @property
-    def is_real(self) -> bool:
-        """Whether it is more than rounding."""
-        return not self.difference <= self.tolerance  # NaN is a gap too
-
-
-def worst(gaps: Iterable[Gap]) -> Gap:
-    """The gap that is largest in units of what rounding explains."""
-    return max(gaps, key=lambda found: found.ratio, default=Gap(0.0, 0.0))
-
-
-@dataclass(frozen=True)
-class Measurement(Rendered):
-    """One way of calling the model.
-
-    Attributes:
-        entry_point: "predict", "call", "tf.function" or "export".
-        alone: Row 0 as a batch of its own, or in another shorter batch where that moves it more,
-            against row 0 among all; None for a fixed batch size, and where another entry point was
-            enough.
-        coupling: Row 0 with its neighbours replaced, at the same batch size; the last row, where
-            that moves more.
-        at_last_row: Whether it does.
-        repeat: The same call twice, weights and recurrent states put back in between; where
-            nothing is wrong, of the row whose neighbours were replaced meanwhile.
-        noise: What is left of that when seeds are put back too.
-        against_predict: All rows against what `predict` gives.
-        changed: Paths of the layers whose weights the call changed.
-        carried: Paths of the recurrent layers whose state the call leaves for the next one.
-        finite: Whether all outputs are.
-        goes_on: Whether a second call gives something else because the first changed a weight.
-        moved: Names of the outputs that other rows move, where the model has several.
-    """
-
-    entry_point: str
-    alone: Gap | None
-    coupling: Gap
-    repeat: Gap
-    against_predict: Gap
-    changed: tuple[str, ...]
-    carried: tuple[str, ...]
-    finite: bool
-    at_last_row: bool = False
-    noise: float = 0.0
-    goes_on: bool = False
-    moved: tuple[str, ...] = ()
-
-    @property
-    def is_coupled(self) -> bool:
-        """Whether the rows of a batch move each other, by more than rounding or noise explain."""
-        return self.coupling.is_real and not self.coupling.difference <= self.noise
-
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether it is worth looking for a layer to blame.
-
-        At equal shapes calm models agree bit for bit, so the least difference is reason enough.
-        """
-        gaps = (self.repeat, *([self.alone] if self.alone else []))
-        return (
-            not self.coupling.difference <= self.noise
-            or any(found.is_real for found in gaps)
-            or bool(self.changed or self.carried)
-            or not self.finite
-        )
-
-    @property
-    def tells(self) -> bool:
-        """Whether anything is seen here, in one layer or between ways of calling."""
-        return self.is_suspicious or self.against_predict.is_real
 
 
 @dataclass(frozen=True)
@@ -144,6 +58,8 @@ class CheckReport(VerbReport):
         findings: One per layer and cause: first the layers that make rows depend on each other, in
             the order in which they run; notes last.
         consequences: What was seen as well, and goes when the findings are mended.
+        layers: How far row 0 is moved within the model, in the order in which the layers run; empty
+            where no measurement gave reason to look.
         measurements: One per entry point.
         rows: Batch size of the check.
         notes: What could not be checked.
@@ -158,6 +74,7 @@ class CheckReport(VerbReport):
     rows: int
     notes: tuple[str, ...] = ()
     consequences: tuple[Finding, ...] = ()
+    layers: tuple[LayerGap, ...] = ()
 
     @property
     def faults(self) -> tuple[Finding, ...]:
@@ -169,15 +86,49 @@ class CheckReport(VerbReport):
         """Path of the first finding's layer."""
         return self.findings[0].path if self.findings else None
 
-    def __str__(self) -> str:
-        verdict = "check: NOT ok, " + _headline(self.findings[0]) if not self.ok else self._calm
-        titles = (f"{title:>9}" for title in ("alone", "coupling", "twice", "tolerance"))
-        head = f"  {'entry point':<12} {' '.join(titles)}  weights"
-        rows = [_row(measurement) for measurement in self.measurements]
+    def story(self) -> Story:
+        head = self._calm if self.ok else "check: NOT ok, " + _headline(self.findings[0])
         found = [line for cause in _grouped(self.findings) for line in _shown(cause)]
         more = [line for cause in _grouped(self.consequences) for line in _followed(cause)]
-        notes = [f"  note: {note}" for note in self.notes]
-        return "\n".join([verdict, head, *rows, *found, *more, *notes])
+        parts = (
+            measurement_table(self.measurements),
+            Table.of("findings", self.findings, _FINDINGS, found),
+            Table.of(
+                "consequences",
+                self.consequences,
+                _FINDINGS[:-1],
+                more,
+                title="what follows from that",
+            ),
+            *notes(self.notes),
+        )
+        charts = (*([self._map()] if self.layers else []), entry_points(self.measurements))
+        return Story(head, parts, Mood.GOOD if self.ok else Mood.BAD, charts)
+
+    def _map(self) -> Bars:
+        """Layer by layer, how far row 0 is moved by its neighbours; the layers to blame marked."""
+        blamed = {finding.path for finding in self.faults}
+        return Bars(
+            "How far its neighbours move row 0, layer by layer in the order in which they run",
+            tuple(layer.path for layer in self.layers),
+            (
+                Panel(
+                    "largest difference / what rounding explains",
+                    tuple(layer.gap.ratio for layer in self.layers),
+                    log=True,
+                    limit=1.0,
+                    limit_title="rounding",
+                ),
+            ),
+            tuple(
+                Mood.BAD
+                if one.path == self.culprit
+                else Mood.WARNING
+                if one.path in blamed
+                else Mood.PLAIN
+                for one in self.layers
+            ),
+        )
 
     @property
     def _calm(self) -> str:
@@ -194,16 +145,17 @@ def _headline(finding: Finding) -> str:
     return f"{finding.cause} in {finding.path}" if finding.path else finding.cause
 
 
-def _row(measurement: Measurement) -> str:
-    m = measurement
-    alone = "-" if m.alone is None else f"{m.alone.difference:.2g}"
-    number = len(m.changed)
-    changed = f"{number} layer{'s' * (number > 1)} changed" if m.changed else "unchanged"
-    return (
-        f"  {m.entry_point:<12} {alone:>9} {m.coupling.difference:>9.2g} "
-        f"{m.repeat.difference:>9.2g} "
-        f"{m.coupling.tolerance:>9.2g}  {changed}"
-    )
+_GRADES = {"fault": Mood.BAD, "note": Mood.PLAIN}
+
+_FINDINGS: tuple[Column[Finding], ...] = (
+    Column("severity", lambda f: f.severity, mood=lambda f: _GRADES[f.severity]),
+    Column("cause", lambda f: str(f.cause), mood=lambda f: _GRADES[f.severity]),
+    Column("path", lambda f: f.path, "layer", lambda path: path or "the model"),
+    Column("entry_point", lambda f: f.entry_point, "seen in"),
+    Column("outputs", lambda f: f.outputs, told=False),
+    Column("detail", lambda f: f.detail, "what was seen"),
+    Column("fix", lambda f: f.fix, "what to do"),
+)
 
 
 def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
@@ -213,12 +165,12 @@ def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
 
 def _shown(findings: list[Finding]) -> list[str]:
     first = findings[0]
-    fix = [f"    fix: {first.fix}"] if first.fix else []
-    return [f"  {_titled(findings)}", f"    {first.detail}", *fix]
+    fix = [f"  fix: {first.fix}"] if first.fix else []
+    return [_titled(findings), f"  {first.detail}", *fix]
 
 
 def _followed(findings: list[Finding]) -> list[str]:
-    return [f"  follows from that: {_titled(findings)}", f"    {findings[0].detail}"]
+    return [f"follows from that: {_titled(findings)}", f"  {findings[0].detail}"]
 
 
 def _titled(findings: list[Finding]) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
-from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import Arrays, gap
 from bnfix.checks.measure import EntryPoints, Meter
+from bnfix.checks.measurement import Gap
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import rounding
 

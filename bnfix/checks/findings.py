@@ -9,11 +9,12 @@ from typing import Any
 from bnfix.adapters.base import Adapter
 from bnfix.checks import causes
 from bnfix.checks.cause import Cause
-from bnfix.checks.check_report import Finding, Measurement
+from bnfix.checks.check_report import Finding
 from bnfix.checks.compiled import off
 from bnfix.checks.cures import NO_BATCH, Cures
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
+from bnfix.checks.measurement import LayerGap, Measurement, worst
 from bnfix.checks.probes import Probes
 from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
@@ -55,6 +56,11 @@ class Blame:
         self.consequences = tuple(sorted(_merged(self._follow), key=self._order))
         found = sorted(_merged(found), key=self._order)
         return tuple(found or causes.rounding(self.measurements, self.dtype))
+
+    def layers(self) -> tuple[LayerGap, ...]:
+        """How far each layer is moved where most is; empty where no layer was watched."""
+        found = [trace.gaps() for trace in self._traces.values() if trace is not None]
+        return max(found, key=lambda each: worst(one.gap for one in each).ratio, default=())
 
     def _by_mode(self) -> dict[bool | None, list[Measurement]]:
         """Entry points by the `training` that they pass on; None leaves it to the model."""

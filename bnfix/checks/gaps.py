@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.checks.check_report import Gap
+from bnfix.checks.measurement import Gap
 
 Arrays = list[npt.NDArray[Any]]
 

@@ -17,8 +17,8 @@ import numpy as np
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.watching import Event, Rows, watched
-from bnfix.checks.check_report import Gap
 from bnfix.checks.gaps import gap
+from bnfix.checks.measurement import Gap, LayerGap, worst
 from bnfix.checks.probes import Probes
 from bnfix.errors import ModelError, gist
 from bnfix.numerics.norm import NormSpec
@@ -102,6 +102,21 @@ class Trace:
     @cached_property
     def coupled(self) -> list[str]:
         return _first_to_differ(self.events, self._replaced) or self._swallowing
+
+    def gaps(self) -> tuple[LayerGap, ...]:
+        """How far each layer that holds no other is moved when the neighbours are replaced.
+
+        Empty where that was not looked at: a picture is not worth another run.
+        """
+        if "_replaced" not in vars(self):
+            return ()
+        found: dict[str, list[Gap]] = {}
+        for a, b in zip(self.events, self._replaced, strict=False):
+            if a.path != b.path:  # the model takes another way for other rows
+                break
+            if a.outputs and len(a.outputs) == len(b.outputs) and not _holds(a.path, list(found)):
+                found.setdefault(a.path, []).append(_gap(a.outputs, b.outputs, a.layer))
+        return tuple(LayerGap(path, worst(all_of)) for path, all_of in found.items())
 
     @property
     def _swallowing(self) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.base import Adapter
-from bnfix.checks.check_report import Gap, Measurement, worst
 from bnfix.checks.gaps import Arrays, gap, gaps
+from bnfix.checks.measurement import Gap, Measurement, worst
 from bnfix.checks.probes import Probes
 from bnfix.checks.snapshot import Memory
 from bnfix.errors import BnfixError, ModelError, gist

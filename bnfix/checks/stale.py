@@ -12,9 +12,10 @@ from typing import Any
 
 from bnfix.adapters.base import Adapter
 from bnfix.checks import causes
-from bnfix.checks.check_report import Finding, Measurement
+from bnfix.checks.check_report import Finding
 from bnfix.checks.gaps import gap
 from bnfix.checks.measure import EntryPoints, Meter
+from bnfix.checks.measurement import Measurement
 from bnfix.checks.probes import Probes
 
 Measurements = tuple[Measurement, ...]

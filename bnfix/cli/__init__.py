@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 #: Exit status after Ctrl-C, as shells have it: 128 and the number of the signal.
 INTERRUPTED = 130
+#: How a command ends that has no answer; a wrong command line ends with Click's 2.
+REFUSED, FAILED = 3, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:

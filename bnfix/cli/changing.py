@@ -11,7 +11,7 @@ import click
 import bnfix
 from bnfix.cli import options
 from bnfix.cli.data import Data
-from bnfix.cli.output import show
+from bnfix.cli.output import Telling, show
 from bnfix.cli.quiet import working
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
@@ -40,8 +40,8 @@ Operation = Callable[[Any], Any]
 @options.min_count
 @options.memory_limit
 @options.source
-@options.as_json
-def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: Any) -> int:
+@options.telling
+def repair(source: Source, data: Data, target: Target, telling: Telling, **wishes: Any) -> int:
     """Find what is wrong, mend it, and check the result.
 
     With data the model is opened. Without, its file is edited, so that no class of its author is
@@ -60,7 +60,8 @@ def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: 
             return_report=True,
             **wishes,
         )
-    return show(report, as_json=as_json, ok=report.ok, out=target.out, ds=ds)
+    files = [source.file, data.path]
+    return show(report, telling, ok=report.ok, files=files, out=target.out, ds=ds)
 
 
 @options.command(
@@ -82,13 +83,13 @@ def repair(source: Source, data: Data, target: Target, as_json: bool, **wishes: 
     "never updated.",
 )
 @options.source
-@options.as_json
+@options.telling
 def recalibrate(
     source: Source,
     data: Data,
     target: Target,
     no_guard: bool,
-    as_json: bool,
+    telling: Telling,
     **how: Any,
 ) -> int:
     """Replace all moving statistics by those of the data.
@@ -106,7 +107,7 @@ def recalibrate(
             return_report=True,
         )
         target.write(model)
-    return show(report, as_json=as_json, out=target.out, ds=ds)
+    return show(report, telling, files=[source.file, data.path], out=target.out, ds=ds)
 
 
 @options.command(
@@ -121,8 +122,8 @@ def recalibrate(
 @click.option("--merge", is_flag=True, help="Make one layer of those that are added, as in RepVGG.")
 @options.opening
 @options.source
-@options.as_json
-def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
+@options.telling
+def fold(source: Source, target: Target, telling: Telling, **wishes: Any) -> int:
     """Fold BatchNormalization into the layers around it.
 
     The report says of each that must stay why; exit status 3 with --strict then.
@@ -131,7 +132,7 @@ def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
     def folded(model: Any) -> Any:
         return bnfix.fold(model, return_report=True, **wishes)
 
-    return _rewrite(source, target, folded, as_json)
+    return _rewrite(source, target, folded, telling)
 
 
 @options.command("strip-training", "bnfix strip-training model.h5 -o stripped.h5")
@@ -139,8 +140,8 @@ def fold(source: Source, target: Target, as_json: bool, **wishes: Any) -> int:
 @options.layers
 @options.opening
 @options.source
-@options.as_json
-def strip_training(source: Source, target: Target, as_json: bool, **which: Any) -> int:
+@options.telling
+def strip_training(source: Source, target: Target, telling: Telling, **which: Any) -> int:
     """Take training=True and =False out of all calls.
 
     A BatchNormalization that was called with training=True normalizes by the batch at hand.
@@ -149,15 +150,15 @@ def strip_training(source: Source, target: Target, as_json: bool, **which: Any) 
     def stripped(model: Any) -> Any:
         return bnfix.strip_training(model, return_report=True, **which)
 
-    return _rewrite(source, target, stripped, as_json)
+    return _rewrite(source, target, stripped, telling)
 
 
 @options.command("strip-augmentation", "bnfix strip-augmentation model.h5 -o serving.h5")
 @options.target
 @options.layers
 @options.source
-@options.as_json
-def strip_augmentation(source: Source, target: Target, as_json: bool, **which: Any) -> int:
+@options.telling
+def strip_augmentation(source: Source, target: Target, telling: Telling, **which: Any) -> int:
     """Switch off layers that train by default.
 
     Random augmentation, in Keras 3 Resizing and CenterCrop too, has training=True as its default.
@@ -166,15 +167,15 @@ def strip_augmentation(source: Source, target: Target, as_json: bool, **which: A
     def stripped(model: Any) -> Any:
         return bnfix.strip_augmentation(model, return_report=True, **which)
 
-    return _rewrite(source, target, stripped, as_json)
+    return _rewrite(source, target, stripped, telling)
 
 
 @options.command("freeze", "bnfix freeze model.h5 -o frozen.h5")
 @options.target
 @options.layers
 @options.source
-@options.as_json
-def freeze(source: Source, target: Target, as_json: bool, **which: Any) -> int:
+@options.telling
+def freeze(source: Source, target: Target, telling: Telling, **which: Any) -> int:
     """Keep BatchNormalization in inference mode for good.
 
     Even where training=True is baked into its call, and in models that cannot be rewritten.
@@ -183,7 +184,7 @@ def freeze(source: Source, target: Target, as_json: bool, **which: Any) -> int:
     def frozen(model: Any) -> Any:
         return bnfix.freeze(model, return_report=True, **which)
 
-    return _rewrite(source, target, frozen, as_json)
+    return _rewrite(source, target, frozen, telling)
 
 
 @options.command(
@@ -205,8 +206,8 @@ def freeze(source: Source, target: Target, as_json: bool, **which: Any) -> int:
 @options.memory_limit
 @options.opening
 @options.source
-@options.as_json
-def to_group_norm(source: Source, data: Data, target: Target, as_json: bool, **how: Any) -> int:
+@options.telling
+def to_group_norm(source: Source, data: Data, target: Target, telling: Telling, **how: Any) -> int:
     """Put GroupNormalization in place of BatchNormalization.
 
     It normalizes each row by itself, but it is another function: with data it is fitted to what
@@ -216,12 +217,19 @@ def to_group_norm(source: Source, data: Data, target: Target, as_json: bool, **h
     def replaced(model: Any) -> Any:
         return bnfix.to_group_norm(model, data.of(model), return_report=True, **how)
 
-    return _rewrite(source, target, replaced, as_json)
+    return _rewrite(source, target, replaced, telling, data)
 
 
-def _rewrite(source: Source, target: Target, operation: Operation, as_json: bool) -> int:
+def _rewrite(
+    source: Source,
+    target: Target,
+    operation: Operation,
+    telling: Telling,
+    data: Data | None = None,
+) -> int:
     """Load, apply `operation`, which gives a model and a report, and write."""
     with working():
         model, report = operation(source.load())
         target.write(model)
-    return show(report, as_json=as_json, out=target.out)
+    files = [source.file, *([] if data is None else [data.path])]
+    return show(report, telling, files=files, out=target.out)

@@ -10,7 +10,7 @@ import click
 
 import bnfix
 from bnfix.adapters import kerases
-from bnfix.cli import INTERRUPTED
+from bnfix.cli import FAILED, INTERRUPTED, REFUSED
 from bnfix.cli.changing import (
     fold,
     freeze,
@@ -25,9 +25,6 @@ from bnfix.cli.quiet import interruptible, only_our_warnings, quiet_tensorflow
 from bnfix.cli.showing import demo
 from bnfix.errors import BnfixError
 from bnfix.restoring import all_or_nothing
-
-#: How a command ends that has no answer; a wrong command line ends with Click's 2.
-REFUSED, FAILED = 3, 4
 
 _STATUS = """\b
 Exit status:
@@ -111,7 +108,7 @@ def run(argv: Sequence[str] | None) -> int:
         return FAILED
 
 
-@all_or_nothing()  # a command writes one file at most, and that last
+@all_or_nothing()  # what is refused is so before a model is written; see `output.show`
 def _answer(argv: Sequence[str] | None) -> int:
     return group.main(argv, prog_name="bnfix", standalone_mode=False) or 0
 

@@ -10,15 +10,15 @@ import click
 import bnfix
 from bnfix.cli import options
 from bnfix.cli.data import Data
-from bnfix.cli.output import show
+from bnfix.cli.output import Telling, show
 from bnfix.cli.quiet import working
 from bnfix.cli.source import Source
 
 
 @options.command("inspect", "bnfix inspect model.h5", "bnfix inspect model.h5 --json")
 @click.argument("file", type=options.EXISTING)
-@options.as_json
-def inspect(file: Path, as_json: bool) -> int:
+@options.telling
+def inspect(file: Path, telling: Telling) -> int:
     """Tell what a model file holds, in half a second.
 
     Nothing in it is run, and TensorFlow is not loaded, except for a SavedModel. Exit status 1 if a
@@ -26,7 +26,7 @@ def inspect(file: Path, as_json: bool) -> int:
     """
     with working() if file.is_dir() else nullcontext():  # a SavedModel is read by TensorFlow
         report = bnfix.inspect(file)
-    return show(report, as_json=as_json, ok=report.ok)
+    return show(report, telling, ok=report.ok, files=[file])
 
 
 @options.command(
@@ -47,9 +47,9 @@ def inspect(file: Path, as_json: bool) -> int:
 @click.option("--export", is_flag=True, help="Also try the SavedModel that model.export writes.")
 @click.option("--training", is_flag=True, help="Look at model(x, training=True) instead.")
 @options.source
-@options.as_json
+@options.telling
 def check(
-    source: Source, data: Data, rows: int, export: bool, training: bool, as_json: bool
+    source: Source, data: Data, rows: int, export: bool, training: bool, telling: Telling
 ) -> int:
     """Tell whether a row's answer depends on its neighbours.
 
@@ -60,7 +60,7 @@ def check(
         model = source.load()
         ds = data.of(model)
         report = bnfix.check(model, ds, rows=rows, export=export, training=training)
-    return show(report, as_json=as_json, ok=report.ok, ds=ds)
+    return show(report, telling, ok=report.ok, files=[source.file, data.path], ds=ds)
 
 
 @options.command(
@@ -71,8 +71,8 @@ def check(
 )
 @options.data(required=False)
 @options.source
-@options.as_json
-def diagnose(source: Source, data: Data, as_json: bool) -> int:
+@options.telling
+def diagnose(source: Source, data: Data, telling: Telling) -> int:
     """Tell what is wrong with BatchNormalization, and why.
 
     Each finding comes with the call that mends it. Without data it is made from the model alone.
@@ -82,4 +82,4 @@ def diagnose(source: Source, data: Data, as_json: bool) -> int:
         model = source.load()
         ds = data.of(model)
         report = bnfix.diagnose(model, ds, verbose="auto")
-    return show(report, as_json=as_json, ok=report.ok, ds=ds)
+    return show(report, telling, ok=report.ok, files=[source.file, data.path], ds=ds)

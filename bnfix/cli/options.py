@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from bnfix.cli.data import Data, factor, image_size
+from bnfix.cli.output import Telling
 from bnfix.cli.source import Source
 from bnfix.cli.target import Target
 from bnfix.data.decoding import INTERPOLATIONS
@@ -159,8 +160,21 @@ def data(*, required: bool) -> Decorator:
     )
 
 
-as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
+telling = bundled(
+    "telling",
+    Telling,
+    [
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the report as one JSON object."
+        ),
+        click.option(
+            "--html",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="PAGE.html",
+            help="Also write it as a page of its own, with pictures, versions and the SHA-256 of "
+            "the files, to be filed with the model. A page that is there is replaced.",
+        ),
+    ],
 )
 
 

@@ -27,10 +27,7 @@ class Target:
 
     def __post_init__(self) -> None:
         place_for(self.out)
-        folder = self.out.parent
-        if not os.access(folder, os.W_OK):
-            said = "cannot be written to" if folder.is_dir() else "is no folder"
-            raise _refusal(f"{folder} {said}")
+        writable(self.out, _OPTION)
         self._check_free()
 
     def write(self, model: Any) -> None:
@@ -40,8 +37,19 @@ class Target:
 
     def _check_free(self) -> None:
         if self.out.exists() and not self.overwrite:
-            raise _refusal(f"{self.out} exists; --overwrite would replace it")
+            raise _refusal(f"{self.out} exists; --overwrite would replace it", _OPTION)
 
 
-def _refusal(what: str) -> click.BadParameter:
-    return click.BadParameter(f"{what}. Choose another place.", param_hint="'-o' / '--out'")
+def writable(place: Path, option: str) -> None:
+    """Refuse a place in a folder that is not there or cannot be written to."""
+    folder = place.parent
+    if not os.access(folder, os.W_OK):
+        said = "cannot be written to" if folder.is_dir() else "is no folder"
+        raise _refusal(f"{folder} {said}", option)
+
+
+_OPTION = "'-o' / '--out'"
+
+
+def _refusal(what: str, option: str) -> click.BadParameter:
+    return click.BadParameter(f"{what}. Choose another place.", param_hint=option)

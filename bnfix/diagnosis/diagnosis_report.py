@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import Losses
 from bnfix.remedy import Mendable, Remedy
+from bnfix.rendering.charts import Bars, Mood, Panel
+from bnfix.rendering.story import Column, Remark, Story, Table, notes
 from bnfix.report import Rendered, VerbReport
 
 #: In order of rank: predictions are wrong; they may be, or will be after the next `fit`; worth
@@ -83,11 +86,52 @@ class DiagnosisReport(VerbReport):
     def ok(self) -> bool:
         return all(symptom.severity == "note" for symptom in self.symptoms)
 
-    def __str__(self) -> str:
-        found = [line for symptom in self.symptoms for line in _shown(symptom)]
-        notes = [f"  note: {note}" for note in self.notes]
-        losses = [f"  {self.losses}"] if self.losses else []
-        return "\n".join([self._verdict(), *found, *_table(self.layers), *losses, *notes])
+    def story(self) -> Story:
+        told = [line for symptom in self.symptoms for line in _shown(symptom)]
+        losses = (Remark(str(self.losses)),) if self.losses else ()
+        parts = (
+            Table.of("symptoms", self.symptoms, _SYMPTOMS, told),
+            Table.of("layers", self.layers, _LAYERS),
+            *losses,
+            *notes(self.notes),
+        )
+        worst = min(
+            (_MOODS[symptom.severity] for symptom in self.symptoms),
+            default=Mood.GOOD,
+            key=list(_MOODS.values()).index,
+        )
+        return Story(self._verdict(), parts, Mood.GOOD if self.ok else worst, tuple(self._charts()))
+
+    def _charts(self) -> Iterator[Bars]:
+        ill = {path for s in self.symptoms if s.severity != "note" for path in s.paths}
+        if self.layers:
+            yield Bars(
+                "How far the stored statistics are from those of the data",
+                tuple(layer.path for layer in self.layers),
+                (
+                    Panel("off by, in sigma", tuple(layer.distance for layer in self.layers)),
+                    Panel(
+                        "share of the initial 0 and 1 left",
+                        tuple(layer.initial for layer in self.layers),
+                        form=".1%",
+                    ),
+                ),
+                tuple(Mood.BAD if one.path in ill else Mood.ACCENT for one in self.layers),
+            )
+        if self.losses:
+            values = self.losses.stored, self.losses.of_data
+            panel = Panel("mean over rows", values, form=".4g")
+            labels = ("with the statistics stored", "with those of the data")
+            yield Bars("Loss", labels, (panel,))
+        if not (self.layers or self.losses):
+            number = tuple(float(len(symptom.paths) or 1) for symptom in self.symptoms)
+            yield Bars(
+                "What was found, without data",
+                tuple(f"{s.severity}: {s.cause}" for s in self.symptoms),
+                (Panel("layers", number, form=".0f"),),
+                tuple(_MOODS[symptom.severity] for symptom in self.symptoms),
+                empty="nothing was found, and nothing measured, for there were no data",
+            )
 
     def _verdict(self) -> str:
         number = self.batch_norms
@@ -104,25 +148,43 @@ def _count(number: int, what: str) -> str:
 
 
 def _shown(symptom: Symptom) -> list[str]:
-    where = ", ".join(symptom.paths[:_LISTED]) or "the model"
-    left = len(symptom.paths) - _LISTED
+    where = _listed(symptom.paths)
+    lines = [f"{symptom.severity}: {symptom.cause} in {where}", f"  {symptom.detail}"]
+    return [*lines, f"  fix: {symptom.fix}"] if symptom.fix else lines
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    left = len(paths) - _LISTED
     more = f" and {left} more" if left > 0 else ""
-    lines = [f"  {symptom.severity}: {symptom.cause} in {where}{more}", f"    {symptom.detail}"]
-    return [*lines, f"    fix: {symptom.fix}"] if symptom.fix else lines
+    return (", ".join(paths[:_LISTED]) or "the model") + more
 
 
-def _table(layers: tuple[LayerDistance, ...]) -> list[str]:
-    if not layers:
-        return []
-    width = max(len(layer.path) for layer in layers)
-    head = f"  {'layer':<{width}}  {'values':>9}  {'off by':>11}  {'initial 0/1 left':>16}  updates"
-    rows = [
-        f"  {layer.path:<{width}}  {layer.count:>9,}  {layer.distance:>5.2f} sigma  "
-        f"{'-' if layer.initial is None else f'{layer.initial:.1%}':>16}  {_updates(layer)}"
-        for layer in layers
-    ]
-    return [head, *rows]
+_MOODS = {"fault": Mood.BAD, "warning": Mood.WARNING, "note": Mood.PLAIN}
+
+_SYMPTOMS: tuple[Column[Symptom], ...] = (
+    Column("severity", lambda s: s.severity, mood=lambda s: _MOODS[s.severity]),
+    Column("cause", lambda s: str(s.cause), mood=lambda s: _MOODS[s.severity]),
+    Column("paths", lambda s: s.paths, "layers", lambda paths: _listed(paths)),
+    Column("detail", lambda s: s.detail, "what was seen"),
+    Column("fix", lambda s: s.fix, "what to do"),
+)
 
 
-def _updates(layer: LayerDistance) -> str:
-    return "-" if layer.updates is None else f"{layer.updates:>7.0f}"
+def _or_dash(form: str) -> Callable[[float | None], str]:
+    return lambda value: "-" if value is None else format(value, form)
+
+
+_LAYERS: tuple[Column[LayerDistance], ...] = (
+    Column("path", lambda layer: layer.path, "layer"),
+    Column("count", lambda layer: layer.count, "values", "{:,}".format, right=True, least=9),
+    Column(
+        "distance",
+        lambda layer: layer.distance,
+        "off by",
+        "{:.2f} sigma".format,
+        right=True,
+        least=11,
+    ),
+    Column("initial", lambda layer: layer.initial, "initial 0/1 left", _or_dash(".1%"), right=True),
+    Column("updates", lambda layer: layer.updates, show=_or_dash(".0f"), right=True),
+)

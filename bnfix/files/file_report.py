@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bnfix.report import Outcome, Rendered, VerbReport
+from bnfix.rendering.charts import Cell, Mood, Strip
+from bnfix.rendering.story import Column, Part, Remark, Section, Story, Table, notes
+from bnfix.report import LayerRecord, Outcome, Rendered, VerbReport, outcome_table
+
+if TYPE_CHECKING:
+    from bnfix.operations.repair_report import RepairReport
 
 #: Layers that are named one by one.
 _SHOWN = 5
@@ -60,19 +65,6 @@ class NormRecord(Rendered):
 
 
 @dataclass(frozen=True)
-class LayerRecord(Rendered):
-    """One layer in a file.
-
-    Attributes:
-        path: Full path of the layer.
-        kind: Name of its class.
-    """
-
-    path: str
-    kind: str
-
-
-@dataclass(frozen=True)
 class FileReport(VerbReport):
     """What is in a model file; true if no BatchNormalization in it needs mending.
 
@@ -100,21 +92,45 @@ class FileReport(VerbReport):
     def ok(self) -> bool:
         return all(norm.ok for norm in self.batch_norms)
 
-    def __str__(self) -> str:
+    def story(self) -> Story:
         norms = self.batch_norms
         odd = sum(not norm.ok for norm in norms)
         verdict = f"{odd} of them with a fault or a warning" if odd else "none with a fault"
         number = f"{len(norms)} BatchNormalization{'s' * (len(norms) != 1)}"
-        lines = [
-            f"inspect: {self.path}, {self._origin()}",
-            f"  {self._layers()}, {number}" + (f", {verdict}" if norms else ""),
-            *_table(norms),
-            *_found(norms),
-            *(f"  unsafe: {sentence}" for sentence in self.unsafe),
-            *([f"  needs custom_objects: {', '.join(self.needs)}"] if self.needs else []),
-            *(f"  note: {note}" for note in self.notes),
-        ]
-        return "\n".join(_printable(line) for line in lines)
+        needs = [f"needs custom_objects: {', '.join(self.needs)}"] if self.needs else []
+        parts = (
+            Remark(f"{self._layers()}, {number}" + (f", {verdict}" if norms else "")),
+            Table.of("batch_norms", norms, _NORMS),
+            Table.of("defects", _defects(norms), _DEFECTS, _found(norms)),
+            *(Remark(f"unsafe: {sentence}", Mood.BAD) for sentence in self.unsafe),
+            *(Remark(sentence, Mood.WARNING) for sentence in needs),
+            *notes(self.notes),
+        )
+        head = f"inspect: {self.path}, {self._origin()}"
+        return Story(head, parts, Mood.GOOD if self.ok else Mood.BAD, (self._strip(),))
+
+    def _strip(self) -> Strip:
+        norms = {norm.path: norm for norm in self.batch_norms}
+        layers = self.layers or tuple(LayerRecord(n.path, n.kind or "") for n in norms.values())
+
+        def cell(layer: LayerRecord) -> Cell:
+            norm = norms.get(layer.path)
+            if norm is None:
+                return Cell(layer.path, layer.kind)
+            reason = "; ".join(f"{d.kind}: {d.detail}" for d in norm.defects if not norm.ok)
+            return Cell(layer.path, layer.kind, Mood.GOOD if norm.ok else Mood.BAD, reason)
+
+        legend = (
+            (Mood.GOOD, "BatchNormalization"),
+            (Mood.BAD, "BatchNormalization with a fault or a warning"),
+            (Mood.PLAIN, "other layer"),
+        )
+        cells = tuple(cell(layer) for layer in layers)
+        there = {each.mood for each in cells}
+        told = tuple((mood, meaning) for mood, meaning in legend if mood in there)
+        return Strip(
+            "The layers in the order of the file", cells, (), told, "the file tells of no layer"
+        )
 
     def _layers(self) -> str:
         if self.batch_norms and not self.layers:
@@ -147,7 +163,7 @@ class FileRepair(VerbReport):
     target: str
     loaded: bool
     outcomes: tuple[Outcome, ...]
-    repair: Any
+    repair: RepairReport | None
     before: FileReport
     after: FileReport
 
@@ -155,42 +171,76 @@ class FileRepair(VerbReport):
     def ok(self) -> bool:
         return self.after.ok and (self.repair is None or self.repair.ok)
 
-    def __str__(self) -> str:
+    def story(self) -> Story:
         how = "opened, repaired and saved" if self.loaded else "edited without being opened"
-        lines = [f"repair_file: {self.source} {how} as {self.target}"]
-        lines += [
-            f"  {'changed ' if outcome.changed else 'declined'}  {outcome.path}: {outcome.detail}"
-            for outcome in self.outcomes
-        ]
+        head = f"repair_file: {self.source} {how} as {self.target}"
+        parts: list[Part] = [outcome_table(self.outcomes)] if self.outcomes else []
         if self.repair is not None:
-            lines += [f"  {line}" for line in str(self.repair).splitlines()]
+            parts.append(Section("", self.repair.story()))
         elif not self.outcomes:
-            lines.append("  there is nothing to edit: the new file is a copy")
+            parts.append(Remark("there is nothing to edit: the new file is a copy"))
         left = [norm for norm in self.after.batch_norms if not norm.ok]
-        lines += [f"  left: {norm.path}: {norm.defects[0].detail}" for norm in left[:_SHOWN]]
-        return "\n".join([*lines, *([f"  and {len(left) - _SHOWN} more"] * (len(left) > _SHOWN))])
+        parts += [
+            Remark(f"left: {norm.path}: {norm.defects[0].detail}", Mood.BAD)
+            for norm in left[:_SHOWN]
+        ]
+        parts += [Remark(f"and {len(left) - _SHOWN} more")] if len(left) > _SHOWN else []
+        told = {"the file before": self.before, "the file after": self.after}
+        parts += [Section(title, one.story(), in_text=False) for title, one in told.items()]
+        return Story(head, tuple(parts), Mood.GOOD if self.ok else Mood.BAD)
 
 
-def _table(norms: tuple[NormRecord, ...]) -> list[str]:
-    if not norms:
-        return []
-    width = max(len("layer"), *(len(norm.path) for norm in norms))
-    head = f"  {'layer':<{width}}  channels  axis  epsilon  momentum  trainable  training="
-    return [head, *(_row(norm, width) for norm in norms)]
+def _axes(axis: tuple[int, ...] | None) -> str:
+    return "-" if axis is None else ",".join(map(str, axis))
 
 
-def _row(norm: NormRecord, width: int) -> str:
-    axis = "-" if norm.axis is None else ",".join(str(axis) for axis in norm.axis)
-    trainable = {True: "yes", False: "no", None: "-"}[norm.trainable]
-    training = " and ".join(str(mode) for mode in norm.training) or "-"
-    return (
-        f"  {norm.path:<{width}}  {_number(norm.channels):>8}  {axis:>4}  "
-        f"{_number(norm.epsilon):>7}  {_number(norm.momentum):>8}  {trainable:>9}  {training}"
-    )
+def _modes(training: tuple[bool, ...]) -> str:
+    return " and ".join(map(str, training)) or "-"
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+_GRADES = {"fault": Mood.BAD, "warning": Mood.WARNING, "note": Mood.PLAIN}
+
+_NORMS: tuple[Column[NormRecord], ...] = (
+    Column(
+        "path",
+        lambda norm: norm.path,
+        "layer",
+    ),
+    Column("channels", lambda norm: norm.channels, show=_number, right=True),
+    Column("axis", lambda norm: norm.axis, show=_axes, right=True),
+    Column("epsilon", lambda norm: norm.epsilon, show=_number, right=True),
+    Column("momentum", lambda norm: norm.momentum, show=_number, right=True),
+    Column(
+        "trainable",
+        lambda norm: norm.trainable,
+        show=lambda trainable: {True: "yes", False: "no", None: "-"}[trainable],
+        right=True,
+    ),
+    Column(
+        "training",
+        lambda norm: norm.training,
+        "training=",
+        _modes,
+        mood=lambda norm: Mood.BAD if True in norm.training else Mood.PLAIN,
+    ),
+)
+
+_DEFECTS: tuple[Column[tuple[NormRecord, Defect]], ...] = (
+    Column("severity", lambda at: at[1].severity, mood=lambda at: _GRADES[at[1].severity]),
+    Column("kind", lambda at: at[1].kind, mood=lambda at: _GRADES[at[1].severity]),
+    Column("path", lambda at: at[0].path, "layer"),
+    Column("detail", lambda at: at[1].detail, "what was seen"),
+)
+
+
+def _defects(norms: tuple[NormRecord, ...]) -> list[tuple[NormRecord, Defect]]:
+    """Worst first."""
+    found = [(norm, defect) for norm in norms for defect in norm.defects]
+    return sorted(found, key=lambda at: list(_GRADES).index(at[1].severity))
 
 
 def _found(norms: tuple[NormRecord, ...]) -> list[str]:
@@ -207,10 +257,5 @@ def _found(norms: tuple[NormRecord, ...]) -> list[str]:
             )
             more = often[severity, kind] - 1
             others = f" and {more} more" if more else ""
-            lines += [f"  {severity}: {kind} in {first}{others}", f"    {detail}"]
+            lines += [f"{severity}: {kind} in {first}{others}", f"  {detail}"]
     return lines
-
-
-def _printable(line: str) -> str:
-    """Names come from the file, and terminals obey some characters."""
-    return "".join(mark if mark.isprintable() else "?" for mark in line)

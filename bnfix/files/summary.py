@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from bnfix.files.config import LayerEntry
 from bnfix.files.container import Format, Stored
-from bnfix.files.file_report import FileReport, LayerRecord, NormRecord
+from bnfix.files.file_report import FileReport, NormRecord
 from bnfix.files.packages import packages_in
 from bnfix.files.trust import Danger, Missing, concerns
+from bnfix.report import LayerRecord
 
 
 def report_on(

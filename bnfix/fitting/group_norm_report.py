@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bnfix.rendering.charts import Bars, Mood, Panel
+from bnfix.rendering.story import Column, Story, Table, notes
 from bnfix.report import Rendered, VerbReport
 
 #: Share of the variance below which a layer is said to be poorly reproduced.
@@ -61,23 +63,53 @@ class GroupNormReport(VerbReport):
     @property
     def poor(self) -> tuple[LayerGroups, ...]:
         """Layers that reproduce little of what stood in their place."""
-        return tuple(
-            layer for layer in self.layers if layer.explained is not None and layer.explained < POOR
-        )
+        return tuple(layer for layer in self.layers if _is_poor(layer))
 
-    def __str__(self) -> str:
+    def story(self) -> Story:
         fitted = f", fitted to {self.rows:,} rows" if self.rows else ""
         head = f"to_group_norm: {len(self.changed)} of {len(self.layers)} layers replaced{fitted}"
-        width = max((len(layer.path) for layer in self.layers), default=5)
-        columns = f"  {'layer':<{width}}  {'groups':>6}  {'channels':>8}  {'explained':>9}"
-        rows = [self._row(layer, width) for layer in self.layers]
-        return "\n".join([head, columns, *rows, *(f"  note: {note}" for note in self.notes)])
+        mood = Mood.WARNING if self.declined or self.poor else Mood.GOOD
+        parts = (Table.of("layers", self.layers, _COLUMNS), *notes(self.notes))
+        return Story(head, parts, mood, (self._quality(),))
 
-    @staticmethod
-    def _row(layer: LayerGroups, width: int) -> str:
-        groups = str(layer.groups) if layer.changed else "stays"
-        explained = "" if layer.explained is None else f"{layer.explained:.1%}"
-        return (
-            f"  {layer.path:<{width}}  {groups:>6}  {layer.channels:>8}  {explained:>9}"
-            f"  {layer.detail}"
-        ).rstrip()
+    def _quality(self) -> Bars:
+        panel = Panel(
+            "share of the variance that GroupNormalization reproduces",
+            tuple(layer.explained for layer in self.layers),
+            limit=POOR,
+            limit_title=f"poor below {POOR:.0%}",
+            form=".1%",
+        )
+        return Bars(
+            "How well GroupNormalization stands in for BatchNormalization",
+            tuple(f"{layer.path}{'' if layer.changed else ' (stays)'}" for layer in self.layers),
+            (panel,),
+            tuple(_mood(layer) for layer in self.layers),
+            empty="the model has no BatchNormalization",
+        )
+
+
+def _is_poor(layer: LayerGroups) -> bool:
+    return layer.explained is not None and layer.explained < POOR
+
+
+def _mood(layer: LayerGroups) -> Mood:
+    return Mood.BAD if _is_poor(layer) else Mood.ACCENT
+
+
+_COLUMNS: tuple[Column[LayerGroups], ...] = (
+    Column("path", lambda layer: layer.path, "layer"),
+    Column(
+        "groups", lambda layer: layer.groups, show=lambda groups: str(groups or "stays"), right=True
+    ),
+    Column("channels", lambda layer: layer.channels, right=True),
+    Column(
+        "explained",
+        lambda layer: layer.explained,
+        show=lambda share: "" if share is None else f"{share:.1%}",
+        right=True,
+        mood=lambda layer: Mood.BAD if _is_poor(layer) else Mood.PLAIN,
+    ),
+    Column("detail", lambda layer: layer.detail, ""),
+    Column("exact", lambda layer: layer.exact, told=False),
+)

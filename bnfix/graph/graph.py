@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, NodeKey, Slot
+from bnfix.report import LayerRecord
 from bnfix.tree import leaves, map_leaves
 
 
@@ -125,6 +126,10 @@ class Graph:
     def sharing(self, call: Call) -> tuple[Call, ...]:
         """All calls of the layer that `call` calls, itself included, in order."""
         return self._by_layer[call.layer]
+
+    def records(self) -> tuple[LayerRecord, ...]:
+        """Path and class of every call, in order, for a report."""
+        return tuple(LayerRecord(call.path, call.kind) for call in self.calls)
 
     @cached_property
     def _consumers(self) -> dict[tuple[int, int], tuple[Call, ...]]:

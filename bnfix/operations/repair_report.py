@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from bnfix.checks.check import CheckReport
 from bnfix.diagnosis.diagnosis_report import DiagnosisReport, Symptom
 from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.rendering.charts import Mood
+from bnfix.rendering.story import Part, Remark, Section, Story, notes
 from bnfix.report import Report, VerbReport, Word
 
 
@@ -35,6 +37,8 @@ class RepairReport(VerbReport):
         found: What is found wrong with the model returned.
     """
 
+    derived: ClassVar[tuple[str, ...]] = ("outcome", "left")
+
     steps: tuple[str, ...]
     before: CheckReport
     after: CheckReport
@@ -60,22 +64,27 @@ class RepairReport(VerbReport):
     def ok(self) -> bool:
         return self.outcome in (RepairOutcome.NOTHING_TO_DO, RepairOutcome.REPAIRED)
 
-    def __str__(self) -> str:
-        steps = [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
-        left = [f"  left: {sentence}" for sentence in self.left]
-        notes = [f"  note: {note}" for note in self.diagnosis.notes]
-        parts = [self._verdict(), *steps, *left, *notes]
-        parts += ["before", _indented(self.before), "after"]
-        return "\n".join([*parts, _indented(self.after)])
-
-    def to_dict(self) -> dict[str, Any]:
-        told = {"outcome": str(self.outcome), "left": list(self.left)}
-        return {**super().to_dict(), **told}
+    def story(self) -> Story:
+        steps = [Remark(f"{number}. {step}") for number, step in enumerate(self.steps, 1)]
+        left = [Remark(f"left: {sentence}", Mood.BAD) for sentence in self.left]
+        parts: list[Part] = [*steps, *left, *notes(self.diagnosis.notes)]
+        parts += [Section("before", self.before.story()), Section("after", self.after.story())]
+        told = (self.diagnosis, self.recalibration, self.fold)
+        parts += [Section("", one.story(), in_text=False) for one in told if one is not None]
+        return Story(self._verdict(), tuple(parts), _MOODS[self.outcome])
 
     def _verdict(self) -> str:
         causes = dict.fromkeys(cause for cause, _ in sorted(_wrong(self.after, self.found)))
         left = f": {', '.join(causes)} left" if self.outcome is RepairOutcome.PARTLY else ""
         return f"repair: {self.outcome}{left}"
+
+
+_MOODS = {
+    RepairOutcome.NOTHING_TO_DO: Mood.GOOD,
+    RepairOutcome.REPAIRED: Mood.GOOD,
+    RepairOutcome.PARTLY: Mood.WARNING,
+    RepairOutcome.NOT: Mood.BAD,
+}
 
 
 def needs_mending(diagnosis: DiagnosisReport) -> list[Symptom]:
@@ -104,7 +113,3 @@ def _left(check: CheckReport, diagnosis: DiagnosisReport) -> Iterator[str]:
     for finding in check.faults:
         where = finding.path or "the model"
         yield f"{finding.cause} in {where}: {finding.detail}; {finding.fix}"
-
-
-def _indented(report: Any) -> str:
-    return "\n".join(f"  {line}" for line in str(report).splitlines())

@@ -155,7 +155,7 @@ def replace(
         rebuilt = _rebuilt(reading, made)
         agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace", verbose=verbose)
         model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
-    report = Report("replace", tuple(outcomes), notes)
+    report = Report("replace", tuple(outcomes), notes, reading.graph.records())
     return (model, report) if return_report else model
 
 

@@ -82,7 +82,7 @@ def plan(
     notes = () if norms or hidden else ("the model has no BatchNormalization",)
     dropped, told = merged(source, done) if merge else ({}, ())
     edit = Edit(done.assign, frozenset(done.bypass), drop=dropped, replace=lowered)
-    return edit, Report("fold", (*outcomes.values(), *hidden, *told), notes)
+    return edit, Report("fold", (*outcomes.values(), *hidden, *told), notes, source.graph.records())
 
 
 def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) -> Outcome:
@@ -90,7 +90,7 @@ def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) ->
         into = _fold(source, source.graph.sharing(call), done, direction)
     except Objection as objection:
         return Outcome(call.path, False, str(objection))
-    return Outcome(call.path, True, f"folded into {', '.join(into)}")
+    return Outcome(call.path, True, f"folded into {', '.join(into)}", tuple(into))
 
 
 def _lowered(source: Source, call: Call) -> NormSpec:

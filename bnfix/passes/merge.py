@@ -91,8 +91,9 @@ def _outcome(gone: _Branch, host: _Branch) -> Outcome:
     into = "" if host.call is None else host.call.path
     if gone.call is None:
         join = gone.addend.join
-        return Outcome(join.path, True, f"the identity that it added was merged into {into}")
-    return Outcome(gone.call.path, True, f"merged into {into}")
+        detail = f"the identity that it added was merged into {into}"
+        return Outcome(join.path, True, detail, (into,))
+    return Outcome(gone.call.path, True, f"merged into {into}", (into,))
 
 
 def _branches(source: Source, join: Call, done: Folded) -> list[_Branch]:

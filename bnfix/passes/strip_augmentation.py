@@ -37,4 +37,4 @@ def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:
     )
     notes = () if found else ("no layer is in training mode by default",)
     edit = Edit(infer=frozenset(key for key, path in found.items() if path in chosen))
-    return edit, Report("strip_augmentation", outcomes, notes)
+    return edit, Report("strip_augmentation", outcomes, notes, source.graph.records())

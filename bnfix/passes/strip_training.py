@@ -38,7 +38,7 @@ def plan(source: Source, selection: Selection = None) -> tuple[Edit, Report]:
     if not found:
         notes = ("no call has training= baked in",)
     edit = Edit(untrain=frozenset(key for key, (path, _) in found.items() if path in chosen))
-    return edit, Report("strip_training", outcomes, notes)
+    return edit, Report("strip_training", outcomes, notes, source.graph.records())
 
 
 def _verb(removed: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
 from bnfix.recalibration.verdict import Verdict
+from bnfix.rendering.charts import Bars, Mood, Panel
+from bnfix.rendering.story import Column, Remark, Story, Table, notes
 from bnfix.report import Rendered, VerbReport
 
 #: A channel of variance below this fraction of its squared mean is constant but for rounding.
@@ -95,31 +98,78 @@ class RecalibrationReport(VerbReport):
     memory: int | None = None
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        width = max((len(layer.path) for layer in self.layers), default=5)
+    def story(self) -> Story:
         state = "" if self.kept else ", NOT kept: the model is as it was"
-        columns = (
-            f"  {'layer':<{width}}  {'values':>9}  {'mean off by':>11}  {'variance was':>12}"
-            f"  {'still initial':>13}"
-        )
-        return "\n".join(
-            [
-                f"recalibrate: {len(self.layers)} layers from {self.batches} batches{state}",
-                columns,
-                *(self._row(layer, width) for layer in self.layers),
-                *([] if self.verdict is None else [f"  {self.verdict}"]),
-                *(f"  note: {note}" for note in self.notes),
-            ]
-        )
+        head = f"recalibrate: {len(self.layers)} layers from {self.batches} batches{state}"
+        losses = () if self.verdict is None else (Remark(str(self.verdict)),)
+        parts = (Table.of("layers", self.layers, _COLUMNS), *losses, *notes(self.notes))
+        return Story(head, parts, Mood.GOOD if self.kept else Mood.BAD, tuple(self._charts()))
 
-    def _row(self, layer: LayerStatistics, width: int) -> str:
-        fit = layer.convergence
-        initial = "" if fit is None else f"{fit.fraction:.1%}"
-        odd = [f"{layer.dead} channels constant"] if layer.dead else []
-        odd += [f"{layer.clamped} channels clamped"] if layer.clamped else []
-        if fit is not None and fit.updates is not None and math.isfinite(fit.updates):
-            odd.insert(0, f"about {fit.updates:.1f} updates")
-        return (
-            f"  {layer.path:<{width}}  {layer.count:>9,}  {layer.mean_shift:>5.2f} sigma  "
-            f"{layer.variance_ratio:>10.3g} x  {initial:>13}  {', '.join(odd)}"
-        ).rstrip()
+    def _charts(self) -> Iterator[Bars]:
+        means = tuple(layer.mean_shift for layer in self.layers)
+        ratios = tuple(layer.variance_ratio for layer in self.layers)
+        yield Bars(
+            "Stored statistics against those of the data",
+            tuple(layer.path for layer in self.layers),
+            (
+                Panel("mean was off by, in sigma", means),
+                Panel("stored variance / variance of the data", ratios, log=True, start=1.0),
+            ),
+            empty="no BatchNormalization was measured",
+        )
+        if self.verdict is not None:
+            losses = (self.verdict.before, self.verdict.after)
+            moods = (Mood.PLAIN, Mood.BAD if self.verdict.worse else Mood.GOOD)
+            panel = Panel("mean over rows", losses, form=".4g")
+            yield Bars("Loss on the calibration data", ("before", "after"), (panel,), moods)
+
+
+def _updates(layer: LayerStatistics) -> float | None:
+    fit = layer.convergence
+    if fit is None or fit.updates is None or not math.isfinite(fit.updates):
+        return None
+    return fit.updates
+
+
+def _initial(layer: LayerStatistics) -> float | None:
+    fit = layer.convergence
+    return None if fit is None else fit.fraction
+
+
+def _odd(layer: LayerStatistics) -> str:
+    updates = _updates(layer)
+    odd = [f"about {updates:.1f} updates"] if updates is not None else []
+    odd += [f"{layer.dead} channels constant"] if layer.dead else []
+    odd += [f"{layer.clamped} channels clamped"] if layer.clamped else []
+    return ", ".join(odd)
+
+
+def _fraction(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+_COLUMNS: tuple[Column[LayerStatistics], ...] = (
+    Column("path", lambda layer: layer.path, "layer"),
+    Column("count", lambda layer: layer.count, "values", "{:,}".format, right=True, least=9),
+    Column(
+        "mean_shift",
+        lambda layer: layer.mean_shift,
+        "mean off by",
+        "{:.2f} sigma".format,
+        right=True,
+        least=11,
+    ),
+    Column(
+        "variance_ratio",
+        lambda layer: layer.variance_ratio,
+        "variance was",
+        "{:.3g} x".format,
+        right=True,
+    ),
+    Column("initial", _initial, "still initial", _fraction, right=True),
+    Column("remarks", _odd, ""),
+    Column("updates", _updates, told=False),
+    Column("distance", lambda layer: layer.distance, told=False),
+    Column("constant", lambda layer: layer.dead, told=False),
+    Column("clamped", lambda layer: layer.clamped, told=False),
+)
