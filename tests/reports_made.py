@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import zoo
 
 import bnfix
-from bnfix.report import Rendered, Rows, Word
+from bnfix.report import Rendered, Word
 
 QUIET: dict[str, Any] = {"verbose": 0, "return_report": True}
 
@@ -68,9 +69,7 @@ def poisoned(value: Any) -> Any:
         }
         return dataclasses.replace(value, **changed)
     if isinstance(value, tuple):
-        return (
-            Rows(map(poisoned, value)) if isinstance(value, Rows) else tuple(map(poisoned, value))
-        )
+        return type(value)(map(poisoned, value))
     if isinstance(value, str) and not isinstance(value, Word):
         return f"{HOSTILE}{value}"
     return value
@@ -78,7 +77,5 @@ def poisoned(value: Any) -> Any:
 
 def headless() -> str | None:
     """The path of a Chromium, or None."""
-    import shutil
-
     names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if name and (path := shutil.which(name))), None)

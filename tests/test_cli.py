@@ -255,7 +255,7 @@ class Told(bnfix.Report):
 
 
 def test_what_is_not_finite_is_null_since_json_has_no_word_for_it(capsys):
-    assert output.show(Told("fold"), as_json=True) == 0
+    assert output.show(Told("fold"), output.Telling(True, None)) == 0
     shown = capsys.readouterr().out
     told = json.loads(shown, parse_constant=pytest.fail)
     assert told == {"ok": True, "largest": None, "rows": [None, 1.5], "of": {"least": None}}
@@ -288,7 +288,7 @@ def on_a_terminal(text: str, monkeypatch) -> str:
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    output.show(text, as_json=False)
+    output.show(text, output.Telling(False, None))
     return "".join(terminal.written)
 
 
@@ -302,7 +302,7 @@ def test_colours_on_a_terminal_change_no_character_of_the_report(monkeypatch):
 
 
 def test_in_a_pipe_there_are_no_colours(capsys):
-    output.show("check: NOT ok", as_json=False)
+    output.show("check: NOT ok", output.Telling(False, None))
     assert capsys.readouterr().out == "check: NOT ok\n"
 
 

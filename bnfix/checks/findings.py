@@ -59,7 +59,8 @@ class Blame:
 
     def layers(self) -> tuple[LayerGap, ...]:
         """How far each layer is moved where most is; empty where no layer was watched."""
-        found = [trace.gaps() for trace in self._traces.values() if trace is not None]
+        traces = [trace for trace in self._traces.values() if trace is not None]
+        found = [moved for trace in traces if (moved := trace.gaps())]
         return max(found, key=lambda each: worst(one.gap for one in each).ratio, default=())
 
     def _by_mode(self) -> dict[bool | None, list[Measurement]]:
