@@ -268,3 +268,48 @@ def test_a_batch_norm_out_of_reach_is_told_by_every_verb_that_is_about_them(K, t
     assert all(any("inner/1 is a BatchNorm2d" in note for note in n) for n in (frozen.notes, told))
     assert bits(module) == before
     assert not any("BatchNorm2d" in note for note in bnfix.diagnose(network(K)).notes)
+
+
+# --- exports -------------------------------------------------------------------------------------
+
+
+def two_towers(K):
+    inputs = {"a": K.Input((3,), name="a"), "b": K.Input((3,), name="b")}
+    joined = K.layers.Add()(list(inputs.values()))
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    return K.Model(inputs, K.layers.BatchNormalization()(joined)), {"a": x, "b": -2 * x}
+
+
+def test_the_program_that_is_exported_is_checked_with_batches_of_any_length(K):
+    report = bnfix.check(network(K, training=True), images(), export=True)
+    (found,) = report.findings
+    assert found.path == "second"
+    assert "export" in found.entry_point
+    for model, x in ((network(K), images()), two_towers(K)):
+        calm = bnfix.check(model, x, export=True)
+        assert calm.ok, str(calm)
+        assert "export" in [one.entry_point for one in calm.measurements]
+
+
+def test_the_law_rejects_an_export_for_one_length(K, monkeypatch):
+    from bnfix.adapters.backends import torch as module
+
+    monkeypatch.setattr(module, "map_leaves", lambda fn, taken: {})
+    with pytest.raises(bnfix.ModelError, match="cannot be run through export"):
+        bnfix.check(network(K), images(), export=True)
+
+
+def test_a_model_that_cannot_be_exported_is_checked_in_the_other_ways(K, torch):
+    model, _ = wrapping(K, torch)
+    report = bnfix.check(model, images(), export=True)
+    assert {one.entry_point for one in report.measurements} == {"predict", "call"}
+    assert any("declares no inputs" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("meant", ["eval", "no_grad"])
+def test_neither_eval_nor_no_grad_mends_a_baked_training(K, torch, meant):
+    model, x = network(K, training=True), images(8)
+    with torch.no_grad() if meant == "no_grad" else nullcontext():
+        model.eval() if meant == "eval" else None
+        alone, beside = (ref.numbers(model(x[:rows]))[0][0] for rows in (1, 8))
+    assert np.abs(alone - beside).max() > 0.01

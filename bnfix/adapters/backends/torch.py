@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import io
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
-from typing import Any, NoReturn
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from bnfix.adapters.backends import torch_modules
 from bnfix.adapters.backends.base import Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
+from bnfix.tree import map_leaves
 
 torch: Any = import_module("torch")  # absent in most environments, so that nothing is known of it
 
@@ -90,8 +93,24 @@ class Torch(Undistributed):
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         return {}
 
-    def exported(self, model: Any, **options: Any) -> NoReturn:
-        raise UnsupportedModelError(
-            "check(export=True) runs the SavedModel that model.export writes, which needs the "
-            "TensorFlow backend; this model runs on PyTorch. Leave export out."
-        )
+    @contextmanager
+    def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
+        """The program that `model.export(file, format="torch")` writes: torch.export's, in `.pt2`.
+
+        Keras's default, a SavedModel, takes TensorFlow and torch_xla besides.
+        """
+        inputs = getattr(model, "inputs", None)
+        if not inputs:
+            raise UnsupportedModelError(
+                f"{model.name} ({type(model).__name__}) declares no inputs, by which an export for "
+                "batches of any length is told what to leave open."
+            )
+        rows = torch.export.Dim("rows", min=1)
+        taken = inputs[0] if len(inputs) == 1 else model.input
+        open_rows = map_leaves(lambda _: {0: rows}, taken)
+        with TemporaryDirectory() as folder:
+            file = f"{folder}/model.pt2"
+            options = {"format": "torch", "dynamic_shapes": [(open_rows,)], **options}
+            with contextlib.redirect_stdout(io.StringIO()), self.inference():
+                model.export(file, **options)
+            yield torch.export.load(file).module()
