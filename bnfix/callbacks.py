@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.fingerprint import fingerprint
 from bnfix.adapters.fitting import calling_list
@@ -21,7 +22,6 @@ from bnfix.errors import (
     BnfixWarning,
     DataError,
     StatisticsError,
-    UnsupportedModelError,
     WorkerError,
 )
 from bnfix.graph.select import Selection, select
@@ -29,7 +29,7 @@ from bnfix.operations.freeze import freeze
 from bnfix.options import whole
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
-from bnfix.restoring import all_or_nothing
+from bnfix.restoring import all_or_nothing, put_back_after
 
 
 class _Callback:
@@ -230,7 +230,8 @@ class FreezeBN(_Callback):
     function is made anew, since the old one remembers that they were to be trained. The optimizer
     keeps the slots it has for gamma and beta, and leaves them alone. They are saved as well, and
     Keras 3 then loads the model without its optimizer's state, with a warning; compile again before
-    the last epochs where that state is wanted.
+    the last epochs where that state is wanted. On JAX `model.optimizer` becomes another, which has
+    the state of the old one but for those slots.
 
     An optimizer that overwrites weights by their average now and then (`ema_overwrite_frequency`)
     still does so with gamma and beta. `RecalibrateBN` goes on with frozen layers too, unless told
@@ -241,8 +242,9 @@ class FreezeBN(_Callback):
         layers: As for `freeze`: paths or a function of a path; all by default.
 
     Raises:
-        UnsupportedModelError: Keras 3 runs on JAX, whose optimizers train the weights that they
-            were built for.
+        UnsupportedModelError: Keras 3 runs on JAX, and the optimizer cannot be made anew for what
+            is left to train, as one whose configuration does not tell all of it. Raised before the
+            first step.
 
     Example:
         >>> freezing = bnfix.callbacks.FreezeBN(at_epoch=1)
@@ -260,14 +262,9 @@ class FreezeBN(_Callback):
 
     @all_or_nothing()
     def on_train_begin(self, logs: Any = None) -> None:
-        if adapter_of(self.model).backend.name == "jax":
-            raise UnsupportedModelError(
-                "FreezeBN: on JAX a running fit trains the weights that it began with. Call fit up "
-                f"to epoch {self.at_epoch}, then bnfix.freeze(model), model.compile(...) and fit "
-                "for the rest."
-            )
-        if self.model.built:  # a path that does not exist is told now, not many epochs later
-            self._trained()
+        if self.model.built:  # what will be refused is refused now, not many epochs later
+            with put_back_after(state.settings(self.model)):
+                freeze(self.model, layers=self.layers)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch >= self.at_epoch and self._trained():

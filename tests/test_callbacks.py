@@ -4,7 +4,6 @@ import functools
 import itertools
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -440,10 +439,3 @@ def test_how_far_statistics_were_off_is_in_the_logs_and_on_one_line(K, tmp_path,
     assert f"off by up to {second:.2g} sigma, at" in told[0]
     fitted(small(K, eagerly=True), *given, epochs=1, rows=100)
     assert "RecalibrateBN" not in capsys.readouterr().out
-
-
-def test_on_jax_a_running_fit_cannot_freeze_and_is_told_what_to_do_before_it_begins(monkeypatch):
-    backend = types.SimpleNamespace(name="jax")
-    monkeypatch.setattr(callbacks, "adapter_of", lambda _: types.SimpleNamespace(backend=backend))
-    with pytest.raises(bnfix.UnsupportedModelError, match=r"fit up to epoch 3, then bnfix\.freeze"):
-        FreezeBN(3).on_train_begin()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -205,6 +206,21 @@ class Adapter(Running):
         if loss == 0 and not getattr(model, "loss", None) and not model.losses:
             raise Incomparable("it is compiled without a loss")
         return loss
+
+    @contextmanager
+    def retrained(self, model: Any) -> Generator[None]:
+        """While the block runs, what of `model` is trained may change; later training obeys.
+
+        Raises:
+            UnsupportedModelError: Its optimizer cannot be made to.
+        """
+        with self.backend.retrained(model, partial(self.rebuild_optimizer, model)):
+            yield
+        self.forget_functions(model)
+
+    @abstractmethod
+    def rebuild_optimizer(self, model: Any) -> None:
+        """Give `model` an optimizer for what is trained now, with what its own has learned."""
 
     @abstractmethod
     def stale_flags(self, model: Any) -> frozenset[int]:

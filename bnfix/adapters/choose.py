@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bnfix.adapters import kerases
+from bnfix.adapters.leftover import check_values
 from bnfix.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ def adapter_of(model: Any) -> Adapter:
     Raises:
         UnsupportedModelError: `model` is neither a Keras 3 nor a Keras 2 model, or its Keras is
             too old.
+        ModelError: Some of its variables have lost their values.
     """
     for cls in type(model).__mro__:
         root = cls.__module__.partition(".")[0]
         if root in kerases.ROOTS and root in sys.modules:
             adapter = _adapter(root)
             if isinstance(model, adapter.keras.Model):
+                check_values(adapter, model)
                 return adapter
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     raise UnsupportedModelError(

@@ -302,6 +302,9 @@ class Keras2(Adapter):
             if layer in compiled and compiled[layer] != layer.trainable
         )
 
+    def rebuild_optimizer(self, model: Any) -> None:
+        """Nothing to do: optimizers of tf_keras find what they keep by the weight."""
+
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None
         # tf_keras remembers the unwrapped functions as well and would take them up again.

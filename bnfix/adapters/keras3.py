@@ -18,6 +18,7 @@ from bnfix.adapters import operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.models import RawNode, first_of
+from bnfix.adapters.retraining import built_for, trained_by
 from bnfix.graph.definition import TensorSpec
 
 #: Operations that do what a layer does: how each is read, and under which names its arguments and
@@ -269,12 +270,18 @@ class Keras3(Adapter):
     def is_compiled(self, model: Any) -> bool:
         return bool(model.compiled)
 
+    def rebuild_optimizer(self, model: Any) -> None:
+        optimizer, trains = getattr(model, "optimizer", None), model.trainable_variables
+        if not getattr(optimizer, "built", False):
+            return
+        if [id(one) for one in trained_by(optimizer)] != [id(one) for one in trains]:
+            model.optimizer = built_for(optimizer, trains)
+
     def stale_flags(self, model: Any) -> frozenset[int]:
         optimizer: Any = getattr(model, "optimizer", None)
         if model.train_function is None or not getattr(optimizer, "built", False):
             return frozenset()
-        # What the optimizer was built for; it has no public list of it.
-        trained = {id(variable) for variable in optimizer._trainable_variables}
+        trained = {id(variable) for variable in trained_by(optimizer)}
         return frozenset(
             id(layer)
             for _, layer in self.batch_norms(model)

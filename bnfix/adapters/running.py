@@ -42,6 +42,16 @@ class Running(Values):
 
         return undo
 
+    def noted_optimizer(self, model: Any) -> Undo:
+        """The optimizer of `model` as it is now, to be put back."""
+        before = getattr(model, "optimizer", None)
+
+        def undo() -> None:
+            if getattr(model, "optimizer", None) is not before:
+                model.optimizer = before
+
+        return undo
+
     def replicas(self, model: Any) -> int:
         """Number of parts into which `predict` and the like split each batch of `model`."""
         return self.backend.replicas(model)

@@ -9,13 +9,14 @@ from bnfix.restoring import Undo
 
 
 def settings(model: Any) -> Undo:
-    """Flags and compiled functions: cheap, whatever the size of the model."""
+    """Flags, optimizer and compiled functions: cheap, whatever the size of the model."""
     adapter = adapter_of(model)
-    flags, functions = adapter.noted_flags(model), adapter.noted_functions(model)
+    parts = (adapter.noted_flags, adapter.noted_functions, adapter.noted_optimizer)
+    undos = [part(model) for part in parts]
 
     def undo() -> None:
-        flags()
-        functions()
+        for put_back in undos:
+            put_back()
 
     return undo
 

@@ -26,9 +26,10 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey,
     also where `training=True` is baked into its call, and that survives saving. Its gamma and beta
     stop training too. Compiled functions of the model are dropped, since they remember the old
-    flag; compile again before the next `fit`, so that the optimizer sees the change. A
-    `tf.function` of your own that has run before cannot be reached: it goes on as it was traced,
-    until you make it anew.
+    flag, and the next `fit` trains what is left. On JAX, where an optimizer trains the weights
+    alone that it was built for, the model gets one for those, with the state of the old one.
+    Compiled code of your own that has run before, by `tf.function` or `jax.jit`, cannot be reached:
+    it goes on as it was traced, until you make it anew.
 
     Args:
         model: Keras 3 or tf_keras model of any kind, subclassed included. Changed in place.
@@ -40,7 +41,8 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
         The model.
 
     Raises:
-        UnsupportedModelError: `model` is not a Keras model.
+        UnsupportedModelError: `model` is not a Keras model, or its optimizer cannot be made anew
+            on JAX. Nothing is changed then.
         OptionError: `layers` names a path without BatchNormalization. Nothing is changed then.
 
     Example:
@@ -51,8 +53,8 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     adapter = adapter_of(model)
     found = adapter.batch_norms(model)
     chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
-    outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
-    adapter.forget_functions(model)
+    with adapter.retrained(model):
+        outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
     notes = _notes(outcomes) if found else ("the model has no BatchNormalization",)
     report = Report("freeze", outcomes, (*notes, *adapter.out_of_reach(model)))
     return (model, report) if return_report else model

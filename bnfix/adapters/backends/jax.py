@@ -84,8 +84,18 @@ class Jax(Undistributed):
 
     @contextmanager
     def retrained(self, model: Any, rebuild: Callable[[], None]) -> Generator[None]:
+        # In a running `fit` the weights are those of the last step, held apart in the order of what
+        # was trained then: that order must not meet another, not even where `fit` fails later.
+        model.jax_state_sync()
         yield
         rebuild()
+        if getattr(model, "_jax_state", None):
+            model._jax_state = {
+                "trainable_variables": _values(model.trainable_variables),
+                "non_trainable_variables": _values(model.non_trainable_variables),
+                "optimizer_variables": _values(model.optimizer.variables),
+                "metrics_variables": _values(model.metrics_variables),
+            }
 
     # --- how users run a model -------------------------------------------------------------------
 
@@ -97,3 +107,7 @@ class Jax(Undistributed):
             "check(export=True) runs the SavedModel that model.export writes, which needs the "
             "TensorFlow backend; this model runs on JAX. Leave export out."
         )
+
+
+def _values(variables: Sequence[Any]) -> list[Any]:
+    return [variable.value for variable in variables]
