@@ -347,6 +347,29 @@ def test_a_worker_that_stands_still_is_missed_too(monkeypatch, time):
     is_missed("stands_still", 2 + time % 2, monkeypatch, gone=1)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("gone", [0, 1])
+def test_ctrl_c_in_one_worker_ends_all_and_nothing_is_changed(monkeypatch, gone):
+    monkeypatch.setenv("GONE", str(gone))
+    told, _ = workers.run("keras3", "interrupted", 2)
+    errors = [lost["error"] for lost, _ in told]
+    assert errors == ["KeyboardInterrupt" if rank == gone else "WorkerError" for rank in range(2)]
+    for lost, waited in told:
+        assert lost["same"], "nothing was changed"
+        assert waited["seconds"] < BOUND
+
+
+@pytest.mark.long
+def test_a_worker_that_never_comes_is_waited_for_no_longer_than_said(monkeypatch):
+    monkeypatch.setattr(workers, "ENOUGH", 90.0)  # the one that never comes is ended then
+    told, _ = workers.run("keras3", "absent", 2)
+    ((lost, waited),) = told
+    assert lost["error"] == "WorkerError"
+    assert "did not come within 10 seconds" in lost["said"]
+    assert lost["same"], "nothing was changed"
+    assert 10 <= waited["seconds"] < BOUND
+
+
 def test_no_worker_is_left_behind(monkeypatch):
     jobs = []
 

@@ -180,7 +180,7 @@ def refused(scenario, x=X[HERE], model=None, **options):
     before, error = bits(model), None
     try:
         bnfix.recalibrate(model, x, verbose=0, **options)
-    except bnfix.BnfixError as refusal:
+    except (bnfix.BnfixError, KeyboardInterrupt) as refusal:
         error = refusal
     show(scenario, error=type(error).__name__, said=str(error), same=bits(model) == before)
 
@@ -268,6 +268,24 @@ def dies():
 
 def stands_still():
     lost(signal.SIGSTOP)
+
+
+def interrupted():
+    """Ctrl-C, which only one of them is told."""
+    lost(signal.SIGINT)
+
+
+def absent():
+    """One worker is well, and never comes."""
+    from bnfix.adapters.backends import tensorflow_workers
+
+    tensorflow_workers.PATIENCE = 10.0
+    if RANK == SIZE - 1:
+        made()
+        time.sleep(600)
+    started = time.monotonic()
+    refused("lost")
+    show("waited", seconds=time.monotonic() - started)
 
 
 def lost(how):
