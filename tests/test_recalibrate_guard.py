@@ -10,6 +10,7 @@ from test_recalibrate import refused
 from zoo.courses import digits_resnet
 
 import bnfix
+from bnfix.recalibration import procedure
 from bnfix.recalibration import verdict as guarding
 
 
@@ -206,3 +207,46 @@ def test_the_law_sees_a_guard_that_always_agrees(K, digits, self_consistent, mon
     bnfix.recalibrate(model, digits)
     with pytest.raises(AssertionError):
         ref.assert_same_weights(model, before)
+
+
+# --- of few rows ----------------------------------------------------------------------------------
+
+
+def few(K, rows):
+    """A model that is worse with new statistics, and as many rows with labels."""
+    model = K.Sequential([K.Input((5,)), K.layers.BatchNormalization(name="bn")])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(3, 2, size=(rows, 5)).astype("float32")
+    return model, (x, x)
+
+
+@pytest.mark.parametrize(
+    ("options", "sample", "groups"),
+    [
+        ({}, 480, 64), ({"memory_limit": 16 * 480 + 15}, 0, 24), ({"memory_limit": 16}, 0, 8),
+        ({"method": "streaming"}, 480, 24), ({"method": "streaming"}, None, 64),
+    ],
+)  # fmt: skip
+def test_losses_are_compared_on_what_memory_is_left_for(monkeypatch, options, sample, groups):
+    """A batch takes 160 bytes; the first one is kept in any case."""
+    model, data = few(zoo.keras_module("keras3"), 64)
+    if sample is not None:
+        monkeypatch.setattr(procedure, "_SAMPLE", sample)
+    with pytest.warns(bnfix.BnfixWarning, match="put the old statistics back"):
+        _, report = bnfix.recalibrate(
+            model, data, batch_size=8, verbose=0, return_report=True, **options
+        )
+    assert report.verdict.groups == groups
+    assert (report.memory is None) == ("method" in options), "known of a graph, run as such"
+
+
+def test_the_warning_points_at_the_call_and_32_values_are_enough(K):
+    model, data = few(K, 32)
+    with pytest.warns(bnfix.BnfixWarning, match="put the old statistics back") as caught:
+        assert bnfix.recalibrate(model, data) is model
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(bnfix.StatisticsError, match=r"make sequential.* worse"):
+        bnfix.recalibrate(model, data, guard="raise")
+    model, data = few(K, 31)
+    with pytest.raises(bnfix.StatisticsError, match="31 values per channel; min_count is 32"):
+        bnfix.recalibrate(model, data)

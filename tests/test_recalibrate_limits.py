@@ -238,6 +238,7 @@ def test_streaming_is_said_to_be_what_it_is(K):
         ({"method": "average"}, "method is 'average'"),
         ({"ddof": 2}, "ddof is 2"),
         ({"memory_limit": 0}, "memory_limit must be a size"),
+        ({"memory_limit": 2**30, "method": "streaming"}, "'streaming' holds one batch at a time"),
         ({"memory_limit": "2 apples"}, 'such as "1 GiB".*got .2 apples.'),
         ({"min_count": "3"}, "min_count must be a whole number of at least 1; got .3."),
         ({"metric": "accuracy"}, "metric is 'accuracy'; it may be a function"),

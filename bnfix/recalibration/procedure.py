@@ -108,6 +108,12 @@ def checked(
         raise OptionError(f"ddof is {ddof!r}; it may be 0 or 1.")
     check_mode(guard, metric)
     limit = size("memory_limit", memory_limit)
+    if limit is not None and method == "streaming":
+        raise OptionError(
+            f"memory_limit is {memory_limit!r}, and method 'streaming' holds one batch at a time, "
+            "whatever the limit. Leave memory_limit out, or pass smaller batches.",
+            advises=("memory_limit",),
+        )
     return Settings(method, ddof, limit, verbose, whole("min_count", min_count, at_least=1))
 
 

@@ -102,9 +102,9 @@ def recalibrate(
         min_count: Fewest values per channel, summed over batches and space. With 32 the mean is
             known to 0.18 sigma and the variance to 25 %.
         ddof: 0 stores the population variance, 1 the unbiased one that fused tf_keras layers store.
-        memory_limit: Bytes that tensors on their way through the network may take, a number or
-            text such as "1 GiB"; the others go to files in a temporary folder. All are held in
-            memory by default.
+        memory_limit: Of "exact": bytes that tensors on their way through the network may take, a
+            number or text such as "1 GiB"; the others go to files in a temporary folder. All are
+            held in memory by default.
         guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
             loss on `ds` by more than chance, rows taken in pairs, and refuses to replace statistics
             that were never updated where it cannot compare; "raise" raises; False keeps the new
