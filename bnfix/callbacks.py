@@ -105,7 +105,7 @@ class RecalibrateBN(_Callback):
         DataError: `ds` can be read only once, is no calibration data, or never ends.
         OptionError: `every` or one of the options is none of what it may be.
 
-    Example:
+    Examples:
         >>> history = model.fit(x, y, callbacks=[bnfix.callbacks.RecalibrateBN(x)], verbose=0)
         >>> sorted(history.history)
         ['bn_off', 'loss']
@@ -246,7 +246,7 @@ class FreezeBN(_Callback):
             is left to train, as one whose configuration does not tell all of it. Raised before the
             first step.
 
-    Example:
+    Examples:
         >>> freezing = bnfix.callbacks.FreezeBN(at_epoch=1)
         >>> _ = model.fit(x, y, epochs=2, callbacks=[freezing], verbose=0)
         >>> model.get_layer("bn").trainable

@@ -114,7 +114,7 @@ class VerbReport(Rendered):
         Raises:
             BnfixError: matplotlib is not installed.
 
-        Example:
+        Examples:
             >>> bnfix.check(model, x).plot().savefig("check.png")
         """
         try:
@@ -142,7 +142,7 @@ class VerbReport(Rendered):
                 cannot be read.
             ResourceError: The disk is full.
 
-        Example:
+        Examples:
             >>> bnfix.diagnose(model, x).to_html("diagnosis.html")
         """
         write_page(self.story(), path, files)
@@ -157,7 +157,7 @@ class VerbReport(Rendered):
             OptionError: The report has no such table; the message names those that it has.
             BnfixError: pandas is not installed.
 
-        Example:
+        Examples:
             >>> bnfix.diagnose(model, x).to_dataframe("layers")["path"].tolist()
             ['bn']
         """

@@ -63,7 +63,7 @@ def check(
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
         ModelError: The model cannot be run on `x`.
 
-    Example:
+    Examples:
         >>> report = bnfix.check(model, x)
         >>> report.ok
         True
@@ -134,7 +134,7 @@ def assert_batch_invariant(
             which it holds as `.report` as well. It is an AssertionError too.
         BnfixError: As `check` does.
 
-    Example:
+    Examples:
         >>> bnfix.assert_batch_invariant(model, x)
     """
     report = check(model, x, rows=rows, export=export, training=training, verbose=verbose)

@@ -34,7 +34,7 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
     Raises:
         FileError: It is no model file, damaged, or made to do harm.
 
-    Example:
+    Examples:
         >>> bnfix.save(model, "model.keras")
         >>> [norm.path for norm in bnfix.inspect("model.keras").batch_norms]
         ['bn']

@@ -56,7 +56,7 @@ def load(
         FileError: The file is damaged, holds no model, or needs code that was not handed in or a
             Keras that is not installed.
 
-    Example:
+    Examples:
         >>> bnfix.save(model, "model.keras")
         >>> bnfix.load("model.keras").name == model.name
         True

@@ -154,7 +154,7 @@ def repair_file(
         UnsafeFileError: As for `load`.
         BnfixError: As for `repair`. `dst` is as before in each case.
 
-    Example:
+    Examples:
         >>> bnfix.save(model, "model.keras")
         >>> path = bnfix.repair_file("model.keras", "repaired.keras", ds=(x, y), verbose=0)
         >>> path.name

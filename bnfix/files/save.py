@@ -35,7 +35,7 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
         FileError: The extension is another, a file is there, the place cannot be written to, or
             the model cannot be saved in this format.
 
-    Example:
+    Examples:
         >>> bnfix.save(model, "model.keras")
     """
     place = place_for(path)

@@ -112,7 +112,7 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
         OptionError: `batch_size` is not a whole number of at least 1.
         ModelError: The model cannot be run.
 
-    Example:
+    Examples:
         >>> answer = bnfix.batch_invariant(model, batch_size=8)
         >>> bool((answer(x[:1]) == answer(x[:5])[:1]).all())
         True

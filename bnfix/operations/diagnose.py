@@ -62,7 +62,7 @@ def diagnose(
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `ds` is empty, endless, not finite, or does not fit the model.
 
-    Example:
+    Examples:
         >>> report = bnfix.diagnose(model, (x, y), verbose=0)
         >>> print(report.symptoms[0].cause, report.symptoms[0].path)
         unconverged bn

@@ -89,7 +89,7 @@ def fold(
         VerificationError: Old and new outputs differ by more than rounding, in uncompiled code, in
             `predict` or in compiled code. No model is returned.
 
-    Example:
+    Examples:
         >>> folded, report = bnfix.fold(model, return_report=True)
         >>> [outcome.path for outcome in report.changed]
         ['bn']

@@ -45,7 +45,7 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
             on JAX. Nothing is changed then.
         OptionError: `layers` names a path without BatchNormalization. Nothing is changed then.
 
-    Example:
+    Examples:
         >>> model = bnfix.freeze(model, layers="bn")
         >>> model.get_layer("bn").trainable
         False

@@ -29,7 +29,7 @@ def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
     Raises:
         UnsupportedModelError: `model` is not built, or its code cannot be had as a graph.
 
-    Example:
+    Examples:
         >>> [call.path for call in bnfix.graph_of(model) if call.kind == "BatchNormalization"]
         ['bn']
     """

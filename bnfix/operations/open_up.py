@@ -50,7 +50,7 @@ def open_up(
         UnsupportedModelError: `model` is not built, or its code takes another way for other values.
         VerificationError: The new model computes something else. It is not returned.
 
-    Example:
+    Examples:
         >>> class Code(keras.Model):
         ...     def __init__(self):
         ...         super().__init__()

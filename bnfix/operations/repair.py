@@ -114,7 +114,7 @@ def repair(
     Raises:
         BnfixError: As `check`, `recalibrate` and `fold` do; the given model is as before then.
 
-    Example:
+    Examples:
         >>> repaired, report = bnfix.repair(model, (x, y), verbose=0, return_report=True)
         >>> print(report.outcome)
         repaired

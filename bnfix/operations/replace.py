@@ -132,7 +132,7 @@ def replace(
             returned.
         OptionError: `factory` returned no layer, or one that is in use already.
 
-    Example:
+    Examples:
         >>> def layer_norm(spec):
         ...     return keras.layers.LayerNormalization(axis=spec.axis)
         >>> new = bnfix.replace(model, layer_norm)

@@ -80,7 +80,7 @@ def strip_augmentation(
         VerificationError: The new model does not compute what it should. None is returned then.
         OptionError: `layers` names a path that is no such layer.
 
-    Example:
+    Examples:
         >>> inputs = keras.Input((8, 8, 3))
         >>> flipped = keras.layers.RandomFlip(name="flip")(inputs)
         >>> serving = bnfix.strip_augmentation(keras.Model(inputs, flipped))

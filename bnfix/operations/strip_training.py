@@ -80,7 +80,7 @@ def strip_training(
             model is returned.
         OptionError: `layers` names a path with nothing baked. Nothing is changed then.
 
-    Example:
+    Examples:
         >>> inputs = keras.Input((4,))
         >>> outputs = keras.layers.BatchNormalization(name="bn")(inputs, training=True)
         >>> model = keras.Model(inputs, outputs)

@@ -128,7 +128,7 @@ def to_group_norm(
             one on single rows where it should not be. No model is returned.
         OptionError: `groups` is none of what it may be.
 
-    Example:
+    Examples:
         >>> images = keras.Input((6, 6, 4))
         >>> model = keras.Model(images, keras.layers.BatchNormalization(name="bn")(images))
         >>> new = bnfix.to_group_norm(model, np.random.rand(8, 6, 6, 4), groups=2, verbose=0)

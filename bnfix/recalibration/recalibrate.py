@@ -131,7 +131,7 @@ def recalibrate(
         WorkerError: Another worker failed, is gone, or does something else.
         In every case, KeyboardInterrupt included, nothing is changed.
 
-    Example:
+    Examples:
         >>> model, report = bnfix.recalibrate(model, (x, y), verbose=0, return_report=True)
         >>> [layer.path for layer in report.layers]
         ['bn']

@@ -180,7 +180,7 @@ def statistics(
     Raises:
         BnfixError: As `recalibrate` does; StatisticsError if `after` is of something else.
 
-    Example:
+    Examples:
         >>> half = bnfix.statistics(model, x[:32], method="streaming", verbose=0)
         >>> both = half + bnfix.statistics(model, x[32:], method="streaming", verbose=0)
         >>> both.complete, both.rows == len(x)

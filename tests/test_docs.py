@@ -1,12 +1,15 @@
-"""The page on causes has a section for each, in the order in which they are told, and no other."""
+"""The pages of the documentation tell all that there is: causes in order, every public name."""
 
 import re
 from pathlib import Path
 
+import bnfix
 from bnfix.checks.cause import Cause as Found
 from bnfix.diagnosis.cause import Cause as Diagnosed
 
-PAGE = (Path(__file__).parents[1] / "docs" / "causes.md").read_text("utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "causes.md").read_text("utf-8")
+PAGE_OF_NAMES = DOCS / "reference.md"
 
 
 def sections(page):
@@ -34,3 +37,12 @@ def test_every_section_says_something_and_every_link_leads_to_one():
     links = re.findall(r"\]\(#(\w+)\)", PAGE)
     assert links
     assert set(links) <= {name for names in sections(PAGE).values() for name in names}
+
+
+def test_the_reference_has_every_public_name():
+    page = PAGE_OF_NAMES.read_text("utf-8")
+    listed = re.findall(r"^::: bnfix\.(\w+)$", page, flags=re.M)
+    assert sorted([*listed, "callbacks"]) == sorted(bnfix.__all__)
+    callbacks = re.findall(r"^::: bnfix\.callbacks\.(\w+)$", page, flags=re.M)
+    assert callbacks == ["RecalibrateBN", "FreezeBN"]
+    assert all(hasattr(bnfix.callbacks, name) for name in callbacks)
