@@ -68,6 +68,7 @@ class Defining:
         layer, adapter = raw.layer, self.adapter
         args, kwargs = raw.args, dict(raw.kwargs)
         training, by_default, masks = None, False, frozenset[str]()
+        passed_on = isinstance(kwargs.get("training"), PassedOn)
         if not adapter.is_operation(layer):
             args, kwargs = named(layer, args, kwargs)
             by_default = _trains_by_default(layer, kwargs, adapter)
@@ -99,6 +100,7 @@ class Defining:
             accepts_training=adapter.accepts_training(layer),
             trains_by_default=by_default,
             kept_calm=training is False and adapter.default_training(layer) is True,
+            passed_on=passed_on,
             masked=any(adapter.mask_of(leaf) is not None for leaf in leaves((args, kwargs))),
             masks=masks if opened is None else frozenset(),
             options=None if operator is None else operator.options,

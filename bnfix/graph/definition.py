@@ -51,6 +51,7 @@ class Node:
         trains_by_default: Whether nothing is written there and the layer's own default is
             training=True, as that of random augmentation is.
         kept_calm: Whether training=False is written there against such a default.
+        passed_on: Whether code hands on the `training=` that it is called with.
         masked: Whether a mask travels with one of the tensors that it reads.
         masks: Names of the arguments that take a mask.
         options: Where `kind` is that of a layer which a bare function stands for, the options that
@@ -69,6 +70,7 @@ class Node:
     accepts_training: bool = False
     trains_by_default: bool = False
     kept_calm: bool = False
+    passed_on: bool = False
     masked: bool = False
     masks: frozenset[str] = frozenset()
     options: Mapping[str, Any] | None = None

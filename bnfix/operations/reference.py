@@ -90,6 +90,27 @@ def baked(reading: Reading) -> frozenset[NodeKey]:
     )
 
 
+def overruled(reading: Reading) -> frozenset[NodeKey]:
+    """Of `baked`, the calls that the model itself runs in inference mode when it is asked to.
+
+    Keras 3 overrules what is written into the graph of a model, and not what stands in code. A
+    graph that code calls is asked where the code hands that on, else it goes by what ran before it.
+    """
+    if not reading.adapter.predict_overrules_training:
+        return frozenset()
+    seen: set[LayerKey] = set()
+
+    def visit(key: LayerKey) -> None:
+        seen.add(key)
+        for node in reading.definitions[key].nodes:
+            asked = node.passed_on or key not in reading.owners or node.layer in reading.owners
+            if node.binding is not None and asked and node.layer not in seen:
+                visit(node.layer)
+
+    visit(reading.definitions.top.key)
+    return frozenset(key for key in baked(reading) if key[0] in seen - set(reading.owners))
+
+
 @dataclass(frozen=True)
 class Twins:
     """What the model read and what an edit makes of it answer in float64.

@@ -64,7 +64,7 @@ def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
     if not reading.opened:
         return ()
     trial, dtype = Trial.of(reading, x, frozenset()), _dtype(reading)
-    found = reference.call_by_call(reading, trial.inputs, frozenset())
+    found = reference.call_by_call(reading, trial.inputs, reference.overruled(reading))
     tolerance = floor(dtype) if is_half(dtype) else rounding(dtype, len(reading.graph), 1.0)
     agreement = Agreement(max(gaps(found, trial.wanted), default=0.0), tolerance, dtype)
     if agreement:
