@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from bnfix.operations.strip_augmentation import strip_augmentation as strip_augmentation
     from bnfix.operations.strip_training import strip_training as strip_training
     from bnfix.operations.to_group_norm import to_group_norm as to_group_norm
+    from bnfix.outcomes import LayerRecord as LayerRecord
+    from bnfix.outcomes import Outcome as Outcome
+    from bnfix.outcomes import Report as Report
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
     from bnfix.recalibration.shards import Statistics as Statistics
     from bnfix.recalibration.shards import statistics as statistics
@@ -71,9 +74,6 @@ if TYPE_CHECKING:
     from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
     from bnfix.recalibration.verdict import Verdict as Verdict
     from bnfix.remedy import Remedy as Remedy
-    from bnfix.report import LayerRecord as LayerRecord
-    from bnfix.report import Outcome as Outcome
-    from bnfix.report import Report as Report
 
 __version__ = "0.1.0"
 
@@ -122,15 +122,15 @@ _HOME = {
     "strip_augmentation": "bnfix.operations.strip_augmentation",
     "strip_training": "bnfix.operations.strip_training",
     "recalibrate": "bnfix.recalibration.recalibrate",
-    "Outcome": "bnfix.report",
-    "Report": "bnfix.report",
+    "Outcome": "bnfix.outcomes",
+    "Report": "bnfix.outcomes",
     "Remedy": "bnfix.remedy",
     "Measurement": "bnfix.checks.measurement",
     "Gap": "bnfix.checks.measurement",
     "LayerGap": "bnfix.checks.measurement",
     "LayerDistance": "bnfix.diagnosis.diagnosis_report",
     "Losses": "bnfix.diagnosis.data_facts",
-    "LayerRecord": "bnfix.report",
+    "LayerRecord": "bnfix.outcomes",
     "NormRecord": "bnfix.files.file_report",
     "Defect": "bnfix.files.file_report",
     "LayerGroups": "bnfix.fitting.group_norm_report",

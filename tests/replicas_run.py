@@ -21,7 +21,8 @@ K = zoo.keras_module(sys.argv[1])
 X = np.random.default_rng(0).normal(size=(40, 6, 6, 3)).astype("float32")
 Y = X.mean((1, 2))[:, :1]
 
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with STRATEGY.scope():
     K.utils.set_random_seed(0)
     L = K.layers
     inputs = K.Input((6, 6, 3))
@@ -29,6 +30,16 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     x = L.BatchNormalization(name="second")(L.Conv2D(4, 3)(x))
     model = K.Model(inputs, L.Dense(1)(L.GlobalAveragePooling2D()(x)))
     model.compile("sgd", "mse")
+
+
+def assert_equal_in_all_replicas(model):
+    for _, layer in adapter_of(model).batch_norms(model):
+        for variable in (layer.moving_mean, layer.moving_variance):
+            held = variable if isinstance(variable, tf.Variable) else variable.value
+            first, *others = STRATEGY.experimental_local_results(held)
+            assert others, "there is one replica only"
+            for other in others:
+                np.testing.assert_array_equal(first.numpy(), other.numpy())
 
 
 def where_pieces_run(batch_size):
@@ -47,6 +58,7 @@ def where_pieces_run(batch_size):
         bnfix.recalibrate(model, X, batch_size=batch_size, verbose=0)
     wanted = [layer.get_weights()[2:] for _, layer in adapter_of(model).batch_norms(model)]
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
+    assert_equal_in_all_replicas(model)
     return sorted(devices)
 
 

@@ -9,8 +9,8 @@ import zoo
 
 import bnfix
 from bnfix.checks.measurement import Gap
+from bnfix.outcomes import Report
 from bnfix.recalibration.statistics import LayerStatistics
-from bnfix.report import Report
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from reports_made import HOSTILE, headless, made, poisoned
 import bnfix
 from bnfix.cli import output
 from bnfix.cli.commands import group
+from bnfix.outcomes import Report
 from bnfix.recalibration.statistics import LayerStatistics
 from bnfix.rendering import html as rendering
 from bnfix.rendering import page
@@ -28,7 +29,6 @@ from bnfix.rendering.charts import Bars, Cell, Mood, Panel, Strip
 from bnfix.rendering.drawing import drawn, svg
 from bnfix.rendering.story import Column, Section, Story, Table
 from bnfix.rendering.text import text
-from bnfix.report import Report
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 

@@ -19,7 +19,7 @@ from bnfix.files.config import LayerEntry, keywords_of, layers_of
 from bnfix.files.container import Format, Stored
 from bnfix.files.text import items_of
 from bnfix.files.weight_paths import Places, weight_paths_in
-from bnfix.report import Outcome
+from bnfix.outcomes import Outcome
 
 #: What Keras begins with; it stands in for statistics that are not numbers.
 _INITIAL = {

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bnfix.outcomes import LayerRecord, Outcome, outcome_table
 from bnfix.rendering.charts import Cell, Mood, Strip
 from bnfix.rendering.story import Column, Part, Remark, Section, Story, Table, notes
-from bnfix.report import LayerRecord, Outcome, Rendered, VerbReport, outcome_table
+from bnfix.report import Rendered, VerbReport
 
 if TYPE_CHECKING:
     from bnfix.operations.repair_report import RepairReport

@@ -28,9 +28,9 @@ from bnfix.files.save import write
 from bnfix.graph.select import Selection
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
+from bnfix.outcomes import Outcome
 from bnfix.recalibration.guard import Metric
 from bnfix.replacing import replacing
-from bnfix.report import Outcome
 from bnfix.restoring import all_or_nothing
 
 #: Rows on which the model from the new file is checked.

@@ -9,7 +9,7 @@ from bnfix.files.container import Format, Stored
 from bnfix.files.file_report import FileReport, NormRecord
 from bnfix.files.packages import packages_in
 from bnfix.files.trust import Danger, Missing, concerns
-from bnfix.report import LayerRecord
+from bnfix.outcomes import LayerRecord
 
 
 def report_on(

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.graph.definition import Definition, Definitions, LayerKey, Node, NodeKey, Slot
-from bnfix.report import LayerRecord
+from bnfix.outcomes import LayerRecord
 from bnfix.tree import leaves, map_leaves
 
 

@@ -14,8 +14,8 @@ from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.graph.edit import Edit
 from bnfix.operations.proven import proven
 from bnfix.operations.verify import MiscompiledError
+from bnfix.outcomes import Report
 from bnfix.passes import fold as fold_pass
-from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
 
 

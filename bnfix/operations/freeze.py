@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 from bnfix.adapters import state
 from bnfix.adapters.choose import adapter_of
 from bnfix.graph.select import Selection, select
-from bnfix.report import Outcome, Report
+from bnfix.outcomes import Outcome, Report
 from bnfix.restoring import all_or_nothing
 
 

@@ -10,7 +10,7 @@ from bnfix.adapters.reading import Reading, read
 from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
 from bnfix.operations.proven import proven
-from bnfix.report import Outcome, Report
+from bnfix.outcomes import Outcome, Report
 from bnfix.restoring import all_or_nothing
 
 

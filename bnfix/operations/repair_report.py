@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from bnfix.checks.check import CheckReport
 from bnfix.diagnosis.diagnosis_report import DiagnosisReport, Symptom
+from bnfix.outcomes import Report
 from bnfix.recalibration.statistics import RecalibrationReport
 from bnfix.rendering.charts import Mood
 from bnfix.rendering.story import Part, Remark, Section, Story, notes
-from bnfix.report import Report, VerbReport, Word
+from bnfix.report import VerbReport, Word
 
 
 class RepairOutcome(Word):

@@ -19,7 +19,8 @@ from bnfix.graph.select import Selection
 from bnfix.numerics.moments import Floats
 from bnfix.operations.selected import HIDDEN, SelectedNorm, selected
 from bnfix.operations.verify import verify_compiled
-from bnfix.report import Outcome, Rendered, Report
+from bnfix.outcomes import Outcome, Report
+from bnfix.report import Rendered
 from bnfix.restoring import all_or_nothing
 
 

@@ -12,8 +12,8 @@ from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
 from bnfix.operations.reference import baked
+from bnfix.outcomes import Report
 from bnfix.passes import strip_training as strip_pass
-from bnfix.report import Report
 from bnfix.restoring import all_or_nothing
 
 

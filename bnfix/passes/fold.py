@@ -24,10 +24,10 @@ from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest_finite
+from bnfix.outcomes import Outcome, Report
 from bnfix.passes import backward, forward, sideways
 from bnfix.passes.absorbing import Absorbed, Folded, Objection, is_passed
 from bnfix.passes.merge import merged
-from bnfix.report import Outcome, Report
 
 _BATCH_NORM_KINDS = ("BatchNormalization", "SyncBatchNormalization")
 

@@ -20,10 +20,10 @@ from bnfix.graph.source import Source
 from bnfix.numerics.linear import InputSide, Linear, plus
 from bnfix.numerics.tolerance import largest_finite
 from bnfix.numerics.window import identity
+from bnfix.outcomes import Outcome
 from bnfix.passes.absorbing import Folded, Objection, free_linear
 from bnfix.passes.averaging import Mean, averaged, plus_mean
 from bnfix.passes.branches import Addend, addends, is_whole, maker, origin, partial_sum
-from bnfix.report import Outcome
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from bnfix.graph.definition import Definitions, NodeKey
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection, select
 from bnfix.graph.source import Source
-from bnfix.report import Outcome, Report
+from bnfix.outcomes import Outcome, Report
 
 
 def by_default(definitions: Definitions) -> dict[NodeKey, str]:

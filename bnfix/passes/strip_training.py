@@ -11,7 +11,7 @@ from bnfix.graph.definition import Definitions, NodeKey
 from bnfix.graph.edit import Edit
 from bnfix.graph.select import Selection, select
 from bnfix.graph.source import Source
-from bnfix.report import Outcome, Report
+from bnfix.outcomes import Outcome, Report
 
 
 def baked(definitions: Definitions) -> dict[NodeKey, tuple[str, bool]]:

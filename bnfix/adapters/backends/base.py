@@ -28,8 +28,6 @@ class Backend(ABC):
 
     #: As Keras calls it.
     name: str
-    #: What compiled calls are named in reports, `model` being the model that is called.
-    compiles_with: str
     #: Compiling a stage of a network costs about as much as running it on this many pieces of data.
     compiling_pays_from: int
     #: Whether compiled code may write to variables, and does so in the order of the code.

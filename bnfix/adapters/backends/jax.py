@@ -19,7 +19,6 @@ jax: Any = import_module("jax")  # absent in most environments, so that nothing 
 
 class Jax(Undistributed):
     name = "jax"
-    compiles_with = "jax.jit(model.stateless_call)"
     compiling_pays_from = 24
     assigns_in_compiled_code = False
 

@@ -20,7 +20,6 @@ from bnfix.workers import Alone, Workers
 
 class TensorFlow(Backend):
     name = "tensorflow"
-    compiles_with = "tf.function(model)"
     # Measured on MobileNetV2: 2.1 s compiled against 0.6 s for 6 batches, 2.1 s against 3.1 s for
     # 40.
     compiling_pays_from = 24

@@ -23,8 +23,7 @@ torch: Any = import_module("torch")  # absent in most environments, so that noth
 
 class Torch(Undistributed):
     name = "torch"
-    compiles_with = "torch.compile(model)"
-    compiling_pays_from = 1 << 62
+    compiling_pays_from = 1 << 62  # never: see `compiled`
     assigns_in_compiled_code = False
 
     @property
