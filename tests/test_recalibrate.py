@@ -1,5 +1,7 @@
 """recalibrate: exact for any batch size and order, all or nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import references as ref
@@ -7,9 +9,10 @@ import zoo
 from zoo.courses import digits_resnet
 
 import bnfix
+from bnfix.recalibration import estimate
 
 EXACT = {"float32": 1e-4, "float64": 1e-10}
-# Of one call feeding another of the same BN there is no exact answer: see the test on them.
+# One call feeds another of the same BN, which is told: see the tests on them.
 CHAINED = {"shared_bn", "shared_inside_and_outside", "nested_fed_by_itself"}
 SEVERAL_AXES = {"bn_multi_axis"}
 
@@ -135,13 +138,34 @@ def test_compiled_stages_find_the_same_as_uncompiled_ones(K):
     assert apart(many, statistics_of(few)) <= EXACT["float32"]
 
 
-def test_calls_of_one_bn_that_feed_each_other_are_taken_in_order_and_said_so(dialect):
+def feeding_itself(dialect):
+    """Models with a BN that is called on a result of its own, and rows for them."""
     by_name = {entry.name: entry for entry in zoo.MODELS}
     for name in sorted(CHAINED):
         model = zoo.build(by_name[name], dialect)
-        x = zoo.inputs_for(model, rows=12)
+        yield model, zoo.inputs_for(model, rows=12)
+
+
+def test_calls_of_one_bn_that_feed_each_other_agree_with_what_they_lead_to(dialect):
+    for model, x in feeding_itself(dialect):
         _, report = bnfix.recalibrate(model, x, min_count=1, return_report=True)
         assert "called on a result of its own" in report.notes[0]
+        assert ref.worst_deviation(model, x) <= EXACT["float32"]
+        assert bnfix.diagnose(model, x).ok
+
+
+def test_the_law_rejects_calls_that_are_settled_in_order(dialect, monkeypatch):
+    planned = estimate.schedule
+    monkeypatch.setattr(estimate, "schedule", lambda *a: replace(planned(*a), chained=()))
+    for model, x in feeding_itself(dialect):
+        bnfix.recalibrate(model, x, min_count=1)
+        assert ref.worst_deviation(model, x) > 10 * EXACT["float32"]
+
+
+def test_a_memory_limit_is_refused_where_several_passes_are_needed(dialect):
+    for model, x in feeding_itself(dialect):
+        with pytest.raises(bnfix.OptionError, match=r"own; .* is\. Leave memory_limit"):
+            bnfix.recalibrate(model, x, min_count=1, memory_limit="1GB")
 
 
 # --- what it accepts -----------------------------------------------------------------------------

@@ -71,6 +71,24 @@ def test_streamed_statistics_are_complete_at_once(K):
     assert is_off(model, stored(again)) < 1e-6
 
 
+def test_several_calls_of_one_layer_are_pooled(K):
+    def model():
+        norm = K.layers.BatchNormalization(name="norm")
+        dense = K.layers.Dense(3, kernel_initializer="orthogonal")
+        inputs = K.Input((6, 6, 3))
+        return K.Model(inputs, norm(dense(norm(inputs))))
+
+    one = bnfix.recalibrate(model(), X, verbose=0)
+    other = model()
+    other.set_weights(one.get_weights())
+    known, number = rounds(other, SHARDS)
+    assert known.paths == ("norm",)
+    assert number > 2
+    known.apply(other)
+    assert is_off(other, stored(one)) < 1e-4
+    assert known.rows == 40
+
+
 def test_a_model_that_goes_by_its_code_takes_rounds_too(K):
     class Code(K.Model):
         def __init__(self):

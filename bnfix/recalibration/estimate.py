@@ -1,7 +1,7 @@
 """Measure what every BatchNormalization would have to hold, and change nothing.
 
-Which engine does it: `exact` where the graph shows every call, `lockstep` where it does not, both
-exact; `streaming` on request, for data that cannot be held.
+Which engine does it: `exact` where the graph shows every call and no BN feeds itself, `lockstep`
+where not, both exact; `streaming` on request, for data that cannot be held.
 """
 
 from __future__ import annotations
@@ -123,18 +123,29 @@ def _measured(
         keys = None if found is None else in_graph(found, norms)
         if found is not None and keys is not None:
             plan = schedule(found.graph, keys)
-            # What feeds itself agrees with its statistics only by running the code several times.
-            if not (found.opened and plan.chained and settings.memory_limit is None):
+            # What feeds itself agrees with its statistics only after several passes.
+            if not plan.chained:
                 return _exact(found, norms, keys, plan, batches, settings, meeting)
+            if settings.memory_limit is not None:
+                raise _unlimited(
+                    "no BatchNormalization that is called on a result of its own",
+                    f"{plan.chained[0]} of {model.name} is",
+                )
     if settings.memory_limit is not None:
-        raise OptionError(
-            f"memory_limit needs a graph that shows every call of a BatchNormalization; "
-            f"{model.name} hides some in its code. Leave memory_limit out, or pass "
-            'method="streaming", which holds one batch at a time.',
-            advises=("memory_limit", "method"),
+        raise _unlimited(
+            "a graph that shows every call of a BatchNormalization",
+            f"{model.name} hides some in its code",
         )
     without_graph = _lockstep if settings.method == "exact" else _streaming
     return without_graph(adapter, model, norms, batches, settings, meeting)
+
+
+def _unlimited(needed: str, seen: str) -> OptionError:
+    return OptionError(
+        f"memory_limit needs {needed}; {seen}. Leave memory_limit out, or pass "
+        'method="streaming", which holds one batch at a time.',
+        advises=("memory_limit", "method"),
+    )
 
 
 # --- with a graph ------------------------------------------------------------------------------
@@ -164,17 +175,7 @@ def _exact(
         verbose=settings.verbose,
     )
     moments = {path: stop.moments[path] for path in keys.values()}
-    return Estimate(moments, "exact", ran.batches, ran.need, _notes(plan, norms, moments))
-
-
-def _notes(
-    plan: Schedule, norms: dict[str, Any], moments: dict[str, ChannelMoments]
-) -> tuple[str, ...]:
-    chained = [
-        f"{path} is called on a result of its own; its calls were settled in order and pooled"
-        for path in plan.chained
-    ]
-    return (*chained, *_unused(norms, moments))
+    return Estimate(moments, "exact", ran.batches, ran.need, _unused(norms, moments))
 
 
 def _unused(norms: dict[str, Any], moments: dict[str, ChannelMoments]) -> tuple[str, ...]:

@@ -208,12 +208,12 @@ def statistics(
     sized = InBatchesOf(adapter.batch_size(model), read(ds, options))
     stream = counted.over(loaded(adapter, model, sized))
     try:
-        estimate(adapter, model, norms, stream, options.settings, rounds)
-        last, complete = None, True
+        found = estimate(adapter, model, norms, stream, options.settings, rounds).moments
+        # Of all calls of each layer, which were levels of their own.
+        last, complete = Level("the end", found), True
     except _Reached as reached:
         last, complete = reached.level, len(known) + 1 == rounds.levels
-    levels = known if last is None else (*known, last)
-    return Statistics(Record(facts, levels, counted.rows, ddof, complete))
+    return Statistics(Record(facts, (*known, last), counted.rows, ddof, complete))
 
 
 class _Counted:
