@@ -9,6 +9,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import gc
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -32,7 +33,8 @@ def pytest_collection_modifyitems(items):
     """Ordinary runs take each test in one Keras, the two in turn; long runs in the other as well.
 
     So a law is tried in both Kerases, on half of its cases each. `@pytest.mark.both` is for what
-    one Keras says nothing about in the other.
+    one Keras says nothing about in the other. Of a law with `@pytest.mark.every(n)`, whose cases
+    take long, ordinary runs take every n-th of these halves.
     """
     cases = {}
     for item in items:
@@ -40,11 +42,17 @@ def pytest_collection_modifyitems(items):
             law, _, parameters = item.nodeid.partition("[")
             case = tuple(part for part in parameters[:-1].split("-") if part not in zoo.DIALECTS)
             cases.setdefault((law, case), []).append(item)
-    several = [kerases for kerases in cases.values() if len(kerases) > 1]
-    for turn, kerases in enumerate(several):
-        for item in kerases:
-            if item is not kerases[turn % len(kerases)]:
-                item.add_marker("long")
+    turns = Counter()
+    for (law, _), kerases in cases.items():
+        every = kerases[0].get_closest_marker("every")
+        # In turn over all tests, so that those of one case are not all in the same Keras.
+        counted, period = (law, len(kerases) * every.args[0]) if every else ("", len(kerases))
+        if period > 1:
+            turn = turns[counted] % period
+            turns[counted] += 1
+            for number, item in enumerate(kerases):
+                if number != turn:
+                    item.add_marker("long")
 
 
 def pytest_runtest_setup(item):
@@ -82,6 +90,10 @@ def shared():
 
 @pytest.fixture(autouse=True, scope="module")
 def release_memory():
-    """Keras models hold cycles; a module's models go when it ends."""
+    """Keras models hold cycles; a module's models go when it ends.
+
+    What is there before, which is TensorFlow for the most part, is not looked through again.
+    """
+    gc.freeze()
     yield
     gc.collect()

@@ -1,6 +1,5 @@
 """to_group_norm: GroupNormalization in BN's place, everything else as it was."""
 
-import gc
 from collections import Counter
 from types import SimpleNamespace
 
@@ -45,12 +44,6 @@ SAMPLED = [case for case in CASES if not case.marks]
 
 def test_the_sample_is_of_the_zoo():
     assert {case.values[0].name for case in SAMPLED} == SAMPLE
-
-
-@pytest.fixture(autouse=True)
-def forget_models():
-    yield
-    gc.collect()
 
 
 def group_norms(model):
@@ -459,20 +452,30 @@ def accuracy(model, data):
     return float(np.mean(np.argmax(model.predict(x, verbose=0), axis=-1) == y))
 
 
-@pytest.mark.parametrize("dialect", ["tf_keras", pytest.param("keras3", marks=pytest.mark.long)])
-def test_on_digits_no_training_is_needed_to_come_close_and_batches_of_two_do_no_harm(K, digits):
+def trained_on_digits(K, train):
+    """A small residual network, and the same with GroupNormalization fitted in."""
     from zoo.courses import digits_resnet
 
-    train, test = digits
     K.utils.set_random_seed(0)
     model = digits_resnet(K)
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(*train, batch_size=32, epochs=4, verbose=0)
     bnfix.recalibrate(model, train[0], verbose=0)
-    new = bnfix.to_group_norm(model, train[0], verbose=0)
+    return model, bnfix.to_group_norm(model, train[0], verbose=0)
+
+
+def test_on_digits_no_training_is_needed_to_come_close(K, digits):
+    train, test = digits
+    model, new = trained_on_digits(K, train)
     assert accuracy(new, test) >= accuracy(model, test) - 0.02
     copied = bnfix.to_group_norm(model, groups=1)
     assert accuracy(copied, test) < accuracy(new, test) - 0.10, "fitting is what does it"
+
+
+@pytest.mark.long
+def test_on_digits_batches_of_two_do_no_harm(K, digits):
+    train, test = digits
+    model, new = trained_on_digits(K, train)
     for one in (new, model):
         K.utils.set_random_seed(1)
         one.compile(K.optimizers.SGD(1e-3), "sparse_categorical_crossentropy")

@@ -1,7 +1,5 @@
 """Reading a model and building it anew: the copy is the same, the source is untouched."""
 
-import gc
-
 import numpy as np
 import pytest
 import references as ref
@@ -72,12 +70,6 @@ def sampled(names):
 SAMPLED = sampled(SAVED)
 
 
-@pytest.fixture(autouse=True)
-def forget_models():
-    yield
-    gc.collect()
-
-
 def copied(model):
     return rebuild(Reading(adapter_of(model), model), Edit())
 
@@ -130,6 +122,7 @@ def nodes(model):
     ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -25,16 +25,22 @@ def course_resnet50(
     input_shape: tuple[int, int, int] = (64, 64, 3),
     classes: int = 6,
     baked: bool = True,
+    narrower: int = 1,
 ) -> Any:
-    """ResNet50 for small images, 53 BN; with `baked`, all but `bn_conv1` are baked."""
+    """ResNet50 for small images, 53 BN; with `baked`, all but `bn_conv1` are baked.
+
+    `narrower` divides its channels.
+    """
     L = K.layers
     inputs = K.Input(input_shape)
     x = L.ZeroPadding2D((3, 3))(inputs)
-    x = L.Conv2D(64, (7, 7), strides=(2, 2), name="conv1")(x)
+    x = L.Conv2D(64 // narrower, (7, 7), strides=(2, 2), name="conv1")(x)
     x = L.BatchNormalization(axis=3, name="bn_conv1")(x)
     x = L.Activation("relu")(x)
     x = L.MaxPooling2D((3, 3), strides=(2, 2))(x)
-    for stage, (filters, blocks, stride) in _STAGES.items():
+    for stage, (channels, blocks, stride) in _STAGES.items():
+        one, two, three = (number // narrower for number in channels)
+        filters = (one, two, three)
         x = _convolutional_block(K, x, filters, f"{stage}a", stride, baked)
         for block in range(1, blocks):
             x = _identity_block(K, x, filters, f"{stage}{'abcdef'[block]}", baked)
