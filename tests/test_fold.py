@@ -235,7 +235,7 @@ def without_mean(norm):
 
 def on_the_wrong_axis(linear, scale, shift):
     folded = linear_numbers.scale_and_shift(linear, scale, shift)
-    return linear_numbers.Linear(**{**vars(folded), "kernel": folded.kernel[..., ::-1]})
+    return linear_numbers.Linear(**{**vars(folded), "kernel": np.asarray(folded.kernel)[..., ::-1]})
 
 
 def without_the_old_bias(linear, scale, shift):

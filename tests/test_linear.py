@@ -28,7 +28,7 @@ def layer(kind, *shape, taps=None, bias=True, seed=0, **groups):
 
 def result(linear, x):
     """Of the layer where all its taps see `x`, (taps, input channels); by the definition."""
-    kernel, groups = linear.kernel, linear.input.groups
+    kernel, groups = np.asarray(linear.kernel), linear.input.groups
     if linear.input.taps is not None:  # a depthwise kernel before; `x` is the same at its taps
         x = np.repeat(x, linear.input.taps.size // x.shape[-1], axis=-1) * linear.input.taps
     if linear.kind.endswith("Transpose"):  # (taps, outputs, inputs)

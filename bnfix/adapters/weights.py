@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfix.adapters.spread import here, parts
+from bnfix.numerics.deferred import Deferred, bound
 from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.norm import NormSpec
@@ -128,11 +129,15 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
     axis = 1 if first else rank - 1
     return Linear(
         kind=kind,
-        kernel=_array(kernel),
+        kernel=Deferred(
+            tuple(map(int, kernel.shape)),
+            lambda: _array(kernel),
+            lambda: bound(_array(kernel)),
+        ),
         bias=None if layer.bias is None else _array(layer.bias),
         axis=axis,
         activation=_activation_name(layer.activation),
-        dtype=str(np.dtype(_array(kernel).dtype)),
+        dtype=_dtype(kernel),
         tied=_tie(layer),
         output_axes=_kernel_axes(layer) if kind == "EinsumDense" else None,
         input=None if kind == "EinsumDense" else _input_side(layer, kind, axis),
@@ -141,7 +146,7 @@ def read_linear(layer: Any, kind: str, rank: int) -> Linear | None:
 
 def write_linear(layer: Any, linear: Linear) -> None:
     """Round `linear` to the dtype of `layer`'s weights and store it there."""
-    getattr(layer, _kernel_name(layer)).assign(linear.kernel)
+    getattr(layer, _kernel_name(layer)).assign(np.asarray(linear.kernel))
     if linear.bias is not None:
         layer.bias.assign(linear.bias)
 
@@ -245,7 +250,8 @@ def _tie(layer: Any) -> str | None:
 
 
 def _dtype(variable: Any) -> str:
-    return str(getattr(variable.dtype, "name", variable.dtype))
+    """Its name, which PyTorch puts behind its own."""
+    return str(getattr(variable.dtype, "name", variable.dtype)).rpartition(".")[2]
 
 
 def _required(variable: Any) -> Floats:

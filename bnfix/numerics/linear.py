@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from bnfix.numerics.deferred import Array, Deferred, bound
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.window import Window
 
@@ -82,7 +83,7 @@ class Linear:
     """
 
     kind: str
-    kernel: npt.NDArray[np.floating]
+    kernel: Array
     bias: npt.NDArray[np.floating] | None
     axis: int
     activation: str = "linear"
@@ -116,10 +117,9 @@ def scale_and_shift(linear: Linear, scale: Floats, shift: Floats) -> Linear:
     spread = np.ones(kernel.ndim, int)
     for axis in linear.axes:
         spread[axis] = kernel.shape[axis]
-    with np.errstate(invalid="ignore", over="ignore"):  # whoever stores the result looks at it
+    with _unchecked():
         bias = _bias(linear) * scale + shift
-        scaled = np.multiply(kernel, scale.reshape(spread), dtype=np.float64)
-        return replace(linear, kernel=scaled, bias=bias)
+    return replace(linear, kernel=_scaled(kernel, scale.reshape(spread)), bias=bias)
 
 
 def scale_and_shift_input(linear: Linear, side: InputSide, scale: Floats, shift: Floats) -> Linear:
@@ -131,17 +131,17 @@ def scale_and_shift_input(linear: Linear, side: InputSide, scale: Floats, shift:
         scale: (input channels,).
         shift: As `scale`.
     """
-    kernel, taps = np.asarray(linear.kernel, np.float64), side.taps
+    kernel, taps = linear.kernel, side.taps
     if taps is not None:  # the kernel sees each channel once for every output of the first kernel
         scale, shift = (np.repeat(part, taps.size // part.size) for part in (scale, shift))
         shift = shift * taps
     others = tuple(axis for axis in range(kernel.ndim) if axis not in linear.axes)
-    with np.errstate(invalid="ignore", over="ignore"):
-        bias = linear.bias
-        if shift.any():
-            moved = kernel * _spread(linear, side, shift)
+    bias = linear.bias
+    if shift.any():
+        with _unchecked():
+            moved = np.multiply(kernel, _spread(linear, side, shift), dtype=np.float64)
             bias = _bias(linear) + moved.sum(axis=others).reshape(-1)
-        return replace(linear, kernel=kernel * _spread(linear, side, scale), bias=bias)
+    return replace(linear, kernel=_scaled(kernel, _spread(linear, side, scale)), bias=bias)
 
 
 def plus_input(linear: Linear, tap: tuple[int, ...], scale: Floats, shift: Floats) -> Linear:
@@ -171,11 +171,30 @@ def plus(linear: Linear, other: Linear, places: tuple[tuple[int, ...], ...]) -> 
         places: Along each axis of positions, where the taps of `other` lie in that kernel.
     """
     kernel = np.array(linear.kernel, np.float64)
-    kernel[np.ix_(*places)] += other.kernel
+    kernel[np.ix_(*places)] += np.asarray(other.kernel)
     bias = None
     if linear.bias is not None or other.bias is not None:
         bias = _bias(linear) + _bias(other)
     return replace(linear, kernel=kernel, bias=bias)
+
+
+def _scaled(kernel: Array, scale: Floats) -> Deferred:
+    """`kernel` times what broadcasts against it, in float64."""
+
+    def make() -> Floats:
+        with _unchecked():
+            return np.multiply(kernel, scale, dtype=np.float64)
+
+    def largest() -> float:
+        with _unchecked():
+            return bound(kernel) * float(np.max(np.abs(scale)))
+
+    return Deferred(kernel.shape, make, largest)
+
+
+def _unchecked() -> np.errstate:
+    """Whoever stores the result looks at it."""
+    return np.errstate(invalid="ignore", over="ignore")
 
 
 def _spread(linear: Linear, side: InputSide, values: Floats) -> Floats:

@@ -22,6 +22,7 @@ from bnfix.graph.edit import Edit, Lowered, Replacement
 from bnfix.graph.graph import Call
 from bnfix.graph.source import Source
 from bnfix.numerics.affine import Affine
+from bnfix.numerics.deferred import is_within
 from bnfix.numerics.norm import NormSpec
 from bnfix.numerics.tolerance import largest_finite
 from bnfix.outcomes import Outcome, Report
@@ -207,8 +208,7 @@ def _check_finite(each: Absorbed, norm: Call) -> None:
     computes = each.call.outputs[0].dtype
     limit = min(largest_finite(each.linear.dtype), largest_finite(computes))
     for values in (each.linear.kernel, each.linear.bias):
-        # Not by abs(): a large kernel need not be copied to know its extremes.
-        if values is not None and not (values.max() <= limit and values.min() >= -limit):
+        if values is not None and not is_within(values, limit):
             raise Objection(
                 f"the weights of {each.call.path} would not be finite in {computes} "
                 f"(variance of {norm.path} negative, tiny or not finite)"

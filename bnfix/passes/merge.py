@@ -17,6 +17,7 @@ import numpy as np
 from bnfix.graph.definition import NodeKey
 from bnfix.graph.graph import Call, Graph, Value
 from bnfix.graph.source import Source
+from bnfix.numerics.deferred import is_within
 from bnfix.numerics.linear import InputSide, Linear, plus
 from bnfix.numerics.tolerance import largest_finite
 from bnfix.numerics.window import identity
@@ -178,4 +179,4 @@ def _channels_alike(side: InputSide, call: Call, other: _Branch) -> bool:
 def _is_finite(linear: Linear, call: Call) -> bool:
     limit = min(largest_finite(linear.dtype), largest_finite(call.outputs[0].dtype))
     parts = [part for part in (linear.kernel, linear.bias) if part is not None]
-    return all(bool(np.all(np.abs(part) <= limit)) for part in parts)
+    return all(is_within(part, limit) for part in parts)
