@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import commands_page
+
 import bnfix
 from bnfix.checks.cause import Cause as Found
 from bnfix.diagnosis.cause import Cause as Diagnosed
+from bnfix.files import norms
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "causes.md").read_text("utf-8")
@@ -46,3 +49,27 @@ def test_the_reference_has_every_public_name():
     callbacks = re.findall(r"^::: bnfix\.callbacks\.(\w+)$", page, flags=re.M)
     assert callbacks == ["RecalibrateBN", "FreezeBN"]
     assert all(hasattr(bnfix.callbacks, name) for name in callbacks)
+
+
+def kinds_of_defects():
+    """Those that the rules of files name."""
+    return set(re.findall(r'Defect\(\s*"(\w+)"', Path(norms.__file__).read_text("utf-8")))
+
+
+def test_each_defect_of_a_file_is_explained():
+    table = PAGE.partition("## Of `inspect`")[2]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert len(told) == len(set(told))
+    assert set(told) == kinds_of_defects() != set()
+
+
+def as_words(text):
+    """Versions of Click break lines at other places."""
+    return text.split()
+
+
+def test_the_page_on_commands_is_their_help():
+    page = (DOCS / "commands.md").read_text("utf-8")
+    again = "python tests/commands_page.py > docs/commands.md"
+    assert as_words(page) == as_words(commands_page.page()), again
+    assert as_words(page.replace("--data PATH", "", 1)) != as_words(commands_page.page())
