@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bnfix.adapters import state
@@ -128,19 +128,21 @@ class RecalibrateBN(_Callback):
         if running is None:
             return
         others = [other for other in running.callbacks if other is not self]
-        again = [_Again(self) for _ in others[1:]]
+        # Any of them may have changed weights.
+        again = [_Between(self._refresh, self._refresh, self.on_train_end) for _ in others[1:]]
         between = [one for pair in zip(others, again, strict=False) for one in pair]
+        last = _Between(self._refresh, self._end_epoch, self._end)
         # A new list: the one that calls is being gone through.
-        running.callbacks = [self, *between, *others[len(again) :], _Last(self)]
+        running.callbacks = [self, *between, *others[len(again) :], last]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._first = epoch, None
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.refresh()
+        self._refresh()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.refresh()
+        self._refresh()
         if logs is not None:
             logs[_OFF] = float("nan") if self._first is None else _worst(self._first).distance
 
@@ -148,13 +150,14 @@ class RecalibrateBN(_Callback):
         if self._epoch is not None:
             self._recalibrate()
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Recalibrate, if this is an epoch for that and the weights have changed since."""
         if self._epoch is not None and (self._epoch + 1) % self.every == 0:
             self._recalibrate()
 
-    def tell(self) -> None:
-        """One line on what this epoch's recalibration has found, unless `fit` is silent."""
+    def _end_epoch(self) -> None:
+        """Behind all callbacks: one line on what was found, unless `fit` is silent."""
+        self._refresh()
         if self._first is not None and self.params.get("verbose"):
             worst = _worst(self._first)
             sys.stdout.write(
@@ -162,8 +165,9 @@ class RecalibrateBN(_Callback):
                 f"{worst.path}\n"
             )
 
-    def leave(self) -> None:
-        """`fit` has ended."""
+    def _end(self) -> None:
+        """Behind all callbacks: `fit` has ended."""
+        self.on_train_end()
         self._epoch = None
 
     def _recalibrate(self) -> None:
@@ -190,33 +194,29 @@ class RecalibrateBN(_Callback):
 _OFF = "bn_off"
 
 
-class _Again(_Callback):
-    """Between two callbacks of a `fit`: the first may have changed weights."""
+class _Between(_Callback):
+    """Between two callbacks of a `fit`, or behind all of them.
 
-    def __init__(self, owner: RecalibrateBN) -> None:
+    Args:
+        test: Run before a validation.
+        epoch: Run at the end of an epoch.
+        train: Run at the end of the training.
+    """
+
+    def __init__(
+        self, test: Callable[[], None], epoch: Callable[[], None], train: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self.owner = owner
+        self._test, self._epoch, self._train = test, epoch, train
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.owner.refresh()
+        self._test()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.owner.refresh()
+        self._epoch()
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.owner.on_train_end()
-
-
-class _Last(_Again):
-    """Behind all callbacks of a `fit`."""
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        super().on_epoch_end(epoch)
-        self.owner.tell()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        super().on_train_end()
-        self.owner.leave()
+        self._train()
 
 
 def _worst(report: RecalibrationReport) -> LayerStatistics:

@@ -83,8 +83,8 @@ def supposed(text: str) -> set[str]:
                 names[isinstance(node.ctx, ast.Load)].add(node.id)
             elif isinstance(node, ast.alias):
                 names[False].add((node.asname or node.name).partition(".")[0])
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names[False].add(node.name)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+                names[False].add(node.name or "")
             elif isinstance(node, ast.arg):
                 names[False].add(node.arg)
     return names[True] - names[False] - set(dir(builtins))

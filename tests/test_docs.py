@@ -1,9 +1,12 @@
 """The pages of the documentation tell all that there is: causes in order, every public name."""
 
+import html
 import re
 from pathlib import Path
 
 import commands_page
+import pytest
+import session_picture
 
 import bnfix
 from bnfix.checks.cause import Cause as Found
@@ -23,23 +26,40 @@ def sections(page):
     }
 
 
-def test_each_cause_has_its_section_in_order():
+#: Found by both, under one name and in one section, so that a link to it leads to all of it.
+BOTH = [cause for cause in map(str, Diagnosed) if cause in set(map(str, Found))]
+
+
+def test_each_cause_has_one_section_in_order():
     found = sections(PAGE)
-    assert found["Of `diagnose`"] == [str(cause) for cause in Diagnosed]
-    assert sorted(found["Of `check`"]) == sorted(str(cause) for cause in Found)
+    assert found["Of both"] == BOTH != []
+    assert found["Of `diagnose`"] == [str(cause) for cause in Diagnosed if str(cause) not in BOTH]
+    checked = {str(cause) for cause in Found} - set(BOTH)
+    assert sorted(found["Of `check`"]) == sorted(checked)
 
 
 def test_the_law_rejects_a_page_without_one_of_them():
     without = PAGE.replace("### `shifted`\n", "")
-    assert sections(without)["Of `diagnose`"] != [str(cause) for cause in Diagnosed]
+    assert "shifted" in sections(PAGE)["Of `diagnose`"]
+    assert "shifted" not in sections(without)["Of `diagnose`"]
 
 
-def test_every_section_says_something_and_every_link_leads_to_one():
+def test_every_section_says_something_and_names_a_source_or_leads_to_one():
     texts = re.split(r"^##+ .*$", PAGE, flags=re.M)[1:]
     assert all(text.strip() for text in texts)
-    links = re.findall(r"\]\(#(\w+)\)", PAGE)
-    assert links
-    assert set(links) <= {name for names in sections(PAGE).values() for name in names}
+    causes = re.split(r"^### `\w+`$", PAGE, flags=re.M)[1:]
+    assert all(re.search(r"\]\((https://|\w+\.md|#)", cause) for cause in causes)
+
+
+def test_every_link_within_a_page_leads_to_one_place():
+    for path in DOCS.glob("*.md"):
+        page = path.read_text("utf-8")
+        anchors = [
+            re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-")
+            for head in re.findall(r"^##+ (.+)$", page, flags=re.M)
+        ]
+        assert len(anchors) == len(set(anchors)), path.name
+        assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= set(anchors), path.name
 
 
 def test_the_reference_has_every_public_name():
@@ -49,6 +69,13 @@ def test_the_reference_has_every_public_name():
     callbacks = re.findall(r"^::: bnfix\.callbacks\.(\w+)$", page, flags=re.M)
     assert callbacks == ["RecalibrateBN", "FreezeBN"]
     assert all(hasattr(bnfix.callbacks, name) for name in callbacks)
+
+
+@pytest.mark.parametrize("name", ["RecalibrateBN", "FreezeBN"])
+def test_a_callback_shows_nothing_but_what_keras_calls(name):
+    hooks = {name for name in vars(bnfix.callbacks._Callback) if not name.startswith("_")}
+    shown = {name for name in vars(getattr(bnfix.callbacks, name)) if not name.startswith("_")}
+    assert shown <= hooks
 
 
 def kinds_of_defects():
@@ -73,3 +100,15 @@ def test_the_page_on_commands_is_their_help():
     again = "python tests/commands_page.py > docs/commands.md"
     assert as_words(page) == as_words(commands_page.page()), again
     assert as_words(page.replace("--data PATH", "", 1)) != as_words(commands_page.page())
+
+
+def words(svg):
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    return html.unescape(" ".join(texts)).replace("\xa0", " ").split()
+
+
+def test_the_picture_of_a_session_shows_what_the_page_says():
+    there = words((DOCS / "session.svg").read_text("utf-8"))
+    again = "python tests/session_picture.py > docs/session.svg"
+    assert sorted(there) == sorted(words(session_picture.picture())), again
+    assert sorted(there) != sorted(words(session_picture.picture().replace("baked", "made")))

@@ -1,8 +1,9 @@
-"""The README says what is true; that its blocks run is the matter of `test_pages`."""
+"""The README is short and leads on; tables of the documentation name all that there is."""
 
 import importlib.util
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from pages import PAGES, ROOT, blocks, examples
@@ -10,21 +11,21 @@ from pages import PAGES, ROOT, blocks, examples
 import bnfix
 
 README = PAGES["README.md"]
+REFERENCE = "docs/reference.md"
 
 
-def test_the_table_of_exit_statuses_is_that_of_the_help():
-    from bnfix.cli.commands import group
-
-    table = README.partition("| exit status |")[2].partition("\n\n")[0]
-    told = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
-    assert told == re.findall(r"^  (\d+) ", group.epilog, re.MULTILINE)
+def test_the_readme_is_for_someone_who_has_thirty_seconds():
+    code = "".join(block.code for block in examples(README))
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    assert len(README.splitlines()) <= 120
 
 
-def test_the_example_on_your_own_model_is_a_dozen_lines():
-    section = README.partition("## On your own model")[2].partition("\n## ")[0]
-    code = "".join(block.code for block in examples(section))
-    lines = [line for line in code.splitlines() if line.strip()]
-    assert len(lines) <= 15
+def test_every_page_is_reached_from_the_readme_or_the_first_page_and_is_there():
+    for page, text in PAGES.items():
+        for link in re.findall(r"\]\(([\w./]+?)(?:#[\w.-]+)?\)", text):
+            assert (ROOT / page).parent.joinpath(link).is_file(), f"{page}: {link}"
+    linked = set(re.findall(r"\]\((\w+\.md)\)", PAGES["docs/index.md"]))
+    assert linked | {"index.md"} == {Path(page).name for page in PAGES} - {"README.md"}
 
 
 def set_up_commands() -> list[str]:
@@ -47,13 +48,20 @@ def test_the_readme_and_the_continuous_integration_run_the_same_tests():
     assert matching == [set_up_commands()[1]]
 
 
+def table(page, heading):
+    return PAGES[page].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 def test_the_table_names_every_public_function_and_the_errors_every_class():
     functions = {name for name in bnfix.__all__ if inspect.isfunction(getattr(bnfix, name))}
-    table = README.partition("## What there is")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)\(", table, re.MULTILINE)) == functions
+    told = re.findall(
+        r"^\| \[`(\w+)\(.*\)`\]\(#bnfix\.(\w+)\)", table(REFERENCE, "Which function"), re.M
+    )
+    assert {name for name, _ in told} == functions
+    assert all(name == anchor for name, anchor in told)
     errors = {name for name in bnfix.__all__ if name.endswith("Error")} - {"BnfixError"}
-    table = README.partition("## What the errors mean")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` ", table, re.MULTILINE)) == errors
+    listed = re.findall(r"^\| `(\w+)` ", table(REFERENCE, "Errors and warnings"), re.M)
+    assert set(listed) == errors
 
 
 def test_every_dependency_is_listed_with_its_reason():
@@ -63,8 +71,8 @@ def test_every_dependency_is_listed_with_its_reason():
     named = ("tensorflow", "plot", "demo", "images")
     wanted = [*project["dependencies"], *(one for name in named for one in extras[name])]
     names = {re.match(r"[\w-]+", requirement).group() for requirement in wanted} - {"bnfix"}
-    table = README.partition("## What it depends on")[2].partition("\n## ")[0]
-    told = ", ".join(re.findall(r"^\| ([\w, -]+?) \|", table, re.MULTILINE)).split(", ")
+    listed = table("docs/versions.md", "What it depends on")
+    told = ", ".join(re.findall(r"^\| ([\w, -]+?) \|", listed, re.MULTILINE)).split(", ")
     assert set(told) - {"package"} == names
 
 
@@ -72,6 +80,8 @@ def is_module(name):
     return importlib.util.find_spec(f"bnfix.{name}") is not None
 
 
-def test_every_attribute_of_bnfix_that_the_readme_uses_exists():
-    used = set(re.findall(r"\bbnfix\.([A-Za-z_]\w*)", README)) - {"png"}
-    assert {name for name in used if not (hasattr(bnfix, name) or is_module(name))} == set()
+def test_every_attribute_of_bnfix_that_a_page_uses_exists():
+    for page, text in PAGES.items():
+        used = set(re.findall(r"(?<![\w/.-])bnfix\.([A-Za-z_]\w*)", text)) - {"png"}
+        unknown = {name for name in used if not (hasattr(bnfix, name) or is_module(name))}
+        assert unknown == set(), page
