@@ -87,8 +87,8 @@ def images(rows=8):
 
 
 EVERYWHERE = {
-    "keras3": {"call", "tf.function"},
-    "tf_keras": {"predict", "call", "tf.function"},
+    "keras3": {"call", *zoo.COMPILED},
+    "tf_keras": {"predict", "call", *zoo.COMPILED},
 }
 
 

@@ -39,13 +39,14 @@ def test_a_copy_is_proven_in_predict_call_and_compiled_code(K):
     model = network(K)
     agreement = proof(model, copied(model)[1])
     assert agreement
-    assert agreement.entry_points == ("predict", "call", "tf.function")
+    assert agreement.entry_points == ("predict", "call", *zoo.COMPILED)
     assert not agreement.caveats
 
 
 # --- an answer that is wrong in one way of calling only ------------------------------------------
 
 
+@pytest.mark.skipif(not zoo.COMPILED, reason=f"proofs compile nothing on {zoo.BACKEND}")
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
 def test_what_is_lost_when_compiled_only_is_seen(K, dtype, monkeypatch):
     """As TensorFlow loses a slope; in 16 bits a fifth of the scale would pass as rounding."""
@@ -57,12 +58,12 @@ def test_what_is_lost_when_compiled_only_is_seen(K, dtype, monkeypatch):
     def entry_points(self, one, **options):
         points = dict(right(self, one))
         if one is changed:
-            compiled = points["tf.function"]
-            points["tf.function"] = lambda x: compiled(x) * 1.2
+            compiled = points[zoo.COMPILED[0]]
+            points[zoo.COMPILED[0]] = lambda x: compiled(x) * 1.2
         return points
 
     monkeypatch.setattr(type(adapter), "entry_points", entry_points)
-    with pytest.raises(bnfix.VerificationError, match=r"tf.function is off by 0\.(1|2)"):
+    with pytest.raises(bnfix.VerificationError, match=rf"{zoo.COMPILED[0]} is off by 0\.(1|2)"):
         proof(model, changed)
 
 
@@ -234,7 +235,8 @@ def test_strip_training_is_held_against_the_layers_of_the_source(K, monkeypatch)
     model = K.Model(inputs, K.layers.Dense(2)(x))
     zoo.randomise_batch_norms(model, 0)
     _, report = bnfix.strip_training(model, return_report=True)
-    assert any("predict, call and tf.function differ by" in note for note in report.notes)
+    *others, last = ("predict", "call", *zoo.COMPILED)
+    assert any(f"{', '.join(others)} and {last} differ by" in note for note in report.notes)
     before = ref.weights_of(model)
 
     def forgetful(reading, edit):

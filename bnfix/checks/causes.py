@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from bnfix.checks.cause import Cause
 from bnfix.checks.check_report import Finding
 from bnfix.checks.measurement import Gap, Measurement, worst
-from bnfix.graph.miscompiled import SWITCH
 from bnfix.remedy import Remedy, Verb
 
 Points = Sequence[Measurement]
@@ -23,13 +22,20 @@ class Cure:
 
 
 _NOTHING = Cure(advice="nothing is wrong; bnfix.batch_invariant(model) gives the same bits always")
-_SWITCH = Cure(advice=f"on a processor set {SWITCH} before TensorFlow is imported, and check again")
-UNEXPLAINED = Cure(
-    advice="no layer does it by itself: compiled and uncompiled code of the same layers differ. On "
-    f"a processor set {SWITCH} before TensorFlow is imported, and check again: where they agree "
-    "then, compiled code was off; where they do not, try another version of Keras"
-)
 ANEW = Cure(Remedy(Verb.MAKE_PREDICT))
+
+
+def unexplained(uncompiling: str) -> Cure:
+    """Where compiled and uncompiled code differ, and nothing tells which of them is off.
+
+    Args:
+        uncompiling: What to do about compiled code, as its backend says.
+    """
+    return Cure(
+        advice="no layer does it by itself: compiled and uncompiled code of the same layers "
+        f"differ; {uncompiling}, and check again: where they agree then, compiled code was off; "
+        "where they do not, try another version of Keras"
+    )
 
 
 def assign_in_training(path: str) -> Cure:
@@ -135,13 +141,14 @@ def disagreement(path: str | None, points: Points, cure: Cure) -> Finding:
     return finding(path, Cause.ENTRY_POINTS_DISAGREE, points, detail, cure)
 
 
-def miscompiled(wrong: Mapping[str, Gap]) -> Finding:
+def miscompiled(wrong: Mapping[str, Gap], uncompiling: str) -> Finding:
     """The entry points that answer otherwise than uncompiled code in float64 does."""
     detail = (
         f"compiled code computes something else than the model's layers do one by one: off by "
         f"{worst(wrong.values()).difference:.2g}"
     )
-    return Finding(None, Cause.MISCOMPILED, ", ".join(wrong), detail, None, _SWITCH.advice)
+    advice = f"{uncompiling}, and check again"
+    return Finding(None, Cause.MISCOMPILED, ", ".join(wrong), detail, None, advice)
 
 
 def rounding(points: Points, dtype: str) -> list[Finding]:

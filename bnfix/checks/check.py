@@ -39,18 +39,21 @@ def check(
 ) -> CheckReport:
     """Whether the answer for a row depends on the rows next to it, and on how the model is called.
 
-    `predict(x)`, `model(x)` and `tf.function(model)(x)` are each tried on a row among replaced
-    neighbours, in smaller batches, twice, and against each other; the weights are compared before
-    and after. Where nothing is wrong that costs four passes over the rows at most (of five rows or
-    more); only where something is, everything is measured and the layer searched. Weights, seeds,
-    recurrent states and compiled functions are as before when it ends, however it ends.
+    `predict(x)`, `model(x)` and compiled code (`tf.function(model)(x)`; on JAX
+    `jax.jit(model.stateless_call)`, whose caller goes on with the state that it returns) are each
+    tried on a row among replaced neighbours, in smaller batches, twice, and against each other; the
+    weights are compared before and after. Where nothing is wrong that costs four passes over the
+    rows at most (of five rows or more); only where something is, everything is measured and the
+    layer searched. Weights, seeds, recurrent states and compiled functions are as before when it
+    ends, however it ends.
 
     Args:
         model: Built Keras 3 or tf_keras model of any kind, with BatchNormalization or without.
         x: Inputs as `fit` takes them (targets are ignored), leaves `(batch, ...)`; the first `rows`
             rows are used. Real data: on constant inputs a dependence can stay hidden.
         rows: Batch size of the check, 2 or more; a model with a batch size of its own gets that.
-        export: Also try the SavedModel that `model.export` writes, in a temporary folder.
+        export: Also try what `model.export` writes, in a temporary folder: on TensorFlow a
+            SavedModel, on PyTorch the `.pt2` program of `torch.export`.
         training: Instead of all this, whether rows are coupled in `model(x, training=True)`, with
             dropout and the like left out. Every BatchNormalization that is not frozen couples them.
         verbose: "auto" shows progress on a terminal; 0 never, 1 always.

@@ -240,8 +240,9 @@ class Blame:
             return [causes.amplified(apart, self.dtype, self._response)]
         wrong = off(self.adapter, self.model, self.points, self.probes.x)
         if wrong:
-            return [causes.miscompiled(wrong)]
-        return [causes.disagreement(None, apart, causes.UNEXPLAINED)]
+            return [causes.miscompiled(wrong, self.adapter.backend.uncompiling)]
+        cure = causes.unexplained(self.adapter.backend.uncompiling)
+        return [causes.disagreement(None, apart, cure)]
 
 
 def _merged(findings: list[Finding]) -> list[Finding]:

@@ -22,7 +22,6 @@ from bnfix.checks.measurement import Gap, Measurement, worst
 from bnfix.checks.probes import Probes
 from bnfix.checks.snapshot import Memory
 from bnfix.errors import BnfixError, ModelError, gist
-from bnfix.graph.miscompiled import SWITCH
 from bnfix.numerics.tolerance import UNIT, rounding
 from bnfix.tree import map_leaves
 
@@ -233,25 +232,29 @@ class EntryPoint:
         except Exception as error:
             raise ModelError(
                 f"{self.model.name} cannot be run through {self.name}: {gist(error)}. "
-                f"{_COMPILED_ALONE if self._runs_uncompiled(x) else _ANYWHERE}"
+                f"{self._compiled_alone if self._runs_uncompiled(x) else _ANYWHERE}"
             ) from error
 
     def _runs_uncompiled(self, x: Any) -> bool:
         try:
-            with self.adapter.uncompiled(), warnings.catch_warnings():
+            uncompiled = self.adapter.uncompiled(), self.adapter.inference_thread()()
+            with uncompiled[0], uncompiled[1], warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that tf.data stays compiled
                 self.call(map_leaves(self.adapter.fed, x))
         except Exception:  # whatever it is, it is no matter of compiling
             return False
         return True
 
+    @property
+    def _compiled_alone(self) -> str:
+        """What to do about a model that does not run in one way alone."""
+        return (
+            "Uncompiled it runs. Code that goes by values needs compile(run_eagerly=True); if it "
+            f"is the compiler that fails, {self.adapter.backend.uncompiling}, or try bnfix.fold."
+        )
 
-#: What to do about a model that does not run in one way, or in none.
-_COMPILED_ALONE = (
-    "Uncompiled it runs. Code that goes by values needs compile(run_eagerly=True); if it is "
-    f"TensorFlow's that fails, {SWITCH}, set before TensorFlow is imported, may mend it on a "
-    "processor, and so may bnfix.fold."
-)
+
+#: What to do about a model that runs in none.
 _ANYWHERE = "Pass x as you pass it to predict."
 
 

@@ -55,7 +55,7 @@ class Measurement(Rendered):
     """One way of calling the model.
 
     Attributes:
-        entry_point: "predict", "call", "tf.function" or "export".
+        entry_point: "predict", "call", "export", or what compiles: "tf.function", "jax.jit".
         alone: Row 0 as a batch of its own, or in another shorter batch where that moves it more,
             against row 0 among all; None for a fixed batch size, and where another entry point was
             enough.

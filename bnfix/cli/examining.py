@@ -44,7 +44,7 @@ def inspect(file: Path, telling: Telling) -> int:
     show_default=True,
     help="Batch size of the check.",
 )
-@click.option("--export", is_flag=True, help="Also try the SavedModel that model.export writes.")
+@click.option("--export", is_flag=True, help="Also try what model.export writes.")
 @click.option("--training", is_flag=True, help="Look at model(x, training=True) instead.")
 @options.source
 @options.telling

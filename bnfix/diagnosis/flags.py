@@ -13,7 +13,7 @@ from bnfix.remedy import Remedy, Verb
 
 def baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
     if True in norm.baked:
-        where = "model(x), tf.function and the exported model" if model.overrules else "predict"
+        where = "model(x), compiled calls and the exported model" if model.overrules else "predict"
         if norm.trainable:
             detail = (
                 f"called with training=True: {where} normalize by the batch at hand and overwrite "

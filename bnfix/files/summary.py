@@ -66,8 +66,8 @@ def _notes(
     if by_default := _in_training_by_default(stored, layers, norms):
         yield (
             f"{by_default[0]}{_and_more(by_default)} in training mode by default: model(x), "
-            "tf.function and the exported model normalize by the batch in every BatchNormalization "
-            "behind; predict is right, and so is model(x, training=False), or "
+            "compiled calls and the exported model normalize by the batch in every "
+            "BatchNormalization behind; predict is right, and so is model(x, training=False), or "
             "bnfix.strip_augmentation(model)"
         )
     if stored.major == 1:

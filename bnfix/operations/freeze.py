@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
+from bnfix.adapters.base import Adapter
 from bnfix.adapters.choose import adapter_of
 from bnfix.graph.select import Selection, select
 from bnfix.outcomes import Outcome, Report
@@ -28,8 +29,8 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     stop training too. Compiled functions of the model are dropped, since they remember the old
     flag, and the next `fit` trains what is left. On JAX, where an optimizer trains the weights
     alone that it was built for, the model gets one for those, with the state of the old one.
-    Compiled code of your own that has run before, by `tf.function` or `jax.jit`, cannot be reached:
-    it goes on as it was traced, until you make it anew.
+    Compiled code of your own that has run before, by `tf.function`, `jax.jit` or `torch.export`,
+    cannot be reached: it goes on as it was traced, until you make it anew.
 
     Args:
         model: Keras 3 or tf_keras model of any kind, subclassed included. Changed in place.
@@ -55,17 +56,18 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     chosen = select(layers, [path for path, _ in found], what="BatchNormalization")
     with adapter.retrained(model):
         outcomes = tuple(_freeze(path, layer) for path, layer in found if path in chosen)
-    notes = _notes(outcomes) if found else ("the model has no BatchNormalization",)
+    notes = _notes(adapter, outcomes) if found else ("the model has no BatchNormalization",)
     report = Report("freeze", outcomes, (*notes, *adapter.out_of_reach(model)))
     return (model, report) if return_report else model
 
 
-def _notes(outcomes: tuple[Outcome, ...]) -> tuple[str, ...]:
+def _notes(adapter: Adapter, outcomes: tuple[Outcome, ...]) -> tuple[str, ...]:
     if not any(outcome.changed for outcome in outcomes):
         return ()
+    backend = adapter.backend
     return (
-        "a tf.function of your own that has called the model before goes on as it was traced: make "
-        "it anew, function = tf.function(model)",
+        f"code of your own that {backend.compiler} has made of the model before goes on as it was "
+        f"traced: make it anew, {backend.compiled_call}",
     )
 
 

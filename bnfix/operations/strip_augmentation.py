@@ -53,8 +53,8 @@ def strip_augmentation(
     """Turn off, outside of `fit`, layers that are in training mode unless told otherwise.
 
     `RandomFlip` and its like, in Keras 3 `Resizing` and `CenterCrop` too, have `training=True` as
-    the default of their `call`. `predict` overrules it; `model(x)`, `tf.function(model)` and the
-    exported model do not: they augment, and in Keras 3 every BatchNormalization behind such a layer
+    the default of their `call`. `predict` overrules it; `model(x)`, compiled calls and the exported
+    model do not: they augment, and in Keras 3 every BatchNormalization behind such a layer
     normalizes by the batch at hand. The new model has `training=False` written into these calls. In
     Keras 3 `fit` overrules that, so that it augments as before; in tf_keras nothing does, so that
     the new model is one for serving.

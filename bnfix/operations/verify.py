@@ -18,7 +18,6 @@ from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.errors import UnsupportedModelError, VerificationError, gist
-from bnfix.graph import miscompiled
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
 from bnfix.operations import reference
@@ -254,8 +253,8 @@ class _Comparison:
         if isinstance(called, list) and max(gaps(before, called), default=0.0) <= tolerance:
             return []
         return [
-            f"{name} computes something else than uncompiled code, before as after; "
-            f"{miscompiled.SWITCH}, set before TensorFlow is imported, may mend that"
+            f"{name} computes something else than uncompiled code, before as after; to mend that, "
+            f"{self._uncompiling}"
         ]
 
     @property
@@ -280,6 +279,10 @@ class _Comparison:
         left = reference.baked(self.reading) - self.edit.untrain
         opened = bool(self.reading.opened and left)
         return opened and self.reading.adapter.predict_overrules_training
+
+    @property
+    def _uncompiling(self) -> str:
+        return self.reading.adapter.backend.uncompiling
 
     # --- what is withheld ------------------------------------------------------------------------
 
@@ -315,6 +318,6 @@ class _Comparison:
             )
         raise MiscompiledError(
             f"{self.operation} gave a model whose compiled code computes something else than its "
-            f"uncompiled code: {name} {seen}, though call is right. It was withheld. On a "
-            f"processor {miscompiled.SWITCH}, set before TensorFlow is imported, may mend it."
+            f"uncompiled code: {name} {seen}, though call is right. It was withheld. To mend that, "
+            f"{self._uncompiling}."
         )

@@ -65,6 +65,7 @@ from . import (
 )
 from .entry import (
     BACKEND,
+    COMPILED,
     DIALECTS,
     KERASES,
     TAGS,
@@ -154,6 +155,7 @@ def build(entry: Entry, dialect: str, seed: int = 0) -> object:
 
 __all__ = [
     "BACKEND",
+    "COMPILED",
     "DIALECTS",
     "KERASES",
     "MODELS",

@@ -17,6 +17,8 @@ import numpy as np
 #: What Keras 3 runs on. tf_keras runs on TensorFlow alone, and is tried with that.
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 DIALECTS = ("keras3", "tf_keras") if BACKEND == "tensorflow" else ("keras3",)
+#: What `check` and the proofs of verbs try besides `predict` and `model(x)`.
+COMPILED = {"tensorflow": ("tf.function",), "jax": ("jax.jit",), "torch": ()}[BACKEND]
 BOTH = frozenset(("keras3", "tf_keras"))
 KERAS3 = frozenset({"keras3"})
 TF_KERAS = frozenset({"tf_keras"})

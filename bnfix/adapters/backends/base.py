@@ -32,6 +32,11 @@ class Backend(ABC):
     compiling_pays_from: int
     #: Whether compiled code may write to variables, and does so in the order of the code.
     assigns_in_compiled_code: bool
+    #: What makes compiled code of a model, and how that is written.
+    compiler: str
+    compiled_call: str
+    #: What to do where compiled code does not compute what uncompiled code does.
+    uncompiling: str
 
     @property
     @abstractmethod
@@ -195,7 +200,9 @@ class Backend(ABC):
 
     @abstractmethod
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        """The compiled calls that serving code uses, by name."""
+        """The compiled calls that serving code uses, by name; each leaves in `model` what it makes
+        of its state.
+        """
 
     @abstractmethod
     def exported(self, model: Any, **options: Any) -> AbstractContextManager[Callable[[Any], Any]]:

@@ -21,6 +21,9 @@ class Jax(Undistributed):
     name = "jax"
     compiling_pays_from = 24
     assigns_in_compiled_code = False
+    compiler = "jax.jit"
+    compiled_call = "jax.jit(model.stateless_call)"
+    uncompiling = "compile the model with jit_compile=False"
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -98,8 +101,21 @@ class Jax(Undistributed):
 
     # --- how users run a model -------------------------------------------------------------------
 
+    def runs_eagerly(self, model: Any) -> bool:
+        return super().runs_eagerly(model) or not getattr(model, "jit_compile", True)
+
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        return {}
+        called = jax.jit(model.stateless_call)
+
+        def run(inputs: Any) -> Any:
+            states = model.trainable_variables, model.non_trainable_variables
+            outputs, left = called(*map(_values, states), inputs)
+            # The call itself changes nothing: its caller goes on with the state that it returns.
+            for variable, value in zip(model.non_trainable_variables, left, strict=True):
+                variable.assign(value)
+            return outputs
+
+        return {self.compiler: run}
 
     def exported(self, model: Any, **options: Any) -> NoReturn:
         raise UnsupportedModelError(

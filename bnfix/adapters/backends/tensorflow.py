@@ -14,6 +14,7 @@ import numpy as np
 
 from bnfix.adapters.backends.base import Backend, Layers, Place, rows
 from bnfix.adapters.spread import here
+from bnfix.graph.miscompiled import SWITCH
 from bnfix.restoring import put_back_after
 from bnfix.workers import Alone, Workers
 
@@ -24,6 +25,9 @@ class TensorFlow(Backend):
     # 40.
     compiling_pays_from = 24
     assigns_in_compiled_code = True
+    compiler = "tf.function"
+    compiled_call = "tf.function(model)"
+    uncompiling = f"on a processor set {SWITCH} before TensorFlow is imported"
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -175,7 +179,7 @@ class TensorFlow(Backend):
         # would be traced anew for anything else, and lose what it remembers of the model.
         if not one_trace or model.predict_function is not None:
             return points
-        return {**points, "predict": _through(points["tf.function"], model, points["predict"])}
+        return {**points, "predict": _through(points[self.compiler], model, points["predict"])}
 
     def runs_eagerly(self, model: Any) -> bool:
         import tensorflow as tf
@@ -186,7 +190,7 @@ class TensorFlow(Backend):
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         import tensorflow as tf
 
-        return {"tf.function": tf.function(model, autograph=False)}
+        return {self.compiler: tf.function(model, autograph=False)}
 
     @contextmanager
     def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:

@@ -25,6 +25,9 @@ class Torch(Undistributed):
     name = "torch"
     compiling_pays_from = 1 << 62  # never: see `compiled`
     assigns_in_compiled_code = False
+    compiler = "torch.export"
+    compiled_call = "torch.export.export(model, (x,))"
+    uncompiling = "try another version of torch"
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -90,7 +93,7 @@ class Torch(Undistributed):
     # --- how users run a model -------------------------------------------------------------------
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        return {}
+        return {}  # exporting takes many times as long as all else; export=True asks for it
 
     @contextmanager
     def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
