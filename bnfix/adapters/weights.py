@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnfix.adapters.backends import backend_holding
 from bnfix.adapters.spread import here, parts
 from bnfix.numerics.deferred import Deferred, bound
 from bnfix.numerics.linear import KERNEL_AXES, InputSide, Linear
@@ -266,4 +267,6 @@ def _float64(variable: Any) -> Floats | None:
 
 
 def _array(variable: Any) -> npt.NDArray[Any]:
-    return np.asarray(here(variable).numpy())
+    """Of a variable, or of a tensor made of some, as the kernel of a layer with LoRA is."""
+    held = here(variable)
+    return np.asarray(held.numpy() if hasattr(held, "assign") else backend_holding(held).view(held))

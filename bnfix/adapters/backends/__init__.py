@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from bnfix.adapters.backends.base import Backend
 from bnfix.errors import UnsupportedModelError
 
 _CLASSES = {"tensorflow": "TensorFlow", "jax": "Jax", "torch": "Torch"}
+#: By the package that the class of a tensor comes from.
+_HOLDERS = {**{name: name for name in _CLASSES}, "jaxlib": "jax"}
 
 
 @cache
@@ -27,4 +30,9 @@ def backend_of(name: str) -> Backend:
     return found()
 
 
-__all__ = ["Backend", "backend_of"]
+def backend_holding(tensor: Any) -> Backend:
+    """The backend that `tensor`, which is no variable, is one of."""
+    return backend_of(_HOLDERS[type(tensor).__module__.partition(".")[0]])
+
+
+__all__ = ["Backend", "backend_holding", "backend_of"]

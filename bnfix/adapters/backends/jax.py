@@ -104,6 +104,22 @@ class Jax(Undistributed):
     def runs_eagerly(self, model: Any) -> bool:
         return super().runs_eagerly(model) or not getattr(model, "jit_compile", True)
 
+    def predict(self, model: Any) -> Callable[[Any], Any]:
+        run = super().predict(model)
+
+        def kept(inputs: Any) -> Any:
+            variables = [*model.trainable_variables, *model.non_trainable_variables]
+            before = [self.copy_value(variable) for variable in variables]
+            try:
+                return run(inputs)
+            except BaseException:
+                # While Keras predicts, variables are without values, and if it fails they stay so.
+                for variable, value in zip(variables, before, strict=True):
+                    variable.assign(value)
+                raise
+
+        return kept
+
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         called = jax.jit(model.stateless_call)
 
