@@ -298,6 +298,7 @@ def test_training_true_written_into_a_call_is_overruled_for_what_is_measured(K):
         np.testing.assert_allclose(a.variance(), b.variance(), rtol=1e-5)
 
 
+@on_tensorflow
 def test_functions_that_the_model_compiles_are_seen_into(K):
     import tensorflow as tf
 

@@ -39,7 +39,8 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
     number = fixed or (min(number, rows) if replicas == 1 else rows)
     taken = _cycled(number, taken)
     alone = None if fixed else map_leaves(lambda array: array[[0] * replicas], taken)
-    probes = Probes(taken, number, alone, least=replicas)
+    several = not adapter.backend.compiles_each_length
+    probes = Probes(taken, number, alone, least=replicas, several=several)
     return probes, tuple(_notes(probes, fixed))
 
 

@@ -20,12 +20,14 @@ class Probes:
         alone: Row 0 as a batch of its own, once for each of several replicas; None where the model
             takes one batch size only.
         least: Rows of the smallest batch: one for each replica.
+        several: Whether smaller batches are tried beside the smallest.
     """
 
     x: Any
     rows: int
     alone: Any
     least: int = 1
+    several: bool = True
 
     @property
     def replaced(self) -> Any:
@@ -55,6 +57,11 @@ class Probes:
 
     @property
     def sizes(self) -> list[int]:
-        """Smaller batches, for entry points after the first; together less than three times all."""
+        """Batches for entry points after the first, smaller ones where `several` are tried.
+
+        Together these are less than three times all.
+        """
+        if not self.several:
+            return [self.rows] * 3
         half = self.rows // 2
         return [max(size, self.least, 2) for size in (half, half - 1, 2)]

@@ -2,6 +2,7 @@
 
 Stored in the layer itself, the batch's statistics are read by it in the same step, since compiled
 code keeps writing and reading one variable in order. What was measured comes out with the result.
+A library that does not compile runs the same step as it is.
 Code that cannot be compiled, and layers that keep more than a mean and a variance, have to go
 without.
 """
@@ -33,10 +34,8 @@ class CompiledPass:
         self.adapter, self.model, self.norms = adapter, model, dict(norms)
         self._measured: dict[str, list[Any]] = {}  # while it is traced
         self._traced = adapter.compiled(self._step, any_rows=True)
-        self._works = (
-            adapter.backend.assigns_in_compiled_code
-            and adapter.has_graph(model)
-            and all(len(weights.statistics(layer)) == 2 for layer in norms.values())
+        self._works = adapter.has_graph(model) and all(
+            len(weights.statistics(layer)) == 2 for layer in norms.values()
         )
 
     @contextmanager
@@ -50,14 +49,15 @@ class CompiledPass:
         if not self._works:
             return None
         try:
-            found = self._traced(batch)
+            with self.adapter.inference():
+                found = self._traced(batch)
         except Exception:  # whatever it is, the uncompiled pass tells of it, or does without
             self._works = False
             return None
         return [
             Arrival(path, merged(self.adapter, self.norms[path], part))
-            for path, parts in found.items()
-            for part in parts
+            for path in self._measured  # of the last trace; JAX gives a dict back with sorted keys
+            for part in found[path]
         ]
 
     def _step(self, batch: Any) -> dict[str, list[Any]]:

@@ -30,8 +30,8 @@ class Backend(ABC):
     name: str
     #: Compiling a stage of a network costs about as much as running it on this many pieces of data.
     compiling_pays_from: int
-    #: Whether compiled code may write to variables, and does so in the order of the code.
-    assigns_in_compiled_code: bool
+    #: Whether whatever runs, uncompiled code too, is compiled for each length of a batch it meets.
+    compiles_each_length: bool
     #: What makes compiled code of a model, and how that is written.
     compiler: str
     compiled_call: str
@@ -104,6 +104,8 @@ class Backend(ABC):
     @abstractmethod
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled where the library compiles.
+
+        What `fn` assigns to a variable is what it reads there afterwards, in the order of the code.
 
         With `any_rows` it is compiled once for batches of every length, where the library can.
         """

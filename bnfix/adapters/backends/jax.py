@@ -20,7 +20,7 @@ jax: Any = import_module("jax")  # absent in most environments, so that nothing 
 class Jax(Undistributed):
     name = "jax"
     compiling_pays_from = 24
-    assigns_in_compiled_code = False
+    compiles_each_length = True
     compiler = "jax.jit"
     compiled_call = "jax.jit(model.stateless_call)"
     uncompiling = "compile the model with jit_compile=False"
@@ -57,7 +57,13 @@ class Jax(Undistributed):
     # --- how code runs ---------------------------------------------------------------------------
 
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
-        return jax.jit(fn)
+        scope = import_module("keras").StatelessScope
+
+        def pure(structure: Any) -> Any:
+            with scope():  # which holds what is assigned, for this call
+                return fn(structure)
+
+        return jax.jit(pure)
 
     def uncompiled(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # `disable_jit` holds for one thread: see inference_thread

@@ -24,7 +24,7 @@ torch: Any = import_module("torch")  # absent in most environments, so that noth
 class Torch(Undistributed):
     name = "torch"
     compiling_pays_from = 1 << 62  # never: see `compiled`
-    assigns_in_compiled_code = False
+    compiles_each_length = False
     compiler = "torch.export"
     compiled_call = "torch.export.export(model, (x,))"
     uncompiling = "try another version of torch"
