@@ -494,7 +494,7 @@ def test_the_law_rejects_a_check_that_looks_at_row_0_alone(monkeypatch):
 def test_code_that_cannot_be_compiled_is_told_apart_from_inputs_that_do_not_fit(K):
     class ByValues(K.Model):
         def call(self, x, training=None):
-            import tensorflow as tf
+            tf = zoo.tensorflow()
 
             return x * (2.0 if tf.reduce_max(x).numpy() > 0 else 1.0)
 

@@ -298,9 +298,8 @@ def test_training_true_written_into_a_call_is_overruled_for_what_is_measured(K):
         np.testing.assert_allclose(a.variance(), b.variance(), rtol=1e-5)
 
 
-@on_tensorflow
 def test_functions_that_the_model_compiles_are_seen_into(K):
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     @tf.function
     def body(self, x):
@@ -523,7 +522,7 @@ def test_a_bn_that_sees_masked_values_only_is_refused(K):
 
 
 def test_a_bn_in_code_that_runs_without_values_is_refused(K):
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     def call(self, x):
         return tf.vectorized_map(lambda row: self.bn(row[None])[0], x)

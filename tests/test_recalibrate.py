@@ -78,6 +78,7 @@ def test_every_bn_gets_the_population_statistics_of_its_own_inputs(entry, dialec
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_statistics_equal_one_training_pass_over_everything(K, dtype):
+    zoo.need_precision(dtype)
     x = images(dtype=dtype)
     wanted = one_training_pass(K, dtype, x)
     shuffled = np.random.default_rng(5).permutation(len(x))
@@ -178,13 +179,13 @@ def in_batches(x, y, weight):
 
 
 def as_tf_dataset(K, x, y, weight):
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
 
 
 def as_endless_dataset(K, x, y, weight):
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     return tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(10).repeat()
 

@@ -73,6 +73,8 @@ from .entry import (
     Entry,
     custom_objects,
     keras_module,
+    need_precision,
+    tensorflow,
     too_old,
 )
 from .inputs import inputs_for, targets_for, to_numpy
@@ -169,8 +171,10 @@ __all__ = [
     "entries",
     "inputs_for",
     "keras_module",
+    "need_precision",
     "randomise_batch_norms",
     "targets_for",
+    "tensorflow",
     "to_numpy",
     "too_old",
 ]

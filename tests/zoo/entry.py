@@ -49,6 +49,19 @@ def keras_module(dialect: str) -> ModuleType:
     return KERASES[dialect]()
 
 
+def tensorflow() -> ModuleType:
+    """TensorFlow, for a test of what is its own; elsewhere the test is skipped."""
+    if BACKEND != "tensorflow":
+        pytest.skip(f"is about TensorFlow's own, and Keras runs on {BACKEND} here")
+    return importlib.import_module("tensorflow")
+
+
+def need_precision(dtype: str) -> None:
+    """Skip a test of what Keras does in float64 on TensorFlow alone."""
+    if dtype == "float64" and BACKEND != "tensorflow":
+        pytest.skip(f"Keras rounds float64 down to float32 on {BACKEND}")
+
+
 def too_old(dialect: str, wanted: str) -> str | None:
     """Why what `dialect` has since the version `wanted` cannot be tried; None if it can."""
     K = keras_module(dialect)

@@ -64,7 +64,10 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
 
 def to_numpy(tensor: Any) -> np.ndarray:
     """The values of a tensor of any backend; PyTorch hands over none that has a gradient."""
-    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
+    if not hasattr(tensor, "detach"):
+        return np.asarray(tensor)
+    held = tensor.detach().cpu()
+    return np.asarray(held.float() if "bfloat16" in str(held.dtype) else held)
 
 
 def _input_structure(model: Any) -> Any:
