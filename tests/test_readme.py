@@ -68,7 +68,7 @@ def test_every_dependency_is_listed_with_its_reason():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    named = ("tensorflow", "plot", "demo", "images")
+    named = ("tensorflow", "jax", "torch", "plot", "demo", "images")
     wanted = [*project["dependencies"], *(one for name in named for one in extras[name])]
     names = {re.match(r"[\w-]+", requirement).group() for requirement in wanted} - {"bnfix"}
     listed = table("docs/versions.md", "What it depends on")

@@ -2,8 +2,8 @@
 
 Each call starts from the same weights, states and seeds, and all are put back in the end. A first
 look costs no more than four passes over the rows: with n rows, `predict` takes 2n + 1 of them, and
-the other entry points the rest, at smaller batch sizes of their own. Only where that shows
-something is everything measured.
+the other entry points the rest, at smaller batch sizes of their own. On JAX, which compiles for
+each batch size, these stay at n rows. Only where that shows something is everything measured.
 """
 
 from __future__ import annotations
