@@ -93,7 +93,7 @@ class Torch(Undistributed):
     # --- how users run a model -------------------------------------------------------------------
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        return {}  # exporting takes many times as long as all else; export=True asks for it
+        return {}  # exporting takes several times as long as all else; export=True asks
 
     @contextmanager
     def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
