@@ -1,0 +1,81 @@
+"""Runs the comparison, and renders it.
+
+    python -m benchmarks.compare --environments DIR --setup      # installs the opponents
+    python -m benchmarks.compare --environments DIR
+    python -m benchmarks.compare --environments DIR --only kito mct
+    python -m benchmarks.compare --render
+
+What is not installed is skipped, and said to be. `--only` runs some again, and keeps the other results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from . import opponents, prepare, render, running, statistics
+from .environments import interpreter, set_up
+from .graphs import GRAPHS
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main() -> None:
+    options = _options()
+    chosen = [
+        importlib.import_module(f".opponents.{name}", __package__)
+        for name in options.only or opponents.ALL
+    ]
+    if options.setup:
+        set_up(chosen, options.environments)
+        return
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    if not options.render:
+        with tempfile.TemporaryDirectory() as folder:
+            _compare(results, chosen, options, Path(folder))
+        options.results.write_text(json.dumps(results, indent=0, sort_keys=True) + "\n")
+    render.everything(results)
+
+
+def _compare(results: dict[str, Any], chosen: Any, options: Any, folder: Path) -> None:
+    import keras
+
+    graphs = [GRAPHS[name] for name in options.graphs or GRAPHS]
+    depths = {graph.name: prepare.write(keras, graph, folder) for graph in graphs}
+    for opponent in chosen:
+        python = interpreter(opponent.ENVIRONMENT, options.environments)
+        name = opponent.__name__.rpartition(".")[2]
+        if python is None:
+            print(f"{opponent.TITLE}: not installed, skipped")
+            continue
+        for framework in opponent.FRAMEWORKS:
+            print(f"{opponent.TITLE}, {framework}", flush=True)
+            found = running.results(opponent, python, framework, folder, depths)
+            results[f"{name} {framework}"] = found
+    if not options.only:
+        results["statistics"] = statistics.measured(keras, options.environments, folder)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--environments", type=Path, metavar="DIR", help="of the opponents")
+    parser.add_argument("--setup", action="store_true", help="make those environments, and end")
+    parser.add_argument("--render", action="store_true", help="make tables and picture only")
+    parser.add_argument("--only", nargs="+", choices=opponents.ALL, metavar="OPPONENT")
+    parser.add_argument("--graphs", nargs="+", choices=list(GRAPHS), metavar="GRAPH")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    options = parser.parse_args()
+    if options.setup and options.environments is None:
+        parser.error("--setup needs --environments DIR, where they go")
+    return options
+
+
+if __name__ == "__main__":
+    main()

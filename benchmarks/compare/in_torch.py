@@ -1,0 +1,368 @@
+"""The layers of the graphs in PyTorch, channels first, with the weights of the Keras model."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from .in_keras import Inexpressible, Weights
+
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softmax": lambda: nn.Softmax(-1),
+}
+
+
+class Add(nn.Module):
+    def forward(self, *xs: Any) -> Any:
+        total = xs[0]
+        for x in xs[1:]:
+            total = total + x
+        return total
+
+
+class Multiply(nn.Module):
+    def forward(self, x: Any, y: Any) -> Any:
+        return x * y
+
+
+class Concat(nn.Module):
+    def forward(self, *xs: Any) -> Any:
+        return torch.cat(xs, 1)
+
+
+class FlattenChannelsLast(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class GlobalPool(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.mean((2, 3))
+
+
+class Crop(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x[:, :, 1:-1, 1:-1]
+
+
+class Swap(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.transpose(2, 3)
+
+
+def network(inputs: int, steps: Sequence[Any], outputs: Sequence[int]) -> fx.GraphModule:
+    """A module that runs steps `(value made, module, values read)`; the first values are its inputs."""
+    root, graph = nn.Module(), fx.Graph()
+    held = {i: graph.placeholder(f"x{i}") for i in range(inputs)}
+    for made, module, read in steps:
+        name = next((n for n, m in root.named_children() if m is module), None)
+        if name is None:
+            name = f"step{len(root._modules)}"
+            root.add_module(name, module)
+        held[made] = graph.call_module(name, tuple(held[value] for value in read))
+    found = [held[output] for output in outputs]
+    graph.output(found[0] if len(found) == 1 else tuple(found))
+    return fx.GraphModule(root, graph).eval()
+
+
+class _Value:
+    """A value of a network that is being written, with an example of it for its shape."""
+
+    def __init__(self, tape: List[Any], example: Any) -> None:
+        self.tape, self.example = tape, example
+        self.index = len(tape)
+        tape.append(None)
+
+
+def _step(module: nn.Module, values: Sequence[_Value]) -> _Value:
+    module.eval()
+    with torch.no_grad():
+        made = _Value(values[0].tape, module(*[v.example for v in values]))
+    made.tape[made.index] = (made.index, module, [v.index for v in values])
+    return made
+
+
+class _Layer:
+    """Modules that are made when the first call tells the number of channels."""
+
+    def __init__(self, make: Callable[[Any], List[nn.Module]]) -> None:
+        self.make = make
+        self.modules: List[nn.Module] = []
+
+    def __call__(self, x: Any) -> _Value:
+        values = x if isinstance(x, list) else [x]
+        self.modules = self.modules or self.make(values[0].example)
+        made = _step(self.modules[0], values)
+        for module in self.modules[1:]:
+            made = _step(module, [made])
+        return made
+
+
+class TorchLayers:
+    """Layers by the names that `graphs.py` uses."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.count: Dict[str, int] = {}
+        self.tape: List[Any] = []
+        self.norms: Dict[str, Any] = {}
+
+    def input(self, shape: Sequence[int]) -> Any:
+        return _Value(self.tape, torch.zeros(1, shape[-1], *shape[:-1]))
+
+    def conv(
+        self,
+        filters: int,
+        size: int = 3,
+        *,
+        strides: int = 1,
+        padding: str = "same",
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        act: str = "linear",
+        rank: int = 2,
+    ) -> Any:
+        arrays = self._arrays("conv", 1 + bias)
+
+        def make(x: Any) -> List[nn.Module]:
+            before, pad = _padding(x, size, strides, dilation, padding, rank)
+            options = {"padding": pad, "dilation": dilation, "groups": groups, "bias": bias}
+            kind = getattr(nn, f"Conv{rank}d")
+            layer = kind(x.shape[1], filters, size, strides, **options)
+            return [*before, _holding(layer, _out_first(arrays[0]), arrays[1:]), *_activation(act)]
+
+        return _Layer(make)
+
+    def depthwise(
+        self,
+        size: int = 3,
+        *,
+        strides: int = 1,
+        padding: str = "same",
+        multiplier: int = 1,
+        bias: bool = True,
+        rank: int = 2,
+    ) -> Any:
+        arrays = self._arrays("depthwise", 1 + bias)
+
+        def make(x: Any) -> List[nn.Module]:
+            before, pad = _padding(x, size, strides, 1, padding, rank)
+            layer = _depthwise(arrays[0], strides, pad, bias, rank)
+            return [*before, _holding(layer, _per_channel(arrays[0]), arrays[1:])]
+
+        return _Layer(make)
+
+    def separable(self, filters: int, size: int = 3, *, bias: bool = True, rank: int = 2) -> Any:
+        arrays = self._arrays("separable", 2 + bias)
+        depth = _holding(_depthwise(arrays[0], 1, size // 2, False, rank), _per_channel(arrays[0]))
+        point = getattr(nn, f"Conv{rank}d")(arrays[1].shape[-2], filters, 1, bias=bias)
+        return _Layer(lambda x: [depth, _holding(point, _out_first(arrays[1]), arrays[2:])])
+
+    def transposed(
+        self, filters: int, size: int, strides: int, *, bias: bool = True, rank: int = 2
+    ) -> Any:
+        arrays = self._arrays("transposed", 1 + bias)
+        kind = getattr(nn, f"ConvTranspose{rank}d")
+
+        def make(x: Any) -> List[nn.Module]:
+            pad = (size - strides) // 2
+            layer = kind(x.shape[1], filters, size, strides, pad, bias=bias)
+            return [_holding(layer, _out_first(arrays[0]), arrays[1:])]
+
+        return _Layer(make)
+
+    def dense(self, units: int, *, bias: bool = True, act: str = "linear") -> Any:
+        arrays = self._arrays("dense", 1 + bias)
+
+        def make(x: Any) -> List[nn.Module]:
+            if x.dim() > 2:
+                raise Inexpressible("Linear wants its channels last, BatchNorm1d its second")
+            layer = nn.Linear(x.shape[1], units, bias=bias)
+            return [_holding(layer, arrays[0].T, arrays[1:]), *_activation(act)]
+
+        return _Layer(make)
+
+    def einsum(self, *_: Any) -> Any:
+        raise Inexpressible("PyTorch has no layer for an einsum")
+
+    def bn(
+        self,
+        *,
+        scale: bool = True,
+        center: bool = True,
+        epsilon: float = 1e-3,
+        trainable: bool = True,
+        call_training: Any = None,
+    ) -> Any:
+        if call_training is not None:
+            raise Inexpressible("a PyTorch network keeps its mode in no graph")
+        arrays = self._arrays("bn", 2 + scale + center)
+        name = f"bn_{self.count['bn']}"
+        gamma, beta = np.ones_like(arrays[-1]), np.zeros_like(arrays[-1])
+        if scale:
+            gamma = arrays[0]
+        if center:
+            beta = arrays[int(scale)]
+
+        def make(x: Any) -> List[nn.Module]:
+            layer = getattr(nn, f"BatchNorm{max(x.dim() - 2, 1)}d")(len(gamma), eps=epsilon)
+            _holding(layer, gamma, [beta])
+            layer.running_mean.copy_(torch.from_numpy(arrays[-2]))
+            layer.running_var.copy_(torch.from_numpy(arrays[-1]))
+            layer.requires_grad_(trainable)
+            self.norms[name] = layer
+            return [layer]
+
+        return _Layer(make)
+
+    def doubling_bn(self) -> Any:
+        arrays = self._arrays("bn", 4)
+        return _Layer(lambda x: [_Doubling(arrays)])
+
+    def act(self, name: str) -> Any:
+        return _Layer(lambda x: _activation(name))
+
+    def add(self) -> Any:
+        return _Layer(lambda x: [Add()])
+
+    def multiply(self) -> Any:
+        return _Layer(lambda x: [Multiply()])
+
+    def concat(self) -> Any:
+        return _Layer(lambda x: [Concat()])
+
+    def dropout(self) -> Any:
+        return _Layer(lambda x: [nn.Dropout(0.3)])
+
+    def average_pool(self, size: int = 2) -> Any:
+        return _Layer(lambda x: [nn.AvgPool2d(size)])
+
+    def max_pool(self, size: int = 2, strides: int = 2) -> Any:
+        return _Layer(lambda x: [nn.MaxPool2d(size, strides)])
+
+    def global_pool(self) -> Any:
+        return _Layer(lambda x: [GlobalPool()])
+
+    def zero_pad(self, width: int = 1) -> Any:
+        return _Layer(lambda x: [nn.ZeroPad2d(width)])
+
+    def crop(self) -> Any:
+        return _Layer(lambda x: [Crop()])
+
+    def upsample(self, size: int = 2) -> Any:
+        return _Layer(lambda x: [nn.Upsample(scale_factor=size)])
+
+    def swap(self) -> Any:
+        return _Layer(lambda x: [Swap()])
+
+    def flatten(self) -> Any:
+        return _Layer(lambda x: [FlattenChannelsLast()])
+
+    def model(self, shape: Sequence[int], build: Callable[[Any], Any]) -> Any:
+        tape: List[Any] = []
+        inputs = _Value(tape, torch.zeros(1, shape[-1], *shape[:-1]))
+        output = build(inputs)
+        inner = network(1, tape[1:], [output.index])
+        return _Layer(lambda x: [inner])
+
+    def _arrays(self, kind: str, count: int) -> List[np.ndarray]:
+        n = self.count[kind] = self.count.get(kind, -1) + 1
+        return [self.weights[f"{kind}_{n}/{i}"] for i in range(count)]
+
+
+class _Doubling(nn.BatchNorm2d):
+    """A subclass that computes something else."""
+
+    def __init__(self, arrays: List[np.ndarray]) -> None:
+        super().__init__(len(arrays[0]), eps=1e-3)
+        _holding(self, arrays[0], arrays[1:2])
+        self.running_mean.copy_(torch.from_numpy(arrays[2]))
+        self.running_var.copy_(torch.from_numpy(arrays[3]))
+
+    def forward(self, x: Any) -> Any:
+        return 2.0 * super().forward(x)
+
+
+def _activation(name: str) -> List[nn.Module]:
+    return [] if name == "linear" else [_ACTIVATIONS[name]()]
+
+
+def _padding(x: Any, size: int, strides: int, dilation: int, how: str, rank: int) -> Any:
+    """A layer that pads as Keras does, where the convolution's own padding cannot, and that padding."""
+    reach = dilation * (size - 1)
+    if how == "valid":
+        return [], 0
+    if how == "causal":
+        return [nn.ConstantPad1d((reach, 0), 0.0)], 0
+    if strides == 1:
+        return [], reach // 2
+    total = max(size - strides, 0)
+    sides = (total // 2, total - total // 2) * rank
+    return ([nn.ConstantPad2d(sides, 0.0)] if total else []), 0
+
+
+def _depthwise(kernel: np.ndarray, strides: int, pad: int, bias: bool, rank: int) -> nn.Module:
+    channels, multiplier = kernel.shape[-2:]
+    options = {"stride": strides, "padding": pad, "groups": channels, "bias": bias}
+    kind = getattr(nn, f"Conv{rank}d")
+    return kind(channels, channels * multiplier, kernel.shape[0], **options)
+
+
+def _out_first(kernel: np.ndarray) -> np.ndarray:
+    """The last two axes first, the last one foremost."""
+    return np.moveaxis(kernel, (-1, -2), (0, 1))
+
+
+def _per_channel(kernel: np.ndarray) -> np.ndarray:
+    flat = kernel.reshape(*kernel.shape[:-2], 1, -1)
+    return _out_first(flat)
+
+
+def _holding(layer: Any, weight: np.ndarray, bias: Sequence[np.ndarray] = ()) -> Any:
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(np.array(weight)))
+        for array in bias:
+            layer.bias.copy_(torch.from_numpy(np.array(array)))
+    return layer
+
+
+def build(graph: Any, weights: Weights) -> Tuple[fx.GraphModule, Dict[str, Any]]:
+    """The network of `graph` with `weights`, in inference, and its BNs by name."""
+    L = TorchLayers(weights)
+    inputs, outputs = graph.build(L)
+    steps = [step for step in L.tape if step is not None]
+    return network(len(inputs), steps, [value.index for value in outputs]), L.norms
+
+
+def model_of(graph: Any, weights: Weights) -> fx.GraphModule:
+    """The network of `graph` with `weights`, in inference."""
+    return build(graph, weights)[0]
+
+
+def run(model: Any, inputs: List[np.ndarray]) -> List[np.ndarray]:
+    """What `model` answers to inputs in the layout of Keras, in that layout."""
+    with torch.no_grad():
+        found = model(*[torch.from_numpy(_first(x)) for x in inputs])
+    return [_last(x.numpy()) for x in (found if isinstance(found, tuple) else [found])]
+
+
+def _first(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if x.ndim > 2 else x
+
+
+def _last(x: np.ndarray) -> np.ndarray:
+    return np.moveaxis(x, 1, -1) if x.ndim > 2 else x
+
+
+def norms(model: nn.Module) -> int:
+    """The number of BNs in `model`."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return sum(isinstance(module, kind) for module in model.modules())
