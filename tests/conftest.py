@@ -10,11 +10,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import gc
 import signal
 from collections import Counter
+import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 import zoo
+
+# For `benchmarks`; last, so that an installed bnfix comes before the one of the checkout.
+sys.path.append(str(Path(__file__).parents[1]))
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.register_profile(

@@ -2,8 +2,9 @@
 
     python -m benchmarks.compare --environments DIR --setup
 
-Each opponent runs in an environment of its own, since what they require contradicts each other. The
-networks are described once (`graphs.py`) and built where they run (`in_keras.py`, `in_torch.py`); one
-file of weights, inputs and expected outputs each goes to all. `worker.py` runs there and tells in JSON
-what came of each graph; `outcomes.py` judges that here, and `render.py` makes the tables and the picture.
+Each opponent runs in an environment of its own, since what they require contradicts each other.
+The networks are described once (`graphs.py`) and built where they run (`in_keras.py`,
+`in_torch.py`); one file of weights, inputs and expected outputs each goes to all. `worker.py`
+runs there and tells in JSON what came of each graph; `outcomes.py` judges that here, and
+`render.py` makes the tables and the picture.
 """

@@ -5,7 +5,8 @@
     python -m benchmarks.compare --environments DIR --only kito mct
     python -m benchmarks.compare --render
 
-What is not installed is skipped, and said to be. `--only` runs some again, and keeps the other results.
+What is not installed is skipped, and said to be. `--only` runs some again, and keeps the other
+results.
 """
 
 from __future__ import annotations

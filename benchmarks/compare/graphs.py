@@ -1,13 +1,14 @@
 """Small networks that every framework can build, each written once.
 
-A graph is a function of `L`, the layers of a framework (`in_keras.py`, `in_torch.py`), so that Keras 2,
-Keras 3 and PyTorch build the same network, and one file of weights fits all. It must run on any
-Python that an opponent needs, so it imports nothing.
+A graph is a function of `L`, the layers of a framework (`in_keras.py`, `in_torch.py`), so that
+Keras 2, Keras 3 and PyTorch build the same network, and one file of weights fits all. It must
+run on any Python that an opponent needs, so it imports nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 IMAGE = (8, 8, 3)
 SEQUENCE = (8, 5)
@@ -23,7 +24,7 @@ class Graph(NamedTuple):
     build: Callable[[Any], Any]
 
 
-GRAPHS: Dict[str, Graph] = {}
+GRAPHS: dict[str, Graph] = {}
 
 #: Keras 3 lets `training=False` of a model overrule what its graph says, Keras 2 does not.
 UNLIKE = {"training_true_in_the_graph"}
@@ -39,11 +40,11 @@ def graph(family: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
     return listed
 
 
-def chains(family: str, shape: Sequence[int], **written: Callable[[Any], List[Any]]) -> None:
+def chains(family: str, shape: Sequence[int], **written: Callable[[Any], list[Any]]) -> None:
     """Lists networks that apply one layer after the other."""
     for name, layers in written.items():
 
-        def build(L: Any, layers: Callable[[Any], List[Any]] = layers) -> Any:
+        def build(L: Any, layers: Callable[[Any], list[Any]] = layers) -> Any:
             x = inputs = L.input(shape)
             return [inputs], [apply(x, *layers(L))]
 

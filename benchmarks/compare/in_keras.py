@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-Weights = Dict[str, np.ndarray]
+Weights = dict[str, np.ndarray]
 
 
 class Inexpressible(Exception):
@@ -19,7 +20,7 @@ class KerasLayers:
     def __init__(self, K: Any) -> None:
         self.K = K
         self.layers = K.layers
-        self.weighted: Dict[str, Any] = {}
+        self.weighted: dict[str, Any] = {}
 
     def input(self, shape: Sequence[int]) -> Any:
         return self.K.Input(tuple(shape))
@@ -39,9 +40,7 @@ class KerasLayers:
     ) -> Any:
         kind = getattr(self.layers, f"Conv{rank}D")
         options = {"dilation_rate": dilation, "groups": groups, "activation": act}
-        return self._named(
-            "conv", kind, filters, size, strides, padding, use_bias=bias, **options
-        )
+        return self._named("conv", kind, filters, size, strides, padding, use_bias=bias, **options)
 
     def depthwise(
         self,
@@ -70,7 +69,7 @@ class KerasLayers:
     def dense(self, units: int, *, bias: bool = True, act: str = "linear") -> Any:
         return self._named("dense", self.layers.Dense, units, act, use_bias=bias)
 
-    def einsum(self, equation: str, shape: Tuple[int, ...], bias_axes: str) -> Any:
+    def einsum(self, equation: str, shape: tuple[int, ...], bias_axes: str) -> Any:
         return self._named("einsum", self.layers.EinsumDense, equation, shape, bias_axes=bias_axes)
 
     def bn(
@@ -153,7 +152,7 @@ def doubling(K: Any) -> Any:
     return DoublingBatchNormalization
 
 
-def build(K: Any, graph: Any) -> Tuple[Any, Dict[str, Any]]:
+def build(K: Any, graph: Any) -> tuple[Any, dict[str, Any]]:
     """The model of `graph`, and its layers with weights by name."""
     L = KerasLayers(K)
     inputs, outputs = graph.build(L)
@@ -171,7 +170,7 @@ def model_of(K: Any, graph: Any, weights: Weights) -> Any:
     return model
 
 
-def draw(layers: Dict[str, Any], rng: np.random.Generator) -> Weights:
+def draw(layers: dict[str, Any], rng: np.random.Generator) -> Weights:
     """Random weights of a size that keeps values near 1, and statistics that are not 0 and 1."""
     drawn: Weights = {}
     for name, layer in layers.items():
@@ -183,11 +182,11 @@ def draw(layers: Dict[str, Any], rng: np.random.Generator) -> Weights:
     return drawn
 
 
-def _deviation(shape: Tuple[int, ...]) -> float:
+def _deviation(shape: tuple[int, ...]) -> float:
     return float(1 / np.sqrt(max(np.prod(shape[:-1]), 1))) if len(shape) > 1 else 0.5
 
 
-def _statistics(name: str, shape: Tuple[int, ...], rng: np.random.Generator) -> Any:
+def _statistics(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
     if "variance" in name:
         return rng.uniform(0.5, 2.0, shape)
     if "gamma" in name:
@@ -196,7 +195,7 @@ def _statistics(name: str, shape: Tuple[int, ...], rng: np.random.Generator) -> 
     return rng.normal(size=shape)
 
 
-def run(model: Any, inputs: List[np.ndarray]) -> List[np.ndarray]:
+def run(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """What `model` answers in inference, as a list of arrays."""
     found = model(inputs if len(inputs) > 1 else inputs[0], training=False)
     return [np.asarray(x) for x in (found if isinstance(found, (list, tuple)) else [found])]

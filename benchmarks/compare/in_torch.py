@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class Swap(nn.Module):
 
 
 def network(inputs: int, steps: Sequence[Any], outputs: Sequence[int]) -> fx.GraphModule:
-    """A module that runs steps `(value made, module, values read)`; the first values are its inputs."""
+    """Runs steps `(value made, module, values read)`; the first values are the inputs."""
     root, graph = nn.Module(), fx.Graph()
     held = {i: graph.placeholder(f"x{i}") for i in range(inputs)}
     for made, module, read in steps:
@@ -75,7 +76,7 @@ def network(inputs: int, steps: Sequence[Any], outputs: Sequence[int]) -> fx.Gra
 class _Value:
     """A value of a network that is being written, with an example of it for its shape."""
 
-    def __init__(self, tape: List[Any], example: Any) -> None:
+    def __init__(self, tape: list[Any], example: Any) -> None:
         self.tape, self.example = tape, example
         self.index = len(tape)
         tape.append(None)
@@ -92,9 +93,9 @@ def _step(module: nn.Module, values: Sequence[_Value]) -> _Value:
 class _Layer:
     """Modules that are made when the first call tells the number of channels."""
 
-    def __init__(self, make: Callable[[Any], List[nn.Module]]) -> None:
+    def __init__(self, make: Callable[[Any], list[nn.Module]]) -> None:
         self.make = make
-        self.modules: List[nn.Module] = []
+        self.modules: list[nn.Module] = []
 
     def __call__(self, x: Any) -> _Value:
         values = x if isinstance(x, list) else [x]
@@ -110,9 +111,9 @@ class TorchLayers:
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
-        self.count: Dict[str, int] = {}
-        self.tape: List[Any] = []
-        self.norms: Dict[str, Any] = {}
+        self.count: dict[str, int] = {}
+        self.tape: list[Any] = []
+        self.norms: dict[str, Any] = {}
 
     def input(self, shape: Sequence[int]) -> Any:
         return _Value(self.tape, torch.zeros(1, shape[-1], *shape[:-1]))
@@ -132,7 +133,7 @@ class TorchLayers:
     ) -> Any:
         arrays = self._arrays("conv", 1 + bias)
 
-        def make(x: Any) -> List[nn.Module]:
+        def make(x: Any) -> list[nn.Module]:
             before, pad = _padding(x, size, strides, dilation, padding, rank)
             options = {"padding": pad, "dilation": dilation, "groups": groups, "bias": bias}
             kind = getattr(nn, f"Conv{rank}d")
@@ -153,7 +154,7 @@ class TorchLayers:
     ) -> Any:
         arrays = self._arrays("depthwise", 1 + bias)
 
-        def make(x: Any) -> List[nn.Module]:
+        def make(x: Any) -> list[nn.Module]:
             before, pad = _padding(x, size, strides, 1, padding, rank)
             layer = _depthwise(arrays[0], strides, pad, bias, rank)
             return [*before, _holding(layer, _per_channel(arrays[0]), arrays[1:])]
@@ -172,7 +173,7 @@ class TorchLayers:
         arrays = self._arrays("transposed", 1 + bias)
         kind = getattr(nn, f"ConvTranspose{rank}d")
 
-        def make(x: Any) -> List[nn.Module]:
+        def make(x: Any) -> list[nn.Module]:
             pad = (size - strides) // 2
             layer = kind(x.shape[1], filters, size, strides, pad, bias=bias)
             return [_holding(layer, _out_first(arrays[0]), arrays[1:])]
@@ -182,7 +183,7 @@ class TorchLayers:
     def dense(self, units: int, *, bias: bool = True, act: str = "linear") -> Any:
         arrays = self._arrays("dense", 1 + bias)
 
-        def make(x: Any) -> List[nn.Module]:
+        def make(x: Any) -> list[nn.Module]:
             if x.dim() > 2:
                 raise Inexpressible("Linear wants its channels last, BatchNorm1d its second")
             layer = nn.Linear(x.shape[1], units, bias=bias)
@@ -212,7 +213,7 @@ class TorchLayers:
         if center:
             beta = arrays[int(scale)]
 
-        def make(x: Any) -> List[nn.Module]:
+        def make(x: Any) -> list[nn.Module]:
             layer = getattr(nn, f"BatchNorm{max(x.dim() - 2, 1)}d")(len(gamma), eps=epsilon)
             _holding(layer, gamma, [beta])
             layer.running_mean.copy_(torch.from_numpy(arrays[-2]))
@@ -267,13 +268,13 @@ class TorchLayers:
         return _Layer(lambda x: [FlattenChannelsLast()])
 
     def model(self, shape: Sequence[int], build: Callable[[Any], Any]) -> Any:
-        tape: List[Any] = []
+        tape: list[Any] = []
         inputs = _Value(tape, torch.zeros(1, shape[-1], *shape[:-1]))
         output = build(inputs)
         inner = network(1, tape[1:], [output.index])
         return _Layer(lambda x: [inner])
 
-    def _arrays(self, kind: str, count: int) -> List[np.ndarray]:
+    def _arrays(self, kind: str, count: int) -> list[np.ndarray]:
         n = self.count[kind] = self.count.get(kind, -1) + 1
         return [self.weights[f"{kind}_{n}/{i}"] for i in range(count)]
 
@@ -281,7 +282,7 @@ class TorchLayers:
 class _Doubling(nn.BatchNorm2d):
     """A subclass that computes something else."""
 
-    def __init__(self, arrays: List[np.ndarray]) -> None:
+    def __init__(self, arrays: list[np.ndarray]) -> None:
         super().__init__(len(arrays[0]), eps=1e-3)
         _holding(self, arrays[0], arrays[1:2])
         self.running_mean.copy_(torch.from_numpy(arrays[2]))
@@ -291,12 +292,12 @@ class _Doubling(nn.BatchNorm2d):
         return 2.0 * super().forward(x)
 
 
-def _activation(name: str) -> List[nn.Module]:
+def _activation(name: str) -> list[nn.Module]:
     return [] if name == "linear" else [_ACTIVATIONS[name]()]
 
 
 def _padding(x: Any, size: int, strides: int, dilation: int, how: str, rank: int) -> Any:
-    """A layer that pads as Keras does, where the convolution's own padding cannot, and that padding."""
+    """Layers that pad as Keras does, and the convolution's own padding where it can."""
     reach = dilation * (size - 1)
     if how == "valid":
         return [], 0
@@ -334,7 +335,7 @@ def _holding(layer: Any, weight: np.ndarray, bias: Sequence[np.ndarray] = ()) ->
     return layer
 
 
-def build(graph: Any, weights: Weights) -> Tuple[fx.GraphModule, Dict[str, Any]]:
+def build(graph: Any, weights: Weights) -> tuple[fx.GraphModule, dict[str, Any]]:
     """The network of `graph` with `weights`, in inference, and its BNs by name."""
     L = TorchLayers(weights)
     inputs, outputs = graph.build(L)
@@ -347,7 +348,7 @@ def model_of(graph: Any, weights: Weights) -> fx.GraphModule:
     return build(graph, weights)[0]
 
 
-def run(model: Any, inputs: List[np.ndarray]) -> List[np.ndarray]:
+def run(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """What `model` answers to inputs in the layout of Keras, in that layout."""
     with torch.no_grad():
         found = model(*[torch.from_numpy(_first(x)) for x in inputs])

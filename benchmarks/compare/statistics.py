@@ -119,6 +119,8 @@ def _in_keras(K: Any, name: str, file: Path) -> dict[str, Any]:
         began = time.perf_counter()
         run(model)
         seconds = time.perf_counter() - began
-        held = {kept: [np.asarray(w) for w in norm.get_weights()[2:]] for kept, norm in norms.items()}
+        held = {
+            kept: [np.asarray(w) for w in norm.get_weights()[2:]] for kept, norm in norms.items()
+        }
         rows[way] = {"seconds": seconds, "statistics": held}
     return rows

@@ -2,8 +2,9 @@
 
     python -m benchmarks.compare.torch_statistics ResNet50 FILE OUTPUT
 
-The reference is one pass of all images as a single batch in float64, in which every BN normalizes by the
-statistics of all images: that is layer by layer. It goes to OUTPUT as `NAME/mean` and `NAME/variance`.
+The reference is one pass of all images as a single batch in float64, in which every BN
+normalizes by the statistics of all images: that is layer by layer. It goes to OUTPUT as
+`NAME/mean` and `NAME/variance`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Callable, Dict, List
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +31,9 @@ def main(name: str, file: str, output: str) -> None:
     with np.load(file) as stored:
         arrays = dict(stored)
     x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(arrays["input_0"], -1, 1)))
-    batches: List[Any] = list(torch.split(x, BATCH))
+    batches: list[Any] = list(torch.split(x, BATCH))
     np.savez(output, **reference(name, arrays, x))
-    told: Dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for title, way in {
         "PyTorch update_bn": lambda model: update_bn(batches, model),
         "fvcore update_bn_stats": lambda model: update_bn_stats(
@@ -43,10 +45,10 @@ def main(name: str, file: str, output: str) -> None:
     print(json.dumps(told))
 
 
-def reference(name: str, arrays: Dict[str, Any], x: Any) -> Dict[str, Any]:
+def reference(name: str, arrays: dict[str, Any], x: Any) -> dict[str, Any]:
     model, norms = build(NETWORKS[name], arrays)
     model.double().train()
-    found: Dict[str, Any] = {}
+    found: dict[str, Any] = {}
 
     def keep(norm: str) -> Callable[..., None]:
         def hook(module: Any, given: Any, made: Any) -> None:
@@ -63,7 +65,7 @@ def reference(name: str, arrays: Dict[str, Any], x: Any) -> Dict[str, Any]:
     return found
 
 
-def tried(name: str, arrays: Dict[str, Any], way: Callable[[Any], Any]) -> Dict[str, Any]:
+def tried(name: str, arrays: dict[str, Any], way: Callable[[Any], Any]) -> dict[str, Any]:
     model, norms = build(NETWORKS[name], arrays)
     began = time.perf_counter()
     with torch.no_grad():

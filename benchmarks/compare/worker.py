@@ -1,6 +1,6 @@
-"""What one opponent makes of each graph, as a line of JSON each; runs in the opponent's environment.
+"""What one opponent makes of each graph, as lines of JSON; runs in its environment.
 
-    python -m benchmarks.compare.worker kito tensorflow.keras FOLDER conv residual ...
+python -m benchmarks.compare.worker kito tensorflow.keras FOLDER conv residual ...
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import importlib
 import json
 import os
 import sys
-from typing import Any, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -33,8 +34,8 @@ def main(name: str, framework: str, folder: str, *graphs: str) -> None:
 
 
 def lines(
-    opponent: Any, framework: str, folder: str, graphs: Tuple[str, ...]
-) -> Iterator[Dict[str, Any]]:
+    opponent: Any, framework: str, folder: str, graphs: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
     """The versions of what runs; then what came of each of `graphs`."""
     yield {"versions": _versions(opponent.VERSIONS)}
     for graph in graphs:
@@ -43,7 +44,7 @@ def lines(
         yield {"graph": graph, **_tried(opponent, framework, graph, stored)}
 
 
-def _tried(opponent: Any, framework: str, graph: str, stored: Dict[str, Any]) -> Dict[str, Any]:
+def _tried(opponent: Any, framework: str, graph: str, stored: dict[str, Any]) -> dict[str, Any]:
     inputs, expected = _numbered(stored, "input"), _numbered(stored, "output")
     try:
         original, run, norms = _built(framework, graph, stored)
@@ -72,7 +73,7 @@ def _tried(opponent: Any, framework: str, graph: str, stored: Dict[str, Any]) ->
     }
 
 
-def _built(framework: str, graph: str, weights: Dict[str, Any]) -> Tuple[Any, Any, Any]:
+def _built(framework: str, graph: str, weights: dict[str, Any]) -> tuple[Any, Any, Any]:
     """The model, what runs it, and what counts its BNs."""
     if framework == "torch":
         from . import in_torch as made
@@ -84,16 +85,16 @@ def _built(framework: str, graph: str, weights: Dict[str, Any]) -> Tuple[Any, An
     return model, in_keras.run, in_keras.norms
 
 
-def _numbered(stored: Dict[str, Any], kind: str) -> List[Any]:
+def _numbered(stored: dict[str, Any], kind: str) -> list[Any]:
     return [stored[f"{kind}_{i}"] for i in range(sum(key.startswith(kind) for key in stored))]
 
 
-def _apart(found: List[Any], wanted: List[Any]) -> float:
+def _apart(found: list[Any], wanted: list[Any]) -> float:
     """The largest difference in units of the largest value; 1e9 if it cannot be compared."""
     if [x.shape for x in found] != [x.shape for x in wanted]:
         return 1e9
     worst = 0.0
-    for x, y in zip(found, wanted):
+    for x, y in zip(found, wanted, strict=True):
         worst = max(worst, float(np.max(np.abs(x.astype("float64") - y))) / float(np.abs(y).max()))
     return worst if np.isfinite(worst) else 1e9
 
@@ -103,7 +104,7 @@ def _said(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _versions(packages: Tuple[str, ...]) -> Dict[str, str]:
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     from importlib.metadata import version
 
     return {"python": ".".join(map(str, sys.version_info[:3])), **{p: version(p) for p in packages}}

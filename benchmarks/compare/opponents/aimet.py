@@ -12,8 +12,8 @@ FRAMEWORKS = ("torch",)
 PACKAGES = ("aimet-torch==2.42.0",)
 VERSIONS = ("aimet-torch", "torch")
 NOTE = (
-    "`aimet_torch.batch_norm_fold.fold_all_batch_norms(model, input_shapes)`, on the same networks in "
-    "PyTorch; its package for Keras is on PyPI as a placeholder only (0.0.1)."
+    "`aimet_torch.batch_norm_fold.fold_all_batch_norms(model, input_shapes)`, on the same "
+    "networks in PyTorch; its package for Keras is on PyPI as a placeholder only (0.0.1)."
 )
 
 

@@ -12,8 +12,8 @@ FRAMEWORKS = ("tensorflow.keras",)
 PACKAGES = ("tensorflow-cpu==2.15.1", "tensorflow-batchnorm-folding==1.0.9", "scikit-network")
 VERSIONS = ("tensorflow-batchnorm-folding", "keras")
 NOTE = (
-    '`fold_batchnormalization_layers(model)` with "ban-off", which it recommends. Tells how many BNs stay, '
-    "not which or why."
+    '`fold_batchnormalization_layers(model)` with "ban-off", which it recommends. Tells how '
+    "many BNs stay, not which or why."
 )
 
 

@@ -11,7 +11,10 @@ ENVIRONMENT = None
 FRAMEWORKS = ("keras", "tf_keras")
 PACKAGES = ()
 VERSIONS = ("bnfix", "keras", "tf_keras", "tensorflow")
-NOTE = "`bnfix.fold(model, return_report=True)`; what stays is told with its reason in `report.declined`."
+NOTE = (
+    "`bnfix.fold(model, return_report=True)`; what stays is told with its reason in "
+    "`report.declined`."
+)
 
 
 def fold(model: Any, inputs: Any) -> Folded:

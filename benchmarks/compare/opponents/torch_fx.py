@@ -12,8 +12,8 @@ FRAMEWORKS = ("torch",)
 PACKAGES = ("torch", "numpy", "fvcore==0.1.5.post20221221")
 VERSIONS = ("torch",)
 NOTE = (
-    "`torch.fx.experimental.optimization.fuse(model)`, on the same networks in PyTorch. Experimental, by "
-    "its name; says nothing of what it leaves."
+    "`torch.fx.experimental.optimization.fuse(model)`, on the same networks in PyTorch. "
+    "Experimental, by its name; says nothing of what it leaves."
 )
 
 

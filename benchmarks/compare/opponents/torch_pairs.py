@@ -12,9 +12,10 @@ FRAMEWORKS = ("torch",)
 PACKAGES = ("torch", "numpy", "fvcore==0.1.5.post20221221")
 VERSIONS = ("torch",)
 NOTE = (
-    "`torch.nn.utils.fusion.fuse_conv_bn_eval(conv, bn)`, and `fuse_linear_bn_eval`, for each pair in which "
-    "the BN is all that reads its layer and both are called once. It is a function for a pair: finding the "
-    "pairs, which is where folds go wrong, is this comparison's, not PyTorch's."
+    "`torch.nn.utils.fusion.fuse_conv_bn_eval(conv, bn)`, and `fuse_linear_bn_eval`, for each "
+    "pair in which the BN is all that reads its layer and both are called once. It is a "
+    "function for a pair: finding the pairs, which is where folds go wrong, is this "
+    "comparison's, not PyTorch's."
 )
 
 
