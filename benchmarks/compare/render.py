@@ -167,15 +167,16 @@ def draw(columns: list[Any]) -> None:
         axes.text(-0.6, row + 0.4, title, ha="right", va="center", fontsize=10, weight=weight)
         wrong = counts[Outcome.WRONG]
         for place, count, colour in (
-            (x + 2.0, counts[Outcome.FOLDED], COLOURS[Outcome.FOLDED]),
-            (x + 5.5, wrong, COLOURS[Outcome.WRONG] if wrong else "#999999"),
+            (x + 4.3, counts[Outcome.FOLDED], COLOURS[Outcome.FOLDED]),
+            (x + 8.3, wrong, COLOURS[Outcome.WRONG] if wrong else "#999999"),
         ):
             axes.text(place, row + 0.4, count, ha="right", va="center", fontsize=10, color=colour)
-    axes.text(x + 2.0, -0.35, "folded", ha="right", va="bottom", fontsize=9)
-    axes.text(x + 5.5, -0.35, "wrong", ha="right", va="bottom", fontsize=9)
+    axes.text(x + 4.6, -0.25, "folded", ha="right", va="bottom", fontsize=9)
+    axes.text(x + 8.6, -0.25, "wrong", ha="right", va="bottom", fontsize=9)
     for family, start in starts.items():
         width = sum(GRAPHS[name].family == family for name in names)
-        axes.text(start + width / 2, -0.35, family, ha="center", va="bottom", fontsize=9)
+        label = family if width > 8 else family.replace(" ", "\n")
+        axes.text(start + width / 2, -0.25, label, ha="center", va="bottom", fontsize=9)
     shown = [outcome for outcome in Outcome if outcome is not Outcome.NOT_THERE]
     axes.legend(
         handles=[Patch(color=COLOURS[outcome], label=outcome.value) for outcome in shown],
@@ -187,7 +188,7 @@ def draw(columns: list[Any]) -> None:
         handlelength=1.2,
         columnspacing=1.2,
     )
-    axes.set_xlim(0, x + 6)
+    axes.set_xlim(0, x + 8.8)
     axes.set_ylim(len(columns), -1)
     axes.axis("off")
     figure.savefig(PICTURE, bbox_inches="tight", facecolor="white")

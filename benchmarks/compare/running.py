@@ -13,7 +13,7 @@ from .outcomes import judged
 
 ROOT = Path(__file__).parents[2]
 #: Of one process, in seconds.
-LIMIT = 900
+LIMIT = 3600
 
 
 def results(
