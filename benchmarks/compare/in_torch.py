@@ -10,52 +10,22 @@ import torch
 from torch import fx, nn
 
 from .in_keras import Inexpressible, Weights
-
-_ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "softmax": lambda: nn.Softmax(-1),
-}
-
-
-class Add(nn.Module):
-    def forward(self, *xs: Any) -> Any:
-        total = xs[0]
-        for x in xs[1:]:
-            total = total + x
-        return total
-
-
-class Multiply(nn.Module):
-    def forward(self, x: Any, y: Any) -> Any:
-        return x * y
-
-
-class Concat(nn.Module):
-    def forward(self, *xs: Any) -> Any:
-        return torch.cat(xs, 1)
-
-
-class FlattenChannelsLast(nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x.permute(0, 2, 3, 1).flatten(1)
-
-
-class GlobalPool(nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x.mean((2, 3))
-
-
-class Crop(nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x[:, :, 1:-1, 1:-1]
-
-
-class Swap(nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x.transpose(2, 3)
+from .torch_modules import (
+    Add,
+    Concat,
+    Crop,
+    Doubling,
+    FlattenChannelsLast,
+    GlobalPool,
+    Multiply,
+    Swap,
+    activation,
+    depthwise_of,
+    holding,
+    out_first,
+    padding_of,
+    per_channel,
+)
 
 
 def network(inputs: int, steps: Sequence[Any], outputs: Sequence[int]) -> fx.GraphModule:
@@ -134,11 +104,11 @@ class TorchLayers:
         arrays = self._arrays("conv", 1 + bias)
 
         def make(x: Any) -> list[nn.Module]:
-            before, pad = _padding(x, size, strides, dilation, padding, rank)
+            before, pad = padding_of(x, size, strides, dilation, padding, rank)
             options = {"padding": pad, "dilation": dilation, "groups": groups, "bias": bias}
             kind = getattr(nn, f"Conv{rank}d")
             layer = kind(x.shape[1], filters, size, strides, **options)
-            return [*before, _holding(layer, _out_first(arrays[0]), arrays[1:]), *_activation(act)]
+            return [*before, holding(layer, out_first(arrays[0]), arrays[1:]), *activation(act)]
 
         return _Layer(make)
 
@@ -155,17 +125,17 @@ class TorchLayers:
         arrays = self._arrays("depthwise", 1 + bias)
 
         def make(x: Any) -> list[nn.Module]:
-            before, pad = _padding(x, size, strides, 1, padding, rank)
-            layer = _depthwise(arrays[0], strides, pad, bias, rank)
-            return [*before, _holding(layer, _per_channel(arrays[0]), arrays[1:])]
+            before, pad = padding_of(x, size, strides, 1, padding, rank)
+            layer = depthwise_of(arrays[0], strides, pad, bias, rank)
+            return [*before, holding(layer, per_channel(arrays[0]), arrays[1:])]
 
         return _Layer(make)
 
     def separable(self, filters: int, size: int = 3, *, bias: bool = True, rank: int = 2) -> Any:
         arrays = self._arrays("separable", 2 + bias)
-        depth = _holding(_depthwise(arrays[0], 1, size // 2, False, rank), _per_channel(arrays[0]))
+        depth = holding(depthwise_of(arrays[0], 1, size // 2, False, rank), per_channel(arrays[0]))
         point = getattr(nn, f"Conv{rank}d")(arrays[1].shape[-2], filters, 1, bias=bias)
-        return _Layer(lambda x: [depth, _holding(point, _out_first(arrays[1]), arrays[2:])])
+        return _Layer(lambda x: [depth, holding(point, out_first(arrays[1]), arrays[2:])])
 
     def transposed(
         self, filters: int, size: int, strides: int, *, bias: bool = True, rank: int = 2
@@ -176,7 +146,7 @@ class TorchLayers:
         def make(x: Any) -> list[nn.Module]:
             pad = (size - strides) // 2
             layer = kind(x.shape[1], filters, size, strides, pad, bias=bias)
-            return [_holding(layer, _out_first(arrays[0]), arrays[1:])]
+            return [holding(layer, out_first(arrays[0]), arrays[1:])]
 
         return _Layer(make)
 
@@ -187,7 +157,7 @@ class TorchLayers:
             if x.dim() > 2:
                 raise Inexpressible("Linear wants its channels last, BatchNorm1d its second")
             layer = nn.Linear(x.shape[1], units, bias=bias)
-            return [_holding(layer, arrays[0].T, arrays[1:]), *_activation(act)]
+            return [holding(layer, arrays[0].T, arrays[1:]), *activation(act)]
 
         return _Layer(make)
 
@@ -215,7 +185,7 @@ class TorchLayers:
 
         def make(x: Any) -> list[nn.Module]:
             layer = getattr(nn, f"BatchNorm{max(x.dim() - 2, 1)}d")(len(gamma), eps=epsilon)
-            _holding(layer, gamma, [beta])
+            holding(layer, gamma, [beta])
             layer.running_mean.copy_(torch.from_numpy(arrays[-2]))
             layer.running_var.copy_(torch.from_numpy(arrays[-1]))
             layer.requires_grad_(trainable)
@@ -226,10 +196,10 @@ class TorchLayers:
 
     def doubling_bn(self) -> Any:
         arrays = self._arrays("bn", 4)
-        return _Layer(lambda x: [_Doubling(arrays)])
+        return _Layer(lambda x: [Doubling(arrays)])
 
     def act(self, name: str) -> Any:
-        return _Layer(lambda x: _activation(name))
+        return _Layer(lambda x: activation(name))
 
     def add(self) -> Any:
         return _Layer(lambda x: [Add()])
@@ -277,62 +247,6 @@ class TorchLayers:
     def _arrays(self, kind: str, count: int) -> list[np.ndarray]:
         n = self.count[kind] = self.count.get(kind, -1) + 1
         return [self.weights[f"{kind}_{n}/{i}"] for i in range(count)]
-
-
-class _Doubling(nn.BatchNorm2d):
-    """A subclass that computes something else."""
-
-    def __init__(self, arrays: list[np.ndarray]) -> None:
-        super().__init__(len(arrays[0]), eps=1e-3)
-        _holding(self, arrays[0], arrays[1:2])
-        self.running_mean.copy_(torch.from_numpy(arrays[2]))
-        self.running_var.copy_(torch.from_numpy(arrays[3]))
-
-    def forward(self, x: Any) -> Any:
-        return 2.0 * super().forward(x)
-
-
-def _activation(name: str) -> list[nn.Module]:
-    return [] if name == "linear" else [_ACTIVATIONS[name]()]
-
-
-def _padding(x: Any, size: int, strides: int, dilation: int, how: str, rank: int) -> Any:
-    """Layers that pad as Keras does, and the convolution's own padding where it can."""
-    reach = dilation * (size - 1)
-    if how == "valid":
-        return [], 0
-    if how == "causal":
-        return [nn.ConstantPad1d((reach, 0), 0.0)], 0
-    if strides == 1:
-        return [], reach // 2
-    total = max(size - strides, 0)
-    sides = (total // 2, total - total // 2) * rank
-    return ([nn.ConstantPad2d(sides, 0.0)] if total else []), 0
-
-
-def _depthwise(kernel: np.ndarray, strides: int, pad: int, bias: bool, rank: int) -> nn.Module:
-    channels, multiplier = kernel.shape[-2:]
-    options = {"stride": strides, "padding": pad, "groups": channels, "bias": bias}
-    kind = getattr(nn, f"Conv{rank}d")
-    return kind(channels, channels * multiplier, kernel.shape[0], **options)
-
-
-def _out_first(kernel: np.ndarray) -> np.ndarray:
-    """The last two axes first, the last one foremost."""
-    return np.moveaxis(kernel, (-1, -2), (0, 1))
-
-
-def _per_channel(kernel: np.ndarray) -> np.ndarray:
-    flat = kernel.reshape(*kernel.shape[:-2], 1, -1)
-    return _out_first(flat)
-
-
-def _holding(layer: Any, weight: np.ndarray, bias: Sequence[np.ndarray] = ()) -> Any:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.array(weight)))
-        for array in bias:
-            layer.bias.copy_(torch.from_numpy(np.array(array)))
-    return layer
 
 
 def build(graph: Any, weights: Weights) -> tuple[fx.GraphModule, dict[str, Any]]:

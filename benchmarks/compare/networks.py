@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graphs import Graph, apply
+from .written import Graph, apply
 
 #: As in keras.applications.
 _EPSILON = 1.001e-5

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import in_keras
-from .graphs import UNLIKE, Graph
+from .graphs import UNLIKE
+from .written import Graph
 
 ROWS = 4
 

@@ -102,7 +102,7 @@ def calls(columns: list[Any], results: dict[str, Any]) -> str:
 def statistics(measured: dict[str, Any]) -> str:
     """The errors and times of the statistics."""
     networks = [key for key in measured if key != "versions"]
-    rows = [["", *(f"{n}: {what}" for n in networks for what in ("mean", "deviation", "s"))]]
+    rows = [["", *(f"{n}: {what}" for n in networks for what in ("mean", "deviation", "CPU s"))]]
     for way in measured[networks[0]]:
         cells = [measured[network][way] for network in networks]
         rows.append(

@@ -9,7 +9,13 @@ from . import Folded, of_keras
 TITLE = "QKeras"
 ENVIRONMENT = "qkeras"
 FRAMEWORKS = ("tensorflow.keras",)
-PACKAGES = ("tensorflow-cpu==2.15.1", "qkeras==0.9.0", "pyparsing<3.3")
+# With a later TensorFlow it runs forever.
+PACKAGES = (
+    "tensorflow-cpu==2.12.1",
+    "qkeras==0.9.0",
+    "pyparsing<3.3",
+    "tensorflow-model-optimization<0.8",
+)
 VERSIONS = ("qkeras", "keras")
 NOTE = (
     "Made for quantized training: `model_quantize(..., enable_bn_folding=True)` transfers no "
