@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,21 @@ def main() -> None:
     if options.setup:
         set_up(chosen, options.environments)
         return
-    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() and not options.graphs else {}
     if not options.render:
         with tempfile.TemporaryDirectory() as folder:
-            _compare(results, chosen, options, Path(folder))
-        options.results.write_text(json.dumps(results, indent=0, sort_keys=True) + "\n")
-    render.everything(results)
+            for name, found in _compared(chosen, options, Path(folder)):
+                results[name] = found
+                if not options.graphs:
+                    RESULTS.write_text(json.dumps(results, indent=0, sort_keys=True) + "\n")
+    if options.graphs:
+        print(render.summary(render.columns(results)))
+    else:
+        render.everything(results)
 
 
-def _compare(results: dict[str, Any], chosen: Any, options: Any, folder: Path) -> None:
+def _compared(chosen: Any, options: Any, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is kept under which name, one after the other."""
     import keras
 
     graphs = [GRAPHS[name] for name in options.graphs or GRAPHS]
@@ -59,9 +66,9 @@ def _compare(results: dict[str, Any], chosen: Any, options: Any, folder: Path) -
         for framework in opponent.FRAMEWORKS:
             print(f"{opponent.TITLE}, {framework}", flush=True)
             found = running.results(opponent, python, framework, folder, depths)
-            results[f"{name} {framework}"] = found
-    if not options.only:
-        results["statistics"] = statistics.measured(keras, options.environments, folder)
+            yield f"{name} {framework}", found
+    if not options.only and not options.graphs:
+        yield "statistics", statistics.measured(keras, options.environments, folder)
 
 
 def _options() -> argparse.Namespace:
@@ -70,8 +77,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--setup", action="store_true", help="make those environments, and end")
     parser.add_argument("--render", action="store_true", help="make tables and picture only")
     parser.add_argument("--only", nargs="+", choices=opponents.ALL, metavar="OPPONENT")
-    parser.add_argument("--graphs", nargs="+", choices=list(GRAPHS), metavar="GRAPH")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument(
+        "--graphs",
+        nargs="+",
+        choices=list(GRAPHS),
+        metavar="GRAPH",
+        help="keeps and renders nothing",
+    )
     options = parser.parse_args()
     if options.setup and options.environments is None:
         parser.error("--setup needs --environments DIR, where they go")

@@ -34,18 +34,18 @@ COLOURS = {
 
 def everything(results: dict[str, Any]) -> None:
     """Puts the tables between their marks in the page and the record, and draws the picture."""
-    columns = _columns(results)
-    put(PAGE, "summary", summary(columns))
-    put(PAGE, "graphs", by_graph(columns))
-    put(PAGE, "calls", calls(columns, results))
-    put(RECORD, "comparison", summary(columns))
+    found = columns(results)
+    put(PAGE, "summary", summary(found))
+    put(PAGE, "graphs", by_graph(found))
+    put(PAGE, "calls", calls(found, results))
+    put(RECORD, "comparison", summary(found))
     if measured := results.get("statistics"):
         put(PAGE, "statistics", statistics(measured))
         put(RECORD, "comparison of statistics", statistics(measured))
-    draw(columns)
+    draw(found)
 
 
-def _columns(results: dict[str, Any]) -> list[tuple[ModuleType, str, dict[str, Any]]]:
+def columns(results: dict[str, Any]) -> list[tuple[ModuleType, str, dict[str, Any]]]:
     """Opponent, what it is called here, what came of the graphs; in the order of the opponents."""
     found: list[tuple[ModuleType, str, dict[str, Any]]] = []
     for name in opponents.ALL:

@@ -14,6 +14,7 @@ import numpy as np
 from . import in_keras
 from .environments import interpreter
 from .networks import NETWORKS
+from .running import ROOT
 
 BATCH = 32
 IMAGES = 256
@@ -27,6 +28,7 @@ def measured(K: Any, environments: Path | None, folder: Path) -> dict[str, Any]:
     """For each network and way: the errors in standard deviations, and the seconds."""
     python = interpreter("torch", environments)
     if python is None:
+        print("statistics: PyTorch is not installed, skipped")
         return {}
     found: dict[str, Any] = {}
     for name in NETWORKS:
@@ -35,7 +37,11 @@ def measured(K: Any, environments: Path | None, folder: Path) -> dict[str, Any]:
         output = folder / f"{name}-reference.npz"
         module = "benchmarks.compare.torch_statistics"
         ran = subprocess.run(
-            [python, "-m", module, name, file, output], capture_output=True, text=True, check=True
+            [python, "-m", module, name, file, output],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         told = json.loads(ran.stdout.splitlines()[-1])
         truth = dict(np.load(output))
