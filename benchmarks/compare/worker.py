@@ -100,7 +100,7 @@ def _apart(found: list[Any], wanted: list[Any]) -> float:
 
 
 def _said(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {error}".split()).replace(sys.prefix, "")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
