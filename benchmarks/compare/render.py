@@ -103,7 +103,8 @@ def statistics(measured: dict[str, Any]) -> str:
     """The errors and times of the statistics."""
     networks = [key for key in measured if key != "versions"]
     rows = [["", *(f"{n}: {what}" for n in networks for what in ("mean", "deviation", "CPU s"))]]
-    for way in measured[networks[0]]:
+    first = measured[networks[0]]
+    for way in sorted(first, key=lambda way: first[way]["mean"]):
         cells = [measured[network][way] for network in networks]
         rows.append(
             [
