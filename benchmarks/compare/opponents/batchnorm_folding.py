@@ -9,7 +9,7 @@ from . import Folded, of_keras
 TITLE = "tensorflow-batchnorm-folding"
 ENVIRONMENT = "batchnorm_folding"
 FRAMEWORKS = ("tensorflow.keras",)
-PACKAGES = ("tensorflow-cpu==2.15.1", "tensorflow-batchnorm-folding==1.0.9", "scikit-network")
+PACKAGES = ("tensorflow==2.15.1", "tensorflow-batchnorm-folding==1.0.9", "scikit-network")
 VERSIONS = ("tensorflow-batchnorm-folding", "keras")
 NOTE = (
     '`fold_batchnormalization_layers(model)` with "ban-off", which it recommends. Tells how '

@@ -11,7 +11,7 @@ from . import Folded, of_keras
 TITLE = "Neural Compressor"
 ENVIRONMENT = "inc"
 FRAMEWORKS = ("tensorflow.keras",)
-PACKAGES = ("tensorflow-cpu==2.15.1", "neural-compressor[tf]==3.10")
+PACKAGES = ("tensorflow==2.15.1", "neural-compressor[tf]==3.10")
 VERSIONS = ("neural-compressor", "keras")
 NOTE = (
     "Made for quantization, of which folding is the first step; it has no public call for "
