@@ -9,8 +9,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import gc
 import signal
-from collections import Counter
 import sys
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
