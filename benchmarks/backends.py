@@ -207,7 +207,7 @@ def _networks(keras: Any, images: int) -> Any:
 def _print_verbs(found: dict[str, Any]) -> None:
     wanted = found["tensorflow"]["models"]
     print(
-        "| backend | verb | models | as TensorFlow | largest difference | seconds | / TensorFlow |"
+        "| backend | verb | models | alike | largest difference | seconds | / TensorFlow |"
     )
     print("|---|---|--:|--:|--:|--:|--:|")
     for backend, ours in found.items():
