@@ -206,9 +206,7 @@ def _networks(keras: Any, images: int) -> Any:
 
 def _print_verbs(found: dict[str, Any]) -> None:
     wanted = found["tensorflow"]["models"]
-    print(
-        "| backend | verb | models | alike | largest difference | seconds | / TensorFlow |"
-    )
+    print("| backend | verb | models | alike | largest difference | seconds | / TensorFlow |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for backend, ours in found.items():
         for verb in ("recalibrate", "fold", "to_group_norm", "check"):
