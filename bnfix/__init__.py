@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from bnfix.recalibration.verdict import Verdict as Verdict
     from bnfix.remedy import Remedy as Remedy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "assert_batch_invariant": "bnfix.checks.check",
