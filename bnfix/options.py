@@ -42,7 +42,7 @@ def _number(value: Any) -> float | None:
 
 
 def _of_text(text: str) -> float | None:
-    found = re.fullmatch(r"\s*([\d.e+]+)\s*(?:([kMGT])(i?)B|B)?\s*", text)
+    found = re.fullmatch(r"\s*([\d.e+]+)\s*(?:([kMGT])(i?)B|B)?\s*", text, re.IGNORECASE)
     try:
         number = float(found[1]) if found else None
     except ValueError:
@@ -50,4 +50,4 @@ def _of_text(text: str) -> float | None:
     if found is None or number is None:
         return None
     step = 1024 if found[3] else 1000
-    return number * step ** (" kMGT".index(found[2]) if found[2] else 0)
+    return number * step ** (" KMGT".index(found[2].upper()) if found[2] else 0)
