@@ -36,14 +36,14 @@ def signs(shared):
     return images, digits
 
 
-@pytest.mark.parametrize("narrower", [8, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_the_course_resnet_is_diagnosed_and_repaired_on_real_images(
-    K, dialect, narrower, signs, tmp_path
+    K, dialect, small, signs, tmp_path
 ):
     signs, digits = signs
     K.utils.set_random_seed(1)
     file = str(tmp_path / "model.h5")
-    model = course_resnet50(K, narrower=narrower)
+    model = course_resnet50(K, small=small)
     model.compile(K.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
     model.fit(signs, digits, batch_size=30, epochs=2, verbose=0)
     model.save(file)
