@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 import bnfix
 from bnfix.adapters import kerases
+from bnfix.adapters.choose import adapter_of
 from bnfix.demo.result import DemoResult, Step
 from bnfix.errors import BnfixError
 
@@ -150,8 +151,9 @@ def _step(name: str, model: Any, data: tuple[Any, Any, Any, Any]) -> Step:
 
 def _by_batch_statistics(model: Any, x: Any) -> Any:
     """Outputs in training mode, which this network leaves without dropout; weights are put back."""
-    before = model.get_weights()
-    outputs = np.asarray(model(x, training=True))
+    adapter, before = adapter_of(model), model.get_weights()
+    with adapter.inference():
+        outputs = adapter.to_numpy(model(x, training=True))
     model.set_weights(before)
     return outputs
 
