@@ -10,6 +10,9 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.reading import Reading
+from bnfix.adapters.rebuilding import rebuild
+from bnfix.graph.edit import Edit
 
 pytestmark = pytest.mark.skipif(
     zoo.BACKEND != "torch", reason="is for PyTorch: set KERAS_BACKEND=torch"
@@ -313,3 +316,31 @@ def test_neither_eval_nor_no_grad_mends_a_baked_training(K, torch, meant):
         model.eval() if meant == "eval" else None
         alone, beside = (ref.numbers(model(x[:rows]))[0][0] for rows in (1, 8))
     assert np.abs(alone - beside).max() > 0.01
+
+
+# --- layers as attributes -------------------------------------------------------------------------
+
+
+def within_a_wrapper(K):
+    frame = K.Sequential([K.Input((6, 6, 2)), K.layers.Conv2D(3, 3), K.layers.BatchNormalization()])
+    model = K.Sequential([K.Input((4, 6, 6, 2)), K.layers.TimeDistributed(frame)])
+    zoo.randomise_batch_norms(model, 0)
+    return model
+
+
+def assert_a_copy_runs_what_it_lists(K):
+    model = within_a_wrapper(K)
+    copy = rebuild(Reading(adapter_of(model), model), Edit()).model
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 6, 2)).astype("float32")
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_a_copy_runs_the_layers_that_it_lists(K):
+    assert_a_copy_runs_what_it_lists(K)
+
+
+def test_the_law_rejects_modules_that_are_passed_over(K, monkeypatch):
+    backend = adapter_of(within_a_wrapper(K)).backend
+    monkeypatch.setattr(type(backend), "attributes", lambda self, layer: vars(layer))
+    with pytest.raises(AssertionError):
+        assert_a_copy_runs_what_it_lists(K)

@@ -143,6 +143,7 @@ def test_where_rounding_is_multiplied_wrong_algebra_is_still_seen(K, monkeypatch
 
 
 def test_what_an_input_is_declared_as_does_not_loosen_the_proof(K):
+    zoo.need_precision("float64")
     inputs = K.Input((4,))  # float32
     x = K.layers.BatchNormalization(dtype="float64")(K.layers.Dense(3, dtype="float64")(inputs))
     model = K.Model(inputs, x)

@@ -257,7 +257,8 @@ class Keras3(Adapter):
         return fresh, bool(layer.weights)
 
     def put_in(self, holder: Any, old: Any, new: Any) -> None:
-        for name in [name for name, value in vars(holder).items() if value is old]:
+        held = self.backend.attributes(holder)
+        for name in [name for name, value in held.items() if value is old]:
             setattr(holder, name, new)
         # It goes on to list what an attribute was before.
         holder._layers[:] = dict.fromkeys(new if one is old else one for one in holder._layers)

@@ -67,6 +67,10 @@ class Backend(ABC):
     def copy_value(self, variable: Any) -> Any:
         """The value of `variable` now, which later assignments to it do not reach."""
 
+    @abstractmethod
+    def attributes(self, layer: Any) -> Mapping[str, Any]:
+        """What `layer` holds by name, other layers included."""
+
     def to_numpy(self, tensor: Any) -> Any:
         """The values of a tensor, a variable or an array; bfloat16 comes as float32."""
         found = np.asarray(self.view(tensor))

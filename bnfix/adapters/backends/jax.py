@@ -49,6 +49,9 @@ class Jax(Undistributed):
     def copy_value(self, variable: Any) -> Any:
         return np.asarray(variable.value)  # arrays of JAX never change
 
+    def attributes(self, layer: Any) -> Mapping[str, Any]:
+        return vars(layer)
+
     def fused_batch_norm(
         self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
     ) -> None:

@@ -101,6 +101,9 @@ class TensorFlow(Backend):
             tensor = tensor.to_tensor()
         return super().to_numpy(tf.convert_to_tensor(tensor))
 
+    def attributes(self, layer: Any) -> Mapping[str, Any]:
+        return vars(layer)
+
     def copy_value(self, variable: Any) -> Any:
         import tensorflow as tf
 

@@ -57,6 +57,10 @@ class Torch(Undistributed):
     def copy_value(self, variable: Any) -> Any:
         return np.array(self.view(variable.value))
 
+    def attributes(self, layer: Any) -> Mapping[str, Any]:
+        # A layer is a module, and a module keeps those that it holds apart from other attributes.
+        return {**vars(layer), **layer._modules}
+
     def fused_batch_norm(
         self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
     ) -> None:
