@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from bnfix.errors import BnfixError
 
@@ -79,6 +79,43 @@ def put_back_after(*undos: Undo) -> Generator[None]:
         yield
     finally:
         put_back(undos)
+
+
+class Setting(Generic[T]):
+    """A setting of the whole process, which threads may want to be otherwise at one time.
+
+    It is as it was when the last of them has ended. If each put back what it had found, one that
+    began within another and outlived it would leave the setting as the other had made it.
+
+    Args:
+        read: Tells the setting.
+        write: Sets it.
+    """
+
+    def __init__(self, read: Callable[[], T], write: Callable[[T], object]) -> None:
+        self._read, self._write = read, write
+        self._lock = threading.Lock()
+        self._before: list[T] = []
+        self._holders: set[object] = set()
+
+    @contextmanager
+    def held(self, value: T) -> Generator[None]:
+        """While the block runs the setting is `value`."""
+        holder = object()
+        with put_back_after(lambda: self._leave(holder)):
+            with self._lock:
+                if not self._holders:
+                    self._before = [self._read()]
+                self._holders.add(holder)
+                self._write(value)
+            yield
+
+    def _leave(self, holder: object) -> None:
+        with self._lock:
+            if holder in self._holders:
+                self._holders.remove(holder)
+                if not self._holders:
+                    self._write(*self._before)
 
 
 def put_back(undos: Iterable[Undo]) -> None:

@@ -92,6 +92,16 @@ def shared():
     return SHARED
 
 
+@pytest.fixture(autouse=True)
+def leave_no_setting():
+    """What a test leaves of TensorFlow's settings would make others fail, in some orders."""
+    yield
+    tf = sys.modules.get("tensorflow")
+    if tf is not None and hasattr(tf, "config") and tf.config.functions_run_eagerly():
+        tf.config.run_functions_eagerly(False)
+        pytest.fail("functions were left to run eagerly")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def release_memory():
     """Keras models hold cycles; a module's models go when it ends.

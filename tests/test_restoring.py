@@ -2,13 +2,14 @@
 
 import re
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bnfix
-from bnfix.restoring import NOTHING_CHANGED, all_or_nothing, put_back
+from bnfix.restoring import NOTHING_CHANGED, Setting, all_or_nothing, put_back, put_back_after
 
 PACKAGE = Path(bnfix.__file__).parent
 SAYS_SO = r"(Nothing|No (layer|model|file)) was (changed|written|run)\."
@@ -148,6 +149,45 @@ def test_ctrl_c_waits_until_everything_is_back():
 
 
 # --- models --------------------------------------------------------------------------------------
+
+
+def assert_is_as_it_was(kept):
+    """`kept(read, write)` holds a setting in two threads, the first of which ends first."""
+    held = {"at": False}
+    hold = kept(lambda: held["at"], lambda value: held.update(at=value))
+    first, second, third = hold(), hold(), hold()
+    first.__enter__()
+    with second:
+        assert held["at"]
+        first.__exit__(None, None, None)
+        assert held["at"], "the other still wants it"
+    assert not held["at"]
+    with third:
+        assert held["at"]
+    assert not held["at"]
+
+
+def test_a_setting_that_two_threads_hold_is_as_it_was_when_both_have_ended():
+    def kept(read, write):
+        setting = Setting(read, write)
+        return lambda: setting.held(True)
+
+    assert_is_as_it_was(kept)
+
+
+def test_the_law_rejects_each_putting_back_what_it_found():
+    def kept(read, write):
+        @contextmanager
+        def hold():
+            before = read()
+            with put_back_after(lambda: write(before)):
+                write(True)
+                yield
+
+        return hold
+
+    with pytest.raises(AssertionError):
+        assert_is_as_it_was(kept)
 
 
 def compiled(K):

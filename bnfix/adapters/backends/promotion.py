@@ -7,19 +7,21 @@ and a proof in float64 has to tell Keras otherwise, for as long as it takes.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib import import_module
 
-from bnfix.restoring import put_back_after
+from bnfix.restoring import Setting
 
 
-@contextmanager
-def float64_kept() -> Generator[None]:
-    """float64 stays float64 in all of Keras while the block runs, in every thread."""
+def _table() -> dict[str, str]:
     # There is no public switch; in Keras 3.5 to 3.15 the table has this name.
     table: dict[str, str] = import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
-    before = table["float64"]
-    with put_back_after(lambda: table.update(float64=before)):
-        table["float64"] = "float64"
-        yield
+    return table
+
+
+_float64 = Setting(lambda: _table()["float64"], lambda dtype: _table().update(float64=dtype))
+
+
+def float64_kept() -> AbstractContextManager[None]:
+    """float64 stays float64 in all of Keras while the block runs, in every thread."""
+    return _float64.held("float64")

@@ -15,7 +15,7 @@ import numpy as np
 from bnfix.adapters.backends.base import Backend, Layers, Place, rows
 from bnfix.adapters.spread import here
 from bnfix.graph.miscompiled import SWITCH
-from bnfix.restoring import put_back_after
+from bnfix.restoring import Setting, put_back_after
 from bnfix.workers import Alone, Workers
 
 
@@ -142,14 +142,8 @@ class TensorFlow(Backend):
     def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
         return _traced(fn) if any_rows else _function(fn)
 
-    @contextmanager
-    def uncompiled(self) -> Generator[None]:
-        import tensorflow as tf
-
-        before = tf.config.functions_run_eagerly()
-        with put_back_after(lambda: tf.config.run_functions_eagerly(before)):
-            tf.config.run_functions_eagerly(True)
-            yield
+    def uncompiled(self) -> contextlib.AbstractContextManager[None]:
+        return _eagerly.held(True)
 
     def inference(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # only a tape keeps anything, and none is open
@@ -185,10 +179,8 @@ class TensorFlow(Backend):
         return {**points, "predict": _through(points[self.compiler], model, points["predict"])}
 
     def runs_eagerly(self, model: Any) -> bool:
-        import tensorflow as tf
-
         # While everything runs eagerly, tf_keras says so of each model.
-        return super().runs_eagerly(model) and not tf.config.functions_run_eagerly()
+        return super().runs_eagerly(model) and not _runs_eagerly()
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         import tensorflow as tf
@@ -235,6 +227,21 @@ def _through(
             return predict(inputs)
 
     return run
+
+
+def _runs_eagerly() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.functions_run_eagerly())
+
+
+def _run_eagerly(eagerly: bool) -> None:
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(eagerly)
+
+
+_eagerly = Setting(_runs_eagerly, _run_eagerly)
 
 
 def _function(fn: Callable[..., Any]) -> Callable[..., Any]:
