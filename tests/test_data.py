@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import bnfix
 from bnfix.data import batches as reading
 from bnfix.data import columns, endless
+from bnfix.recalibration.procedure import Options, read
 
 Pair = namedtuple("Pair", "x y")
 X = np.random.default_rng(0).standard_normal((24, 3)).astype("float32")
@@ -322,6 +323,21 @@ def test_an_endless_generator_is_refused_before_memory_ends_and_steps_named(dial
                 VERBS[verb](model, forever())
         bnfix.recalibrate(model, forever(), steps=3, verbose=0)
         VERBS["check"](model, forever())
+
+
+@pytest.mark.parametrize(
+    ("options", "are_held"),
+    [({}, True), ({"memory_limit": "1 MiB"}, False), ({"method": "streaming"}, False)],
+    ids=["exact", "memory_limit", "streaming"],
+)
+def test_only_what_waits_in_memory_has_to_find_room_there(options, are_held, monkeypatch):
+    monkeypatch.setattr(endless, "free_memory", lambda: 1e4)
+    batches = read((x for x in np.split(X, 24)), Options(**options))
+    if are_held:
+        with pytest.raises(bnfix.DataError, match="Pass steps=, the number of batches"):
+            list(batches)
+    else:
+        assert len(list(batches)) == 24
 
 
 def test_after_many_batches_of_unknown_end_that_is_said(monkeypatch):

@@ -156,6 +156,18 @@ def test_calls_of_one_bn_that_feed_each_other_agree_with_what_they_lead_to(diale
         assert max(layer.distance for layer in found) <= EXACT["float32"]
 
 
+def test_frozen_layers_are_measured_by_diagnose_as_well(K):
+    model = K.Sequential([K.Input((3,)), K.layers.BatchNormalization(name="bn")])
+    x = 2 + 3 * np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
+    bnfix.freeze(model)
+    (far,) = bnfix.diagnose(model, x).layers
+    assert (far.path, far.count) == ("bn", 4)
+    assert far.distance > 0.1
+    bnfix.recalibrate(model, x, min_count=1)
+    (near,) = bnfix.diagnose(model, x).layers
+    assert near.distance <= EXACT["float32"]
+
+
 def test_the_law_rejects_calls_that_are_settled_in_order(dialect, monkeypatch):
     planned = estimate.schedule
     monkeypatch.setattr(estimate, "schedule", lambda *a: replace(planned(*a), chained=()))

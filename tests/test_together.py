@@ -103,6 +103,22 @@ def test_the_law_rejects_workers_that_each_measure_on_what_they_hold(monkeypatch
         assert_all_find_what_one_finds_on_the_mean_of_what_they_hold(zoo.keras_module("keras3"))
 
 
+@pytest.mark.parametrize("first", [0, len(X)])
+def test_one_of_two_may_have_no_data(K, first):
+    models = [network(K) for _ in range(2)]
+    reports = recalibrated(models, [X[:first], X[first:]], [QUIET] * 2)
+    wanted = stored(bnfix.recalibrate(network(K), X, verbose=0))
+    for model, report in zip(models, reports, strict=True):
+        assert [row.path for row in report.layers] == ["one", "two", "three"], report
+        for found, one in zip(stored(model), wanted, strict=True):
+            np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-6)
+
+
+def test_if_none_has_data_all_say_so(K):
+    for said in recalibrated([network(K) for _ in range(2)], [X[:0]] * 2, [QUIET] * 2):
+        assert isinstance(said, bnfix.DataError), said
+
+
 def test_code_that_cannot_be_copied_is_made_again_on_rows_of_the_data(K):
     class Code(K.Model):
         def __init__(self, **options):

@@ -47,6 +47,14 @@ def _nothing_at(unknown: Sequence[str], known: Sequence[str], what: str) -> str:
     asked = ", ".join(map(repr, unknown))
     if not known:
         return f"layers: no {what} at {asked}; the model has none at all. Leave layers out."
+    return (
+        f"layers: no {what} at {asked}; {alternatives(unknown, known)}. "
+        "Give paths of these, the name of a nested model, or a function of a path."
+    )
+
+
+def alternatives(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """What `known` has in place of `unknown`, said: the nearest, or what there is."""
     # The whole path of a layer whose name alone was given, or one that was misspelt.
     near = [
         path
@@ -60,12 +68,8 @@ def _nothing_at(unknown: Sequence[str], known: Sequence[str], what: str) -> str:
     ]
     shown = list(dict.fromkeys(near)) or list(known)
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    listed = ", ".join(shown[:_LISTED]) + more
-    said = "the nearest are" if near else "the model has them at"
-    return (
-        f"layers: no {what} at {asked}; {said} {listed}. "
-        "Give paths of these, the name of a nested model, or a function of a path."
-    )
+    said = "the nearest are" if near else "there are"
+    return f"{said} {', '.join(shown[:_LISTED])}{more}"
 
 
 _NEAREST = 3

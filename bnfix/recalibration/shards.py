@@ -29,7 +29,7 @@ from bnfix.adapters.fingerprint import of_trained
 from bnfix.breadth_first.loading import Loaded, loaded
 from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import BnfixError, OptionError, StatisticsError
-from bnfix.graph.select import Selection
+from bnfix.graph.select import Selection, alternatives
 from bnfix.numerics.moments import ChannelMoments, Floats
 from bnfix.recalibration.commit import committed
 from bnfix.recalibration.estimate import estimate
@@ -65,13 +65,34 @@ class Statistics:
         """The layers measured so far, by full path."""
         return tuple(self._moments)
 
+    @all_or_nothing()
     def mean(self, path: str) -> Floats:
-        """(channels,), of what reaches the layer at `path`."""
-        return self._moments[path].mean
+        """(channels,), of what reaches the layer at `path`.
 
+        Raises:
+            OptionError: It is none of `paths`.
+        """
+        return self._at(path).mean
+
+    @all_or_nothing()
     def variance(self, path: str) -> Floats:
-        """(channels,), of what reaches the layer at `path`."""
-        return self._moments[path].variance(ddof=self.record.ddof)
+        """(channels,), of what reaches the layer at `path`.
+
+        Raises:
+            OptionError: It is none of `paths`.
+            StatisticsError: It saw too few values for a variance.
+        """
+        return self._at(path).variance(ddof=self.record.ddof)
+
+    def _at(self, path: str) -> ChannelMoments:
+        found = self._moments
+        if path not in found:
+            raise OptionError(
+                f"no layer of these statistics is at {path!r}; "
+                f"{alternatives([str(path)], list(found))}. Ask for one of `paths`.",
+                path=str(path),
+            )
+        return found[path]
 
     @property
     def _moments(self) -> Mapping[str, ChannelMoments]:
