@@ -245,6 +245,29 @@ def test_passes_are_those_that_suffice_where_no_call_feeds_another_and_a_few_mor
     assert len(passes) == 1
 
 
+def test_steps_are_taken_in_part_where_calls_feed_each_other_and_only_after_enough_passes(
+    K, monkeypatch
+):
+    """Whole steps are exact, in fewer passes, where they do not swing."""
+    passes, parts = [], []
+    monkeypatch.setattr(
+        lockstep, "_Pass", lambda *a, made=lockstep._Pass: passes.append(a) or made(*a)
+    )
+    monkeypatch.setattr(
+        lockstep, "partway", lambda *a, made=lockstep.partway: parts.append(len(passes)) or made(*a)
+    )
+    x = images()
+    layers = {"one": bn(K, "one"), "two": bn(K, "two")}
+    model = model_of(K, lambda s, x: s.two(s.one(x)) + s.two(s.one(x[:, ::-1]) ** 2), x, **layers)
+    assert measured(model, x).notes == ()
+    assert len(passes) == 2
+    assert parts == []
+    passes.clear()
+    model = model_of(K, lambda s, x: s.two(s.two(s.one(x)) ** 2), x, **layers)
+    measured(model, x)
+    assert parts == [*range(3, len(passes) + 1)]
+
+
 def test_every_step_of_a_loop_over_time_counts_once(K):
     """Both Kerases run the first step once more before the loop, to see its shape."""
 
