@@ -90,6 +90,7 @@ def test_all_of_it_is_stripped_and_stays_away_in_the_file(K, kind, tmp_path):
     ref.assert_close(ref.numbers(loaded.predict(x, verbose=0)), ref.inferred(stripped, x), 1e-5)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_repaired_without_an_end_to_its_training(K, kind):
     model = KINDS[kind](K)

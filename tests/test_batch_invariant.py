@@ -56,6 +56,7 @@ def test_a_row_gives_the_same_bits_in_any_batch_of_1_to_64_rows_in_any_order(K, 
     ref.assert_close([stable.predict(x)], [model.predict(x, verbose=0)], 1e-5)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("make", "dialect"), [(resnet50, "keras3"), (mobilenet_v2, "tf_keras")])
 def test_large_networks_too(make, dialect):
     """Fewer counts: each takes seconds. All of them, in both Kerases, under `-m long`."""

@@ -336,6 +336,7 @@ def checkpoint(K, folder, **options):
     )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_a_checkpoint_holds_fresh_statistics_whatever_the_order(K, tmp_path, order):
     x, look = digits()[0][:100], Recorder(is_fresh_on(digits()[0][:100]))

@@ -48,6 +48,7 @@ CALM = zoo.cases(
 )
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("entry", "dialect"), CALM)
 def test_a_calm_model_passes_and_is_left_as_it_was(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -92,6 +93,7 @@ EVERYWHERE = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_baked_bn_is_named_with_its_full_path_at_the_entry_points_it_shows_at(dialect, depth):
     model = baked(zoo.keras_module(dialect), depth)
@@ -126,6 +128,7 @@ def test_entry_points_that_disagree_are_found_where_predict_is_right():
     assert [f.path for f in found] == ["first"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=SINCE.get(name, ())) for name in sorted(NOT_CALM)]
 )
@@ -202,6 +205,7 @@ def test_the_report_reads_well(K):
     )
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "make",
     [

@@ -94,31 +94,34 @@ def test_a_check_that_only_tf_function_fails_is_not_passed_over(here):
 # --- what is written ------------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_the_function_returns(here):
-    operations = {
-        "repair --data x.npy": lambda m: bnfix.repair(m, x(), verbose=0),
-        "repair": bnfix.strip_training,
-        "recalibrate --data x.npy": lambda m: bnfix.recalibrate(m, x(), verbose=0),
-        "strip-training": bnfix.strip_training,
-        "freeze": bnfix.freeze,
-        "fold": bnfix.fold,
-        "to-group-norm": bnfix.to_group_norm,
-        "to-group-norm --groups 2 --data x.npy": lambda m: bnfix.to_group_norm(
-            m, x(), groups=2, verbose=0
-        ),
-        "fold --lower": lambda m: bnfix.fold(m, lower=True),
-        "fold --merge --open never": lambda m: bnfix.fold(m, merge=True, open="never"),
-    }
-    for words, operation in operations.items():
-        name, _, rest = words.partition(" ")
-        done = command_line.bnfix(f"{name} model.h5 {rest} -o out.h5 --overwrite")
-        assert done.status == 0, done.err
-        wanted = operation(bnfix.load("model.h5"))
-        written = bnfix.load("out.h5")
-        assert [layer.name for layer in written.layers] == [layer.name for layer in wanted.layers]
-        for ours, theirs in zip(written.get_weights(), wanted.get_weights(), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=words)
-        ref.assert_close(ref.inferred(written, x()), ref.inferred(wanted, x()), 1e-5)
+OPERATIONS = {
+    "repair --data x.npy": lambda m: bnfix.repair(m, x(), verbose=0),
+    "repair": bnfix.strip_training,
+    "recalibrate --data x.npy": lambda m: bnfix.recalibrate(m, x(), verbose=0),
+    "strip-training": bnfix.strip_training,
+    "freeze": bnfix.freeze,
+    "fold": bnfix.fold,
+    "to-group-norm": bnfix.to_group_norm,
+    "to-group-norm --groups 2 --data x.npy": lambda m: bnfix.to_group_norm(
+        m, x(), groups=2, verbose=0
+    ),
+    "fold --lower": lambda m: bnfix.fold(m, lower=True),
+    "fold --merge --open never": lambda m: bnfix.fold(m, merge=True, open="never"),
+}
+
+
+@pytest.mark.every(3)
+@pytest.mark.parametrize("words", OPERATIONS)
+def test_the_command_writes_what_the_function_returns(here, words):
+    name, _, rest = words.partition(" ")
+    done = command_line.bnfix(f"{name} model.h5 {rest} -o out.h5")
+    assert done.status == 0, done.err
+    wanted = OPERATIONS[words](bnfix.load("model.h5"))
+    written = bnfix.load("out.h5")
+    assert [layer.name for layer in written.layers] == [layer.name for layer in wanted.layers]
+    for ours, theirs in zip(written.get_weights(), wanted.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    ref.assert_close(ref.inferred(written, x()), ref.inferred(wanted, x()), 1e-5)
 
 
 def test_frozen_layers_are_frozen_in_the_file_too(here):
@@ -141,6 +144,7 @@ def test_strict_folding_writes_nothing_unless_all_of_it_folds(here):
     assert command_line.bnfix("fold stays.keras -o new.keras").status == 0
 
 
+@pytest.mark.every(3)
 @on("tf_keras")
 @pytest.mark.parametrize("command", WRITING)
 def test_nothing_is_replaced_unless_asked_and_the_source_never(here, command):
@@ -195,6 +199,7 @@ def test_with_labels_statistics_that_make_the_loss_worse_are_not_written(here):
 # --- JSON -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @on("keras3")
 @pytest.mark.parametrize("command", [*WRITING, *EXAMINING])
 def test_with_json_stdout_is_one_object_and_nothing_else(here, command):
@@ -237,6 +242,7 @@ def assert_told(told, wanted):
 # --- the help -------------------------------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @on("tf_keras")
 @pytest.mark.parametrize("command", [*WRITING, *EXAMINING])
 def test_every_example_of_the_help_runs(here, command):

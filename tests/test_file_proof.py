@@ -82,6 +82,7 @@ def written(model, path):
 COMBINATIONS = [("layer", ".keras"), ("layer", ".h5"), ("model", ".keras")]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
 def test_a_repair_that_does_not_survive_in_the_file_is_refused(K, kind, suffix, tmp_path):
     model, objects = made(K, kind, closed=True)
@@ -96,6 +97,7 @@ def test_a_repair_that_does_not_survive_in_the_file_is_refused(K, kind, suffix, 
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
 def test_a_repair_of_code_that_opens_survives_and_needs_the_classes_no_more(
     K, kind, suffix, tmp_path
@@ -119,6 +121,7 @@ def test_save_says_what_does_not_survive_and_writes_what_can_be_written(K, kind,
     assert bnfix.check(bnfix.freeze(again), x()).ok
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("way", [{"trainable": False}, {"training": None}])
 @pytest.mark.parametrize(("kind", "suffix"), COMBINATIONS)
 def test_what_is_said_to_survive_does(K, kind, suffix, way, tmp_path):

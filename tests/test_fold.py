@@ -31,6 +31,7 @@ def closeness(model):
 # --- changes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_folding_changes_no_output_nor_the_model_given_and_leaves_nothing_to_fold(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -84,6 +85,7 @@ FOLDS_ALL = {
 }
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", sorted(FOLDS_ALL))
 def test_every_bn_after_a_linear_layer_is_folded(dialect, name):
     model = zoo.build(BY_NAME[name], dialect)
@@ -92,6 +94,7 @@ def test_every_bn_after_a_linear_layer_is_folded(dialect, name):
     assert not zoo.batch_norms(folded)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "EfficientNetB0"])
 def test_the_networks_that_users_have_fold_completely(K, name):
     K.utils.set_random_seed(0)

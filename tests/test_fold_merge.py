@@ -106,6 +106,7 @@ MEANS = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", MERGED)
 def test_branches_of_one_geometry_become_one_layer(K, name, tmp_path):
     shape, make = MERGED[name]

@@ -75,6 +75,7 @@ PRODUCERS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_a_convolution_takes_up_what_follows_it(K, name, format):
@@ -114,6 +115,7 @@ OTHER_PRODUCERS = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}], ids=str)
 @pytest.mark.parametrize("name", OTHER_PRODUCERS)
 def test_every_linear_layer_takes_up_what_follows_it(K, name, options):
@@ -242,6 +244,7 @@ PASSED = {
 RANK_1 = ("global_average", "global_max")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", PASSED)
 def test_a_normalization_passes_what_treats_channels_apart(K, name, format):

@@ -77,6 +77,7 @@ def small(K, *, dropout=0.0):
 # --- what is replaced, and what is kept ---------------------------------------------------------
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_every_norm_is_replaced_or_stays_for_a_reason_and_the_rest_is_kept(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -142,6 +143,7 @@ RELOADED = [
 ]
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("entry", "dialect"), RELOADED)
 def test_a_fitted_model_reloads_from_its_file_with_the_same_outputs(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
@@ -359,6 +361,7 @@ def generator(K, dtype="float32"):
     return model
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("how", ["groups=-1", "auto", "data"])
 def test_a_generator_answers_single_images_as_before(K, dtype, rounding, how):
@@ -490,6 +493,7 @@ def test_on_digits_batches_of_two_do_no_harm(K, digits):
 # --- refusals -----------------------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("groups", [0, -2, 1.5, True, "many", None])
 def test_a_number_of_groups_that_cannot_be_is_refused(K, groups):
     with pytest.raises(bnfix.OptionError, match="groups is") as refusal:
@@ -562,6 +566,7 @@ def test_a_norm_called_with_training_true_on_vectors_says_what_to_run_first(K):
 # --- how many groups ------------------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("groups", "by_batch", "data", "found"),
     [
@@ -582,6 +587,7 @@ def test_what_is_asked_for_comes_first_then_data_then_what_the_norm_does(
     assert candidates == found
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("shape", "axis", "values"),
     [((None, 7, 6, 4), 3, 42), ((None, 4, 7), 1, 7), ((None, None, 4), 2, None), ((None, 4), 1, 1)],

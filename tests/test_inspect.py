@@ -64,6 +64,7 @@ def assert_told(model, path, placing=placing_room.weight_paths_in):
     return set(theirs)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_file_tells_what_the_model_is(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)

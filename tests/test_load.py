@@ -72,6 +72,7 @@ def x():
 # --- which Keras ---------------------------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("dialect", "name", "suffix"), CASES)
 def test_a_saved_model_comes_back_from_its_own_keras(dialect, name, suffix, tmp_path):
     model = zoo.build(entry(dialect, name), dialect)

@@ -80,6 +80,7 @@ ACTIVATIONS = {
 FUSED = pytest.mark.since(keras3="3.7")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_folding_changes_no_predict_where_compiled_code_loses_the_activation(K, name, swapped):

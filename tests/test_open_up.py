@@ -69,6 +69,7 @@ def in_a_row(self, x, training):
 # --- opened ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_an_opened_model_computes_the_same_and_loads_without_its_classes(entry, dialect, tmp_path):
     model, K = zoo.build(entry, dialect), zoo.keras_module(dialect)

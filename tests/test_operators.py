@@ -87,11 +87,13 @@ SINCE = {"stop_gradient": pytest.mark.since(keras3="3.8")}
 NAMES = [pytest.param(name, marks=SINCE.get(name, ())) for name in ONE]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_up_what_a_layer_would_let_it_pass(K, name):
     folds(between(K, ONE[name]))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_normalization_passes_down_as_well(K, name):
     folds(between(K, ONE[name], down=True))

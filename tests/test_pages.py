@@ -67,12 +67,18 @@ def at_hand(prepared, tmp_path, monkeypatch):
     return {**names, "model": model}
 
 
+#: Of which each trains a dozen networks, or one for long.
+TRAINING = {"docs/recipes.md", "docs/group_norm.md"}
+
+
 def readings():
     for page, text in PAGES.items():
+        long = [pytest.mark.long] if page in TRAINING else []
         if "keras" in supposed(text):
-            yield from (pytest.param(page, which, id=f"{page}-{which}") for which in zoo.DIALECTS)
+            for which in zoo.DIALECTS:
+                yield pytest.param(page, which, id=f"{page}-{which}", marks=long)
         elif examples(text):
-            yield pytest.param(page, None, id=page)
+            yield pytest.param(page, None, id=page, marks=long)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
@@ -99,7 +105,15 @@ def assert_shows(block, names, where):
         assert printed.getvalue() == "", f"{where}: nothing is said unasked"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if sessions(PAGES[page])])
+@pytest.mark.parametrize(
+    "page",
+    [
+        # A third of a minute, since each command that opens a model starts TensorFlow.
+        pytest.param(page, marks=[pytest.mark.long] if page == "docs/first_steps.md" else [])
+        for page in PAGES
+        if sessions(PAGES[page])
+    ],
+)
 def test_every_command_shows_on_a_terminal_what_stands_below_it(page, prepared, tmp_path):
     for name in ("model.h5", "x_calibration.npy"):
         shutil.copyfile(prepared[0] / name, tmp_path / name)

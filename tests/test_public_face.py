@@ -131,6 +131,7 @@ def test_editors_know_what_comes_back_with_a_report(name):
 SHOWN = [*((name, bnfix) for name in VERBS), *((n, bnfix.callbacks) for n in CALLBACKS)]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("name", "home"), SHOWN, ids=[name for name, _ in SHOWN])
 def test_the_example_of_a_docstring_runs_and_prints_what_it_says(name, home, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -33,15 +33,17 @@ def marks_of(name, dialect):
     return [READ_SINCE[name, dialect]] if (name, dialect) in READ_SINCE else []
 
 
-CASES = [
-    # A quarter of a minute on its 21 BNs; its repair is tested below.
-    pytest.param(
-        (name, dialect),
-        marks=[*marks_of(name, dialect), *([pytest.mark.long] if name in BAKED else [])],
-    )
-    for name, (dialects, *_) in REAL.items()
-    for dialect in dialects
-]
+def cases(names):
+    """Half a minute is spent on the 21 BNs that are baked."""
+    return [
+        pytest.param(
+            (name, dialect),
+            marks=[*marks_of(name, dialect), *([pytest.mark.long] if name in BAKED else [])],
+            id=f"{dialect}-{name}",
+        )
+        for name in names
+        for dialect in REAL[name][0]
+    ]
 
 
 def test_every_file_that_the_index_asks_for_first_is_tested_here(shared):
@@ -50,7 +52,7 @@ def test_every_file_that_the_index_asks_for_first_is_tested_here(shared):
     assert first <= set(REAL)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(reversed(case)))
+@pytest.fixture
 def loaded(request, shared, tmp_path):
     """Name and model; the file is read from a copy, for its suffix may say nothing."""
     name, dialect = request.param
@@ -70,6 +72,8 @@ def inputs_of(model):
     return found if len(found) > 1 else found[0]
 
 
+@pytest.mark.every(5)
+@pytest.mark.parametrize("loaded", cases(REAL), indirect=True)
 def test_a_real_model_is_checked_folded_and_stays_as_it_was(loaded):
     name, model = loaded
     _, batch_norms, folds = REAL[name]
@@ -92,10 +96,9 @@ def test_a_real_model_is_checked_folded_and_stays_as_it_was(loaded):
         ref.assert_close(ref.inferred(folded, x), wanted, 1e-5)
 
 
+@pytest.mark.parametrize("loaded", cases(BAKED), indirect=True)
 def test_a_baked_real_model_is_repaired(loaded):
     name, model = loaded
-    if name not in BAKED:
-        pytest.skip("nothing is baked into this file")
     repaired, story = bnfix.repair(model, inputs_of(model), return_report=True)
     assert not story.before.ok
     assert story.after.ok

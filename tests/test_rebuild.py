@@ -122,7 +122,7 @@ def nodes(model):
     ]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     model = zoo.build(entry, dialect)
@@ -211,6 +211,7 @@ def skip_if_the_source_fails_too(trial):
 FILES = {"no_keras": "model.keras", "no_h5": "model.h5"}
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("tag", FILES)
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, tmp_path):
@@ -237,6 +238,7 @@ def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, t
         raise
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("entry", "dialect"), SAMPLED)
 def test_weights_of_a_copy_load_into_the_source_and_back(entry, dialect, tmp_path):
     model = zoo.build(entry, dialect)
@@ -266,6 +268,7 @@ def exported_outputs(model, x, folder):
     return ref.numbers(loaded.serve(x))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("entry", "dialect"), sampled(EXPORTED))
 def test_an_exported_copy_answers_as_the_source(entry, dialect, tmp_path):
     tags = entry.tags_in(dialect)

@@ -65,6 +65,7 @@ def one_training_pass(K, dtype, x):
 # --- exactness -----------------------------------------------------------------------------------
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("entry", "dialect"), CASES)
 def test_every_bn_gets_the_population_statistics_of_its_own_inputs(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -166,6 +166,7 @@ def test_a_metric_of_ones_own_decides_without_compiling(K, digits, self_consiste
     refused(model, digits[0], bnfix.DataError, "no labels", metric=errors)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("engine", ["exact", "lockstep"])
 def test_models_without_a_graph_are_guarded_too(dialect, engine, digits):
     """Opened or, with a weight of their own beside the layers, not."""

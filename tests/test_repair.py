@@ -96,6 +96,7 @@ def accuracy(outputs, digits):
     return float(np.mean(np.argmax(np.asarray(outputs), axis=-1) == digits))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_recalibration_brings_predict_to_what_batch_statistics_reach(trained_on_digits, batch_size):
     _, model, x, y, shown = trained_on_digits

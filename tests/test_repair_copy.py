@@ -103,6 +103,7 @@ def left_alone(K, make):
     return model, repaired
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_the_model_given_stays_as_it_is(K, make):
     model, repaired = left_alone(K, make)

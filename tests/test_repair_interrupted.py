@@ -11,7 +11,7 @@ from interrupting import Lines, lack_memory, press_ctrl_c
 import bnfix
 from bnfix.restoring import NOTHING_CHANGED
 
-NUMBER = [4, pytest.param(200, marks=pytest.mark.long)]
+NUMBER = [2, *(pytest.param(number, marks=pytest.mark.long) for number in (4, 200))]
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +170,7 @@ def test_no_failure_of_a_layer_leaves_a_trace(K, number):
         Inner.left = None
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("options", [{"min_count": 1000}, {}])
 def test_a_refusal_in_the_last_step_undoes_those_before(K, options, monkeypatch):
     _, model, data = faulty(K)

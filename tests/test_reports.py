@@ -454,6 +454,7 @@ def test_a_command_files_its_report_with_the_fingerprints_of_what_it_read_and_wr
     assert "backend" in Path("done.html").read_text("utf-8")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("place", ["gone/seen.html", "model.h5", "seen"])
 def test_a_page_that_cannot_be_is_refused_before_any_work(here, place):
     done = command_line.bnfix(f"repair model.h5 -o new.h5 --html {place}")

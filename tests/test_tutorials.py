@@ -303,6 +303,7 @@ def statistics_of(model):
     return [ref.statistics(norm) for norm in zoo.batch_norms(model)]
 
 
+@pytest.mark.every(5)
 @pytest.mark.since(keras3="3.7")  # older ones do not open all of the files that they write
 def test_folding_and_opening_keep_what_predict_answers_and_load_without_the_class(
     K, built, tmp_path
@@ -335,6 +336,7 @@ def assert_both_engines_agree(model, x, monkeypatch, *, within):
         assert ref.deviation(norm, ours, ref.statistics(norm)) <= within
 
 
+@pytest.mark.every(4)
 def test_the_graph_gives_the_statistics_that_running_the_code_gives(built, monkeypatch):
     assert_both_engines_agree(*built, monkeypatch, within=SAME)
 
@@ -344,6 +346,7 @@ def test_only_rounding_parts_the_engines(K, monkeypatch):
         assert_both_engines_agree(*made(K, "resnet"), monkeypatch, within=1e-12)
 
 
+@pytest.mark.every(5)
 def test_examined_repaired_and_without_the_batch(built):
     model, x = built
     assert bnfix.check(model, x if isinstance(x, list) else x[:8]).ok
