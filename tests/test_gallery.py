@@ -99,7 +99,7 @@ def run(code, made):
     return replace(made, model=names["model"])
 
 
-@pytest.mark.every(7)
+@pytest.mark.every(9)
 @pytest.mark.parametrize(("fault", "dialect"), CASES)
 def test_the_layer_and_the_cause_are_named_and_the_call_that_is_suggested_mends_it(fault, dialect):
     made = fault.build(zoo.keras_module(dialect))
@@ -349,7 +349,7 @@ def assert_training_goes_on(fault, dialect):
         assert all(f"ends the training of {path}" in said for path in ended), said
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(7)
 @pytest.mark.parametrize(
     ("fault", "dialect"), [case for case in CASES if case.values[0].cause in FREEZABLE]
 )

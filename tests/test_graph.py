@@ -10,15 +10,7 @@ from zoo.common import chain
 import bnfix
 from bnfix.adapters.choose import adapter_of
 
-# All the others pass through the same law where they are copied, in test_rebuild.
-SAMPLE = {
-    "three_deep",
-    "nested_with_dicts",
-    "shared_across_models",
-    "output_is_input",
-    "small_unet",
-}
-CASES = zoo.cases(lacking={"subclassed"}, where=lambda entry, _: entry.name in SAMPLE)
+CASES = zoo.cases(lacking={"subclassed"})
 
 
 def assert_is_a_view(graph, model):

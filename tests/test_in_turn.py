@@ -1,9 +1,12 @@
 """Ordinary runs take each test in one Keras: half of them in either, none in neither."""
 
+import importlib
 from collections import Counter
+from pathlib import Path
 
 import conftest
 import pytest
+import test_graph
 import zoo
 
 
@@ -43,7 +46,14 @@ def assert_in_turn(choose):
         for dialect in zoo.DIALECTS
         for case in range(12)
     ]
-    choose([*laws, *slow, *both, *alone, late])
+    few = [
+        Item(f"test_a.py::few[{dialect}-case_{case}]", pytest.mark.every(3).mark)
+        for dialect in zoo.DIALECTS
+        for case in range(4)
+    ]
+    choose([*laws, *slow, *few, *both, *alone, late])
+    taken = [item.nodeid for item in few if "long" not in item.marks]
+    assert sum("[keras3" in nodeid for nodeid in taken) == len(taken) / 2 == 1
     taken = [item.nodeid for item in slow if "long" not in item.marks]
     assert len(taken) == 12 / 3
     assert sum("[keras3" in nodeid for nodeid in taken) == len(taken) / 2
@@ -75,3 +85,39 @@ def test_the_law_rejects_a_choice_of_always_the_first_or_of_all():
     for wrong in (first, lambda items: None):
         with pytest.raises(AssertionError):
             assert_in_turn(wrong)
+
+
+# --- what is left of the zoo ----------------------------------------------------------------------
+
+
+def over_the_zoo():
+    """Cases of laws over models of the zoo, each with its model; not those about the zoo itself."""
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        if file.stem == "test_zoo" or '("entry", "dialect")' not in file.read_text("utf-8"):
+            continue
+        for name, law in vars(importlib.import_module(file.stem)).items():
+            marks = getattr(law, "pytestmark", []) if name.startswith("test_") else []
+            for mark in marks:
+                if mark.name == "parametrize" and mark.args[0] == ("entry", "dialect"):
+                    for case in mark.args[1]:
+                        item = Item(f"{file.name}::{name}[{case.id}]", *marks, *case.marks)
+                        yield item, case.values[0].name
+
+
+def assert_each_model_is_met(choose):
+    cases = list(over_the_zoo())
+    assert len({item.nodeid for item, _ in cases}) == len(cases) > 1000
+    choose([item for item, _ in cases])
+    met = {model for item, model in cases if not item.get_closest_marker("long")}
+    assert met == {entry.name for entry in zoo.MODELS}
+
+
+def test_each_model_of_the_zoo_is_met_by_some_law():
+    assert_each_model_is_met(conftest.pytest_collection_modifyitems)
+
+
+def test_the_law_rejects_that_no_law_takes_all_of_them(monkeypatch):
+    law = test_graph.test_the_view_agrees_with_itself_and_with_the_model
+    monkeypatch.setattr(law, "pytestmark", [*law.pytestmark, pytest.mark.every(2).mark])
+    with pytest.raises(AssertionError):
+        assert_each_model_is_met(conftest.pytest_collection_modifyitems)

@@ -62,6 +62,19 @@ def self_consistent(digits):
     return get
 
 
+def trained_once(which):
+    """In one Keras for all laws that share a model, which takes longer to train than they do."""
+    cases = [
+        pytest.param(dialect, marks=[] if dialect == zoo.DIALECTS[which] else [pytest.mark.long])
+        for dialect in zoo.DIALECTS
+    ]
+    return pytest.mark.parametrize("dialect", cases)
+
+
+with_unconverged = trained_once(0)
+with_self_consistent = trained_once(-1)
+
+
 def without_training_mode(K, model, x, y):
     import tensorflow as tf
 
@@ -84,6 +97,7 @@ def accuracy(model, x, y):
     return float(np.mean(np.argmax(numbers(model(x, training=False))[0], axis=-1) == y))
 
 
+@with_self_consistent
 def test_a_model_that_agrees_with_itself_survives_and_it_is_said(K, digits, self_consistent):
     model = self_consistent(K)
     before, right = ref.weights_of(model), accuracy(model, *digits)
@@ -96,6 +110,7 @@ def test_a_model_that_agrees_with_itself_survives_and_it_is_said(K, digits, self
     assert "NOT kept" in str(report)
 
 
+@with_self_consistent
 def test_without_labels_never_updated_statistics_are_not_replaced(K, digits, self_consistent):
     error = refused(
         self_consistent(K), digits[0], bnfix.StatisticsError, "Pass labels.*guard=False"
@@ -103,6 +118,7 @@ def test_without_labels_never_updated_statistics_are_not_replaced(K, digits, sel
     assert error.path
 
 
+@with_self_consistent
 def test_without_guard_the_new_statistics_stay(K, digits, self_consistent):
     model = self_consistent(K)
     right = accuracy(model, *digits)
@@ -110,12 +126,14 @@ def test_without_guard_the_new_statistics_stay(K, digits, self_consistent):
     assert accuracy(model, *digits) < right - 0.02
 
 
+@with_self_consistent
 def test_guard_raise_raises_and_changes_nothing(K, digits, self_consistent):
     refused(
         self_consistent(K), digits, bnfix.StatisticsError, "worse: loss.*guard=False", guard="raise"
     )
 
 
+@with_unconverged
 def test_better_statistics_are_kept_and_only_they_change(K, digits, trained):
     model = trained(K)
     model.evaluate(*digits, verbose=0)
@@ -144,6 +162,7 @@ def _variables(optimizer):
     return found() if callable(found) else found
 
 
+@with_unconverged
 def test_the_loss_compared_is_the_one_that_evaluate_gives(K, digits, trained):
     model = trained(K)
     x, y = digits[0][:128], digits[1][:128]
@@ -153,6 +172,7 @@ def test_the_loss_compared_is_the_one_that_evaluate_gives(K, digits, trained):
     assert report.verdict.after == pytest.approx(model.evaluate(x, y, verbose=0)[0], rel=1e-4)
 
 
+@with_self_consistent
 def test_a_metric_of_ones_own_decides_without_compiling(K, digits, self_consistent):
     def errors(labels, probabilities):
         return np.argmax(probabilities, axis=-1) != labels
@@ -201,6 +221,7 @@ def always_content(verdict):
     return False
 
 
+@with_self_consistent
 def test_the_law_sees_a_guard_that_always_agrees(K, digits, self_consistent, monkeypatch):
     monkeypatch.setattr(guarding.Verdict, "worse", property(always_content))
     model = self_consistent(K)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zoo
 
-# Models with a graph are built and run by the laws of rebuilding; here they are in long runs.
+# Models with a graph are built and read in test_graph; here they are in long runs.
 CASES = zoo.cases(quick=lambda entry, dialect: "subclassed" in entry.tags_in(dialect))
 
 

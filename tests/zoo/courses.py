@@ -29,7 +29,7 @@ def course_resnet50(
 ) -> Any:
     """ResNet50 for small images, 53 BN; with `baked`, all but `bn_conv1` are baked.
 
-    A `small` one has an eighth of the channels, and of the first two stages one block each, 9 BN.
+    A `small` one has an eighth of the channels and only the first block, 5 BN.
     """
     L = K.layers
     inputs = K.Input(input_shape)
@@ -39,7 +39,7 @@ def course_resnet50(
     x = L.BatchNormalization(axis=3, name="bn_conv1")(x)
     x = L.Activation("relu")(x)
     x = L.MaxPooling2D((3, 3), strides=(2, 2))(x)
-    stages = list(_STAGES.items())[: 2 if small else None]
+    stages = list(_STAGES.items())[: 1 if small else None]
     for stage, (channels, blocks, stride) in stages:
         one, two, three = (number // narrower for number in channels)
         filters = (one, two, three)
