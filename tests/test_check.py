@@ -452,6 +452,7 @@ def test_code_that_uses_the_batch_size_is_named(K):
     ), str(report)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_rounding_is_no_fault_however_much_a_network_amplifies_it(K, policy):
     """Deep, without normalization, weights far too large: a rounding error grows a thousandfold."""

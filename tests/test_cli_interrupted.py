@@ -97,7 +97,7 @@ def killed(server, original, kills: int, prepare: str = "") -> int:
     return done
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.long)])
 def test_killed_at_any_moment_the_file_is_the_old_one_or_the_new_one(server, original, kills):
     done = killed(server, original, kills)
     if kills >= 100:  # both have been seen
@@ -109,7 +109,7 @@ def test_writing_in_place_fails_that_law(server, original):
         killed(server, original, 5, prepare=IN_PLACE)
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_interrupted_at_any_moment_nothing_is_left_behind(server, original, times):
     here, before = server.folder, (original / "model.h5").read_bytes()
     chance, interrupted = random.Random(1), 0

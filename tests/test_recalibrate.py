@@ -231,6 +231,7 @@ FORMS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_data_gives_the_same_statistics(K, form):
     def build():
