@@ -123,7 +123,6 @@ def test_weights_averaged_by_hand_need_statistics_of_their_own(K):
     assert recalibrated >= last - NOISE, (last, stale, recalibrated)
 
 
-@pytest.mark.long  # a third of a minute; that their statistics are fresh is tested below in small
 def test_averages_of_keras_3_are_validated_with_statistics_of_their_own():
     K = zoo.keras_module("keras3")
     x, _, *test = digits()
@@ -132,7 +131,7 @@ def test_averages_of_keras_3_are_validated_with_statistics_of_their_own():
         model = compiled(network(K), K, use_ema=True, ema_momentum=0.98)
         as_trained = Recorder(ref.weights_of)  # the averages are swapped out by then
         callbacks = K.callbacks.SwapEMAWeights(), *callbacks, as_trained
-        options = {"epochs": 2, "rows": 1400, "batch_size": 32, "validation_data": tuple(test)}
+        options = {"epochs": 2, "rows": 700, "batch_size": 16, "validation_data": tuple(test)}
         history = fitted(model, *callbacks, **options).history
         final = accuracy(model, *test)
         model.set_weights(as_trained.seen[-1])

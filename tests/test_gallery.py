@@ -135,7 +135,6 @@ REPAIRABLE = (
 )
 
 
-@pytest.mark.every(2)
 @pytest.mark.parametrize(("name", "dialect"), REPAIRABLE)
 def test_repair_does_what_diagnose_suggests_and_says_why(name, dialect):
     K = zoo.keras_module(dialect)

@@ -72,7 +72,7 @@ def inputs_of(model):
     return found if len(found) > 1 else found[0]
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(3)
 @pytest.mark.parametrize("loaded", cases(REAL), indirect=True)
 def test_a_real_model_is_checked_folded_and_stays_as_it_was(loaded):
     name, model = loaded
