@@ -74,7 +74,6 @@ def subclassed(K):
 KINDS = {kind.__name__: kind for kind in (before, behind, within, subclassed)}
 
 
-@pytest.mark.both
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_of_it_is_stripped_and_stays_away_in_the_file(K, kind, tmp_path):
     model = KINDS[kind](K)

@@ -48,7 +48,7 @@ CALM = zoo.cases(
 )
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("entry", "dialect"), CALM)
 def test_a_calm_model_passes_and_is_left_as_it_was(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -413,6 +413,7 @@ CONSUMERS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_a_linear_layer_takes_up_what_feeds_it(K, name):
     shape, make = CONSUMERS[name]

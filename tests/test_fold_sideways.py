@@ -68,6 +68,7 @@ SIBLINGS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", SIBLINGS)
 def test_an_identity_branch_gives_its_norm_to_the_layer_beside_it(K, name):
     shape, make = SIBLINGS[name]

@@ -93,7 +93,7 @@ def test_there_are_at_least_eighty_models_that_might_look_wrong():
     assert {pair for pair in TRIED if pair[0] in healthy.KINDS} == TRIED
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("kind", "dialect"), WARY)
 def test_chance_masks_states_and_precision_raise_no_alarm(kind, dialect):
     """`predict` is right; where `model(x)` is another thing by default, that is told, as a note."""

@@ -124,6 +124,7 @@ GRAPHS = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("entry", "dialect"), cases(GRAPHS))
 def test_what_it_finds_is_what_the_graph_engine_finds(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -67,13 +67,13 @@ def at_hand(prepared, tmp_path, monkeypatch):
     return {**names, "model": model}
 
 
-#: Of which each trains a dozen networks, or one for long.
-TRAINING = {"docs/recipes.md", "docs/group_norm.md"}
+#: Two that train a dozen networks, or one for long, and one whose lines are in the README as well.
+LONG = {"docs/recipes.md", "docs/group_norm.md", "docs/index.md"}
 
 
 def readings():
     for page, text in PAGES.items():
-        long = [pytest.mark.long] if page in TRAINING else []
+        long = [pytest.mark.long] if page in LONG else []
         if "keras" in supposed(text):
             for which in zoo.DIALECTS:
                 yield pytest.param(page, which, id=f"{page}-{which}", marks=long)

@@ -214,7 +214,7 @@ def skip_if_the_source_fails_too(trial):
 FILES = {"no_keras": "model.keras", "no_h5": "model.h5"}
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @pytest.mark.parametrize("tag", FILES)
 @pytest.mark.parametrize(("entry", "dialect"), REPEATABLE)
 def test_a_copy_reloads_from_a_file_with_the_same_outputs(entry, dialect, tag, tmp_path):

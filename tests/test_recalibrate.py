@@ -430,6 +430,7 @@ def test_endless_data_without_steps_is_refused(K):
     refused(small_resnet(K), data, bnfix.DataError, "never ends.*steps=")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("data", "message"),
     [

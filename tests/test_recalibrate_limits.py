@@ -29,6 +29,7 @@ WITHOUT_GRAPH = zoo.cases(
 # --- models without a graph ----------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("entry", "dialect"), WITHOUT_GRAPH)
 def test_what_the_graph_does_not_show_is_measured_as_exactly(entry, dialect):
     model = zoo.build(entry, dialect)

@@ -364,6 +364,7 @@ def test_names_that_overlap_are_seen():
         assert_legible(figure)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "values",
     [(), (0.0,), (float("nan"), 1.0), (float("inf"),), (None, None), (1e-30, 1e30), (-1.0, 5.0)],

@@ -46,6 +46,7 @@ def test_a_copy_is_proven_in_predict_call_and_compiled_code(K):
 # --- an answer that is wrong in one way of calling only ------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.skipif(not zoo.COMPILED, reason=f"proofs compile nothing on {zoo.BACKEND}")
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
 def test_what_is_lost_when_compiled_only_is_seen(K, dtype, monkeypatch):
