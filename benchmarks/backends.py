@@ -1,27 +1,29 @@
 """What do the verbs find on each backend of Keras 3, how far from TensorFlow, in which time?
 
-    python benchmarks/backends.py --jax .venv-jax/bin/python --torch .venv-torch/bin/python
+    python -m benchmarks.backends --environments DIR
 
-Each backend runs in a process of its own, by the Python of an environment that has it; one for
-which none is given is left out. Weights and inputs are made by NumPy, and so the same everywhere.
+Each backend runs in a process of its own: JAX and PyTorch by the Python of the environments `jax`
+and `torch` in DIR. Weights and inputs are made by NumPy, and so the same everywhere.
+Models of the zoo that were tried; those on which the verb found what it finds on TensorFlow, to a
+thousandth of the largest number (statistics, what the new model's `predict` answers) or the same
+causes; the largest difference among these; seconds of all, the first calls with all compiling, and
+over TensorFlow's. Below that, seconds for whole networks at 96 x 96.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from .benchmark import Benchmark, Measured, Row, Skipped, once
+from .compare.environments import interpreter
+from .processes import started, told
+from .running import alone
 
 #: One or two of each kind in the zoo.
 MODELS = (
@@ -54,50 +56,54 @@ MODELS = (
 ROWS = 12
 
 
-def main() -> None:
-    options = _options()
-    if options.worker:
-        _work(options)
+VERBS = ("recalibrate", "fold", "to_group_norm", "check")
+
+
+@dataclass(frozen=True)
+class Options:
+    environments: str = ""
+    models: int = len(MODELS)
+    images: int = 128
+    seconds: float = 3600.0
+
+
+def measure(options: Options) -> Iterator[Row | Skipped]:
+    folder = Path(options.environments) if options.environments else None
+    pythons = {"tensorflow": interpreter(None, folder)}
+    for name in ("jax", "torch"):
+        if python := interpreter(name, folder):
+            pythons[name] = python
+        else:
+            yield Skipped(name, f"--environments names no folder with an environment {name}")
+    if len(pythons) == 1:
         return
-    pythons = {"tensorflow": sys.executable, "jax": options.jax, "torch": options.torch}
-    found = {name: _run(name, python, options) for name, python in pythons.items() if python}
-    _print_verbs(found)
-    _print_networks(found)
-
-
-def _run(backend: str, python: str, options: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "found.json"
-        command = [python, __file__, "--worker", str(file), "--seconds", str(options.seconds)]
-        command += ["--models", str(options.models), "--images", str(options.images)]
-        paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-        quiet = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
-        subprocess.run(command, env={**os.environ, **quiet}, check=True)
-        return json.loads(file.read_text())
+    found: dict[str, Any] = {}
+    for name, python in pythons.items():
+        environment = {"KERAS_BACKEND": name}
+        given = (options.models, options.images, options.seconds)
+        found[name] = told(started(work, *given, python=python, environment=environment))
+        yield from _verbs_of(name, found[name]["models"], found["tensorflow"]["models"])
+    for name in found["tensorflow"]["networks"]:
+        times = {key: each["networks"].get(name) for key, each in found.items()}
+        numbers = {key: once("s", each) for key, each in times.items() if each is not None}
+        yield Row({"call": name}, numbers, table="Whole networks at 96 x 96")
 
 
 # --- one backend ---------------------------------------------------------------------------------
 
 
-def _work(options: argparse.Namespace) -> None:
+def work(models: int, images: int, seconds: float) -> dict[str, Any]:
+    """What the backend of this process makes of networks, and of models for `seconds`."""
     import keras
 
-    found: dict[str, Any] = {"networks": {}, "models": {}}
-
-    def save() -> None:
-        Path(options.worker).write_text(json.dumps(found))
-
-    if options.images:
-        for name, seconds in _networks(keras, options.images):
-            found["networks"][name] = seconds
-            save()
+    networks = dict(_networks(keras, images)) if images else {}
+    found: dict[str, Any] = {}
     begin = time.perf_counter()
-    for entry in _entries(options.models):
-        if time.perf_counter() - begin > options.seconds:
+    for entry in _entries(models):
+        if time.perf_counter() - begin > seconds:
             break
-        found["models"][entry.name] = _verbs(entry)
-        save()
-    save()
+        found[entry.name] = _verbs(entry)
+    return {"networks": networks, "models": found}
 
 
 def _entries(number: int) -> list[Any]:
@@ -204,29 +210,28 @@ def _networks(keras: Any, images: int) -> Any:
 # --- all of them ---------------------------------------------------------------------------------
 
 
-def _print_verbs(found: dict[str, Any]) -> None:
-    wanted = found["tensorflow"]["models"]
-    print("| backend | verb | models | alike | largest difference | seconds | / TensorFlow |")
-    print("|---|---|--:|--:|--:|--:|--:|")
-    for backend, ours in found.items():
-        for verb in ("recalibrate", "fold", "to_group_norm", "check"):
-            pairs = {
-                name: (each[verb], wanted[name][verb])
-                for name, each in ours["models"].items()
-                if name in wanted
-            }
-            ran = [pair for pair in pairs.values() if all("found" in one for one in pair)]
-            apart = {n: _apart(*pair) for n, pair in pairs.items()}
-            equal = [n for n, gap in apart.items() if gap is not None and gap <= 1e-3]
-            worst = max((apart[name] or 0.0 for name in equal), default=0.0)
-            here, there = (sum(pair[i]["seconds"] for pair in ran) for i in (0, 1))
-            ratio = here / there if there else float("nan")
-            cells = f"{len(pairs)} | {len(equal)} | {worst:.1e} | {here:.1f} | {ratio:.1f}"
-            print(f"| {backend} | {verb} | {cells} |")
-            for name in apart.keys() - set(equal):
-                print(
-                    f"<!-- {backend} {verb} {name}: {pairs[name][0].get('error', apart[name])} -->"
-                )
+def _verbs_of(backend: str, ours: dict[str, Any], wanted: dict[str, Any]) -> Iterator[Row]:
+    for verb in VERBS:
+        pairs = {
+            name: (each[verb], wanted[name][verb]) for name, each in ours.items() if name in wanted
+        }
+        ran = [pair for pair in pairs.values() if all("found" in one for one in pair)]
+        apart = {name: _apart(*pair) for name, pair in pairs.items()}
+        equal = {name: gap for name, gap in apart.items() if gap is not None and gap <= 1e-3}
+        here, there = (once("s", sum(pair[i]["seconds"] for pair in ran)) for i in (0, 1))
+        numbers: dict[str, Measured] = {
+            "models": once("count", len(pairs)),
+            "alike": once("count", len(equal)),
+            "largest difference": once("of the largest", max(equal.values(), default=0.0)),
+            "time": here,
+        }
+        if there.median:
+            numbers["/ TensorFlow"] = here / there
+        others = "; ".join(
+            f"{name}: {pairs[name][0].get('error', apart[name])}"
+            for name in sorted(apart.keys() - equal.keys())
+        )
+        yield Row({"backend": backend, "verb": verb}, numbers, {"not alike": others})
 
 
 def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:
@@ -248,28 +253,9 @@ def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:
     return max(gaps)
 
 
-def _print_networks(found: dict[str, Any]) -> None:
-    names = list(found["tensorflow"]["networks"])
-    if not names:
-        return
-    print(f"\n| seconds | {' | '.join(found)} |\n|---|{'--:|' * len(found)}")
-    for name in names:
-        cells = (one["networks"].get(name) for one in found.values())
-        print(f"| {name} | {' | '.join('-' if c is None else f'{c:.1f}' for c in cells)} |")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--jax", metavar="PYTHON", help="of an environment with Keras and JAX")
-    parser.add_argument(
-        "--torch", metavar="PYTHON", help="of an environment with Keras and PyTorch"
-    )
-    parser.add_argument("--models", type=int, default=len(MODELS), help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=128, help="0: no networks; %(default)s")
-    parser.add_argument("--seconds", type=float, default=3600, help="on models, a backend")
-    parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "backends", __doc__, measure, full=Options(), quick=Options(models=1, images=0)
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

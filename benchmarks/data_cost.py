@@ -1,66 +1,72 @@
 """What does `recalibrate` cost on many small rows, against `predict` on the same?
 
-    python benchmarks/data_cost.py --rows 1000000
+    python -m benchmarks.data_cost --rows 1000000
 
-A million rows of ten features in batches of 32 are 31,250 batches: what is done for each of them
-in Python decides.
+A million rows of ten features in batches of 32 are 31,250 batches: what is done for each of them in
+Python decides. Two BNs.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
 import bnfix
 
+from .benchmark import Benchmark, Row
+from .networks import TITLES, keras
+from .running import alone
+from .timing import interleaved
 
-def main() -> None:
-    options = _options()
-    K = importlib.import_module(options.keras)
+
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    rows: int = 1_000_000
+    batch: int = 32
+    repeats: int = 1
+
+
+def measure(options: Options) -> Iterator[Row]:
     x = np.random.default_rng(0).normal(size=(options.rows, 10)).astype("float32")
-    model = _network(K)
-    model.predict(x[:64], batch_size=32, verbose=0)
-    predicting = _seconds(lambda: model.predict(x, batch_size=32, verbose=0))
-    print(f"{'predict':<24}{predicting:>8.1f} s", flush=True)
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "recalibrate, arrays": (x, {}),
-        "recalibrate, generator": ((x[i : i + 32] for i in range(0, len(x), 32)), {}),
-        "streaming, arrays": (x, {"method": "streaming"}),
-    }
-    for name, (ds, more) in kinds.items():
-        taken = _seconds(lambda ds=ds, more=more: bnfix.recalibrate(model, ds, verbose=0, **more))
-        print(f"{name:<24}{taken:>8.1f} s{taken / predicting:>8.2f} x", flush=True)
+    starts, batch = range(0, len(x), options.batch), options.batch
+    for dialect in options.kerases:
+        model = _network(keras(dialect))
+        model.predict(x[:64], batch_size=batch, verbose=0)
+        again = partial(bnfix.recalibrate, model, verbose=0)
+        calls: dict[str, Callable[[], Any]] = {
+            "predict": partial(model.predict, x, batch_size=batch, verbose=0),
+            "recalibrate, arrays": partial(again, ds=x, batch_size=batch),
+            "recalibrate, generator": lambda again=again: again(
+                ds=(x[start : start + batch] for start in starts)
+            ),
+            "recalibrate, streaming": partial(again, ds=x, batch_size=batch, method="streaming"),
+        }
+        times = interleaved(calls, options.repeats)
+        for name, time in times.items():
+            numbers = {"time": time, "/ predict": time / times["predict"]}
+            yield Row({"Keras": TITLES[dialect], "call": name}, numbers)
 
 
 def _network(K: Any) -> Any:
     L = K.layers
-    inputs = K.Input((10,))
-    x = inputs
+    inputs = x = K.Input((10,))
     for _ in range(2):
         x = L.ReLU()(L.BatchNormalization()(L.Dense(32)(x)))
     return K.Model(inputs, L.Dense(1)(x))
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--keras", default="keras", choices=("keras", "tf_keras"))
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "data_cost",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(kerases=("keras",), rows=20_000),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

@@ -1,25 +1,19 @@
 """What does folding cost, and what its proof?
 
-    python benchmarks/fold_cost.py --keras tf_keras
+    python -m benchmarks.fold_cost --kerases tf_keras
 
 Folding without the proof against Keras's own `clone_model` and `set_weights`, which fold nothing;
 the proof, which runs `predict`, `call` and compiled code of the new model and the old model
-uncompiled, against the first `predict` of the old model, tracing included. Statistics are random:
-as initialised, MobileNetV2 answers the same to every input, on which a proof tries more of them.
+uncompiled, against the first `predict` of the old model on two rows, tracing included. The proof is
+what `fold` takes with it less what it takes without.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from fold_speed import randomise_statistics
-from timing import interleaved
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
@@ -28,37 +22,39 @@ from bnfix.adapters.rebuilding import rebuild
 from bnfix.operations.samples import samples
 from bnfix.passes import fold as fold_pass
 
-NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0")
+from .benchmark import Benchmark, Row, Target
+from .networks import TITLES, cloned, keras, network
+from .running import alone
+from .timing import interleaved
 
 
-def main() -> None:
-    options = _options()
-    K = importlib.import_module(options.keras)
-    print(
-        f"{'network':<16}{'clone':>8}{'fold':>8}{'ratio':>7}{'predict':>10}{'proof':>8}{'ratio':>7}"
-    )
-    for network in options.networks:
-        model = getattr(K.applications, network)(weights=None)
-        randomise_statistics(model)
-        calls = [
-            partial(cloned, K, model),
-            partial(unproven, model),
-            partial(first_prediction, model),
-            partial(bnfix.fold, model),
-        ]
-        clone, bare, predict, fold = interleaved(calls, options.repeats, warm_up=1)
-        proof = fold - bare
-        print(
-            f"{network:<16}{clone:>6.2f} s{bare:>6.2f} s{bare / clone:>7.2f}"
-            f"{predict:>8.2f} s{proof:>6.2f} s{proof / predict:>7.2f}",
-            flush=True,
-        )
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    networks: tuple[str, ...] = ("ResNet50", "MobileNetV2", "EfficientNetB0")
+    size: int = 224
+    repeats: int = 5
 
 
-def cloned(K: Any, model: Any) -> Any:
-    copy = K.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+def measure(options: Options) -> Iterator[Row]:
+    for dialect in options.kerases:
+        K = keras(dialect)
+        for name in options.networks:
+            model = network(K, name, options.size)
+            calls = {
+                "clone": partial(cloned, K, model),
+                "unproven": partial(unproven, model),
+                "first predict": partial(first_prediction, model),
+                "fold": partial(bnfix.fold, model),
+            }
+            times = interleaved(calls, options.repeats, warm_up=1)
+            proof = times["fold"] - times["unproven"]
+            ratios = {
+                "unproven / clone": times["unproven"] / times["clone"],
+                "proof": proof,
+                "proof / predict": proof / times["first predict"],
+            }
+            yield Row({"Keras": TITLES[dialect], "network": name}, {**times, **ratios})
 
 
 def unproven(model: Any) -> Any:
@@ -76,13 +72,16 @@ def first_prediction(model: Any) -> Any:
         return model.predict(x, verbose=0)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "fold_cost",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(kerases=("keras",), networks=("MobileNetV2",), size=96, repeats=1),
+    targets=(
+        Target("`fold` without proof / `clone_model` + `set_weights`", "unproven / clone", 0.9),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

@@ -1,11 +1,11 @@
 """How much of KerasHub's backbones does `fold` take, and what stays for which reason?
 
-KerasHub keeps most BatchNormalizations in layers of its own. Each backbone here is small, with
-random weights and statistics; after folding it is saved, and loaded with no class of KerasHub where
-the report says that none is left.
+    python -m benchmarks.fold_hub --backbones ResNet MiT
 
-    .venv/bin/pip install -e ".[hub]"
-    .venv/bin/python benchmarks/fold_hub.py [NAME ...]
+KerasHub keeps most BNs in layers of its own. Each backbone here is small, with random statistics:
+BNs in it, left, folded of those that run; the largest difference of what `predict` answers; the
+same between the folded model, opened up, and what is loaded from its file where KerasHub is not
+imported.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import keras
-import keras_hub
 import numpy as np
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
 
-_HUB: Any = keras_hub.models
+from .benchmark import Benchmark, Measured, Row, once
+from .networks import keras
+from .running import alone
+
 _SIZE = 64
 _IMAGE = (_SIZE, _SIZE, 3)
+
+
+@cache
+def _hub() -> Any:
+    import keras_hub
+
+    return keras_hub.models
 
 
 def _resnet(**options: Any) -> Any:
@@ -40,11 +50,11 @@ def _resnet(**options: Any) -> Any:
         "block_type": "bottleneck_block",
         "image_shape": _IMAGE,
     }
-    return _HUB.ResNetBackbone(**{**settings, **options})
+    return _hub().ResNetBackbone(**{**settings, **options})
 
 
 def _mobilenet() -> Any:
-    return _HUB.MobileNetBackbone(
+    return _hub().MobileNetBackbone(
         stackwise_expansion=[[40, 56], [64, 144]],
         stackwise_num_blocks=[2, 2],
         stackwise_num_filters=[[16, 16], [24, 24]],
@@ -80,7 +90,7 @@ def _efficientnet(**options: Any) -> Any:
         "depth_coefficient": 1.0,
         "image_shape": _IMAGE,
     }
-    return _HUB.EfficientNetBackbone(**{**settings, **options})
+    return _hub().EfficientNetBackbone(**{**settings, **options})
 
 
 def _lite() -> Any:
@@ -107,11 +117,11 @@ def _hgnet(**options: Any) -> Any:
         "use_lightweight_conv_block": [False, False, True],
         "image_shape": _IMAGE,
     }
-    return _HUB.HGNetV2Backbone(**{**settings, **options})
+    return _hub().HGNetV2Backbone(**{**settings, **options})
 
 
 def _cspnet() -> Any:
-    return _HUB.CSPNetBackbone(
+    return _hub().CSPNetBackbone(
         stem_filters=16,
         stem_kernel_size=3,
         stem_strides=1,
@@ -126,7 +136,7 @@ def _cspnet() -> Any:
 
 
 def _dfine() -> Any:
-    backbone = _HUB.HGNetV2Backbone(
+    backbone = _hub().HGNetV2Backbone(
         stem_channels=[3, 16, 16],
         stackwise_stage_filters=[
             [16, 16, 64, 1, 3, 3],
@@ -144,7 +154,7 @@ def _dfine() -> Any:
         image_shape=(128, 128, 3),
         out_features=["stage3", "stage4"],
     )
-    return _HUB.DFineBackbone(
+    return _hub().DFineBackbone(
         backbone=backbone,
         decoder_in_channels=[32, 32],
         encoder_hidden_dim=32,
@@ -177,7 +187,7 @@ def _dfine() -> Any:
 
 
 def _mit() -> Any:
-    return _HUB.MiTBackbone(
+    return _hub().MiTBackbone(
         image_shape=_IMAGE,
         num_layers=2,
         hidden_dims=[8, 16],
@@ -193,7 +203,7 @@ def _mit() -> Any:
 def _retinanet() -> Any:
     encoder = _resnet(stackwise_num_filters=[64, 16, 16, 16], stackwise_num_blocks=[1] * 4,
                       stackwise_num_strides=[1, 2, 2, 2])  # fmt: skip
-    return _HUB.RetinaNetBackbone(
+    return _hub().RetinaNetBackbone(
         image_encoder=encoder,
         min_level=3,
         max_level=6,
@@ -206,7 +216,7 @@ def _retinanet() -> Any:
 def _deeplab() -> Any:
     encoder = _resnet(stackwise_num_filters=[64, 16, 16, 16], stackwise_num_blocks=[1] * 4,
                       stackwise_num_strides=[1, 2, 2, 2])  # fmt: skip
-    return _HUB.DeepLabV3Backbone(
+    return _hub().DeepLabV3Backbone(
         image_encoder=encoder,
         projection_filters=8,
         low_level_feature_key="P2",
@@ -228,12 +238,12 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "MobileNet": _mobilenet,
     "EfficientNet": _efficientnet,
     "EfficientNetLite": _lite,
-    "DenseNet": lambda: _HUB.DenseNetBackbone(
+    "DenseNet": lambda: _hub().DenseNetBackbone(
         stackwise_num_repeats=[2, 2], compression_ratio=0.5, growth_rate=8, image_shape=_IMAGE
     ),
     "CSPNet": _cspnet,
     "HGNetV2": _hgnet,
-    "Xception": lambda: _HUB.XceptionBackbone(
+    "Xception": lambda: _hub().XceptionBackbone(
         stackwise_conv_filters=[[16, 16], [16, 32], [32, 32]],
         stackwise_pooling=[True, True, False],
         image_shape=_IMAGE,
@@ -242,7 +252,7 @@ BACKBONES: dict[str, Callable[[], Any]] = {
     "DeepLabV3": _deeplab,
     "DFine": _dfine,
     "MiT": _mit,
-    "SegFormer": lambda: _HUB.SegFormerBackbone(image_encoder=_mit(), projection_filters=16),
+    "SegFormer": lambda: _hub().SegFormerBackbone(image_encoder=_mit(), projection_filters=16),
 }
 
 
@@ -261,7 +271,8 @@ def randomised(model: Any, seed: int = 0) -> Any:
 
 
 def answers(model: Any, x: Any) -> list[np.ndarray[Any, Any]]:
-    return [np.asarray(leaf) for leaf in keras.tree.flatten(model.predict(x, verbose=0))]
+    flat = keras("keras").tree.flatten(model.predict(x, verbose=0))
+    return [np.asarray(leaf) for leaf in flat]
 
 
 def difference(ours: list[Any], theirs: list[Any]) -> float:
@@ -299,32 +310,51 @@ def loads_without_hub(model: Any, x: Any) -> str:
             return f"{difference(list(made.values()), answers(model, x)):.1e}"
 
 
-def main() -> None:
-    """A row for each backbone, and below the reasons for what stays."""
-    wanted = sys.argv[1:] or list(BACKBONES)
-    print("| backbone | BN | left | fold | predict | opened, loaded without KerasHub |")
-    print("|---|---|---|---|---|---|")
-    reasons: dict[str, Counter[str]] = {}
-    for name in wanted:
-        keras.utils.set_random_seed(0)
+@dataclass(frozen=True)
+class Options:
+    backbones: tuple[str, ...] = tuple(BACKBONES)
+
+
+def measure(options: Options) -> Iterator[Row]:
+    for name in options.backbones:
+        keras("keras").utils.set_random_seed(0)
         model = randomised(BACKBONES[name]())
         shape = [size or _SIZE for size in model.inputs[0].shape[1:]]
         x = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
-        before, norms = answers(model, x), len(adapter_of(model).batch_norms(model))
+        numbers = {"BN": once("count", len(adapter_of(model).batch_norms(model)))}
         try:
-            folded, report = bnfix.fold(model, x=x, return_report=True)
-            left = len(adapter_of(folded).batch_norms(folded))
-            gap = f"{difference(answers(folded, x), before):.1e}"
-            taken = f"{len(report.changed)} of {len(report.outcomes)}"
-            reasons[name] = Counter(outcome.detail for outcome in report.declined)
-            loads = loads_without_hub(bnfix.open_up(folded), x)
+            found, notes = _folded(model, x)
+            yield Row({"backbone": name}, {**numbers, **found}, notes)
         except bnfix.BnfixError as error:
-            left, gap, taken, loads = norms, "-", f"{type(error).__name__}: {error}", "-"
-        print(f"| {name} | {norms} | {left} | {taken} | {gap} | {loads} |", flush=True)
-    for name, counted in reasons.items():
-        for reason, number in counted.items():
-            print(f"{name}: {number} x {reason}")
+            notes = {"why the rest stays": f"{type(error).__name__}: {error}"}
+            yield Row({"backbone": name}, numbers, notes)
 
+
+def _folded(model: Any, x: Any) -> tuple[dict[str, Measured], dict[str, str]]:
+    before = answers(model, x)
+    folded, report = bnfix.fold(model, x=x, return_report=True)
+    reasons = Counter(outcome.detail for outcome in report.declined)
+    numbers = {
+        "left": once("count", len(adapter_of(folded).batch_norms(folded))),
+        "folded": once("count", len(report.changed)),
+        "of": once("count", len(report.outcomes)),
+        "predict": once("of the largest", difference(answers(folded, x), before)),
+    }
+    notes = {
+        "opened, loaded without KerasHub": loads_without_hub(bnfix.open_up(folded), x),
+        "why the rest stays": "; ".join(f"{count}: {why}" for why, count in reasons.items()),
+    }
+    return numbers, notes
+
+
+BENCHMARK = Benchmark(
+    "fold_hub",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(backbones=("Xception",)),
+    requires=("keras_hub",),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

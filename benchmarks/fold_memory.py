@@ -1,59 +1,70 @@
 """What does folding take in memory, beside the size of the model's file?
 
-    python benchmarks/fold_memory.py --keras tf_keras
+    python -m benchmarks.fold_memory --kerases tf_keras
 
-Linux alone: the largest size of the process while `fold` runs, its proof included, less its size
-before, which holds the model given. The new model alone takes the size of the file.
+Linux alone, each run in a process of its own: the largest size of the process while `fold` runs,
+its proof included, less its size before, which holds the model given. The new model alone takes the
+size of the file.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from . import memory
+from .benchmark import Benchmark, Measured, Row, Skipped, Target
+from .networks import TITLES, heavy, keras
+from .processes import apart
+from .running import alone
 
-import bnfix
 
-MIB = 1 << 20
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    channels: int = 1024
+    layers: int = 11
+    repeats: int = 5
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    parser.add_argument("--channels", type=int, default=1024)
-    parser.add_argument("--layers", type=int, default=10)
-    options = parser.parse_args()
-    K = importlib.import_module(options.keras)
-    model = network(K, options.channels, options.layers)
+def measure(options: Options) -> Iterator[Row | Skipped]:
+    if not memory.measurable():
+        yield Skipped("fold_memory", "the system has no /proc/self/clear_refs")
+        return
+    for dialect in options.kerases:
+        found = [
+            apart(peak, dialect, options.channels, options.layers) for _ in range(options.repeats)
+        ]
+        size, more = (Measured("MiB", tuple(each)) for each in zip(*found, strict=True))
+        numbers = {"file": size, "more than before": more, "more / file": more / size}
+        yield Row({"Keras": TITLES[dialect]}, numbers)
+
+
+def peak(dialect: str, channels: int, layers: int) -> tuple[float, float]:
+    """MiB of the file, and how many the process grows by."""
+    import bnfix
+
+    model = heavy(keras(dialect), channels, layers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.h5"
         bnfix.save(model, path)
-        size = path.stat().st_size / MIB
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the largest size is counted from here
+        size = path.stat().st_size / memory.MIB
+    before = memory.held()
+    memory.from_here_on()
     bnfix.fold(model, verbose=0)
-    more = _status("VmHWM") - before
-    print(f"file {size:.0f} MiB, fold {more:.0f} MiB more than before, ratio {more / size:.2f}")
+    return size, memory.largest() - before
 
 
-def network(K: Any, channels: int, layers: int) -> Any:
-    """Pairs of a convolution and a BatchNormalization, on images so small that weights count."""
-    x = inputs = K.Input((8, 8, channels))
-    for _ in range(layers):
-        x = K.layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
-        x = K.layers.ReLU()(K.layers.BatchNormalization()(x))
-    return K.Model(inputs, x)
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
-
+BENCHMARK = Benchmark(
+    "fold_memory",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(kerases=("keras",), channels=256, repeats=1),
+    targets=(Target("`fold`, peak memory / file, 395 MiB", "more / file", 3.0),),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

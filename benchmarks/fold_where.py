@@ -1,53 +1,70 @@
 """Where does the time go, by kinds of operations, before and after folding?
 
-    python benchmarks/fold_where.py --networks ResNet50 --batches 1
+    python -m benchmarks.fold_where --networks ResNet50 --batches 1
 
 Folding can save no more than what the unfolded network spends outside of its convolutions and
-matrix products: the *ceiling*. TensorFlow's own profiler tells; it runs as in `fold_speed`.
+matrix products: the ceiling is all of its time over that in these. TensorFlow's own profiler tells;
+calls are under `tf.function`.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import numpy as np
-from fold_speed import WARM_UP, compiled, once, options_for, randomise_statistics
-
 import bnfix
+
+from .benchmark import Benchmark, Measured, Row, once
+from .calling import WARM_UP, compiled
+from .networks import TITLES, images, keras, network
+from .running import alone
 
 #: Kinds of operations that stay, and may come with a bias and an activation of their own.
 _PRODUCTS = ("Conv2D", "MatMul", "DepthwiseConv2dNative")
-_LISTED = 8
+_LISTED = 6
 
 
-def main() -> None:
-    options = options_for(__doc__)
-    K = importlib.import_module(options.keras)
-    for network in options.networks:
-        K.utils.set_random_seed(0)
-        shape = (options.size, options.size, 3)
-        model = getattr(K.applications, network)(weights=None, input_shape=shape)
-        randomise_statistics(model)
-        folded = bnfix.fold(model)
-        for batch in options.batches:
-            x = np.random.default_rng(0).random((batch, *shape), np.float32)
-            before, after = (
-                by_kind(compiled(each), x, options.repeats) for each in (model, folded)
-            )
-            products = sum(ms for kind, ms in before.items() if kind.endswith(_PRODUCTS))
-            ceiling = sum(before.values()) / products
-            print(f"{network}, batch {batch}: ceiling {ceiling:.2f} x", flush=True)
-            for name, found in (("before", before), ("after", after)):
-                shown = ", ".join(f"{kind} {ms:.1f}" for kind, ms in found.most_common(_LISTED))
-                print(f"  {name}: {sum(found.values()):.1f} ms: {shown}", flush=True)
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras",)
+    networks: tuple[str, ...] = ("ResNet50", "MobileNetV2", "EfficientNetB0")
+    batches: tuple[int, ...] = (1, 8)
+    size: int = 224
+    repeats: int = 15
+
+
+def measure(options: Options) -> Iterator[Row]:
+    for dialect in options.kerases:
+        for name in options.networks:
+            model = network(keras(dialect), name, options.size)
+            folded = bnfix.fold(model)
+            for batch in options.batches:
+                x = images(batch, options.size)
+                before, after = (
+                    by_kind(compiled(each), x, options.repeats) for each in (model, folded)
+                )
+                labels = {"Keras": TITLES[dialect], "network": name, "batch": str(batch)}
+                yield Row(labels, _numbers(before, after), {"left": _listed(after)})
+
+
+def _numbers(before: Counter[str], after: Counter[str]) -> dict[str, Measured]:
+    all_of, left = sum(before.values()), sum(after.values())
+    products = sum(ms for kind, ms in before.items() if kind.endswith(_PRODUCTS))
+    return {
+        "before": once("ms", all_of),
+        "outside of products": once("ms", all_of - products),
+        "after": once("ms", left),
+        "before / after": once("x", all_of / left),
+        "ceiling": once("x", all_of / products),
+    }
+
+
+def _listed(found: Counter[str]) -> str:
+    return ", ".join(f"{kind} {ms:.1f}" for kind, ms in found.most_common(_LISTED))
 
 
 def by_kind(call: Callable[[Any], Any], x: Any, repeats: int) -> Counter[str]:
@@ -56,12 +73,12 @@ def by_kind(call: Callable[[Any], Any], x: Any, repeats: int) -> Counter[str]:
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     for _ in range(WARM_UP):
-        once(call, x)
+        call(x)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)
         for _ in range(repeats):
-            once(call, x)
+            call(x)
         tf.profiler.experimental.stop()
         space = xplane_pb2.XSpace()
         space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
@@ -75,5 +92,13 @@ def by_kind(call: Callable[[Any], Any], x: Any, repeats: int) -> Counter[str]:
     return found
 
 
+BENCHMARK = Benchmark(
+    "fold_where",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(networks=("small",), batches=(1,), size=64, repeats=3),
+)
+
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

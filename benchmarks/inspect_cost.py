@@ -1,73 +1,100 @@
 """What does it cost to look into a model file, beside importing TensorFlow and opening it?
 
-    python benchmarks/inspect_cost.py --network ResNet50
+    python -m benchmarks.inspect_cost --channels 1024
 
-Whole processes are timed, from nothing to the printed report, by turns; and how much memory each
-took at most.
+Whole processes, from nothing to the printed report, by turns: one that imports numpy and h5py, one
+that inspects the file and prints the report, one that opens it; and the most memory that the second
+took.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from . import memory
+from .benchmark import Benchmark, Measured, Row, Target
+from .networks import TITLES, heavy, keras
+from .processes import ROOT
+from .running import alone
 
-import bnfix
-
-INSPECT = "import sys, bnfix; print(bnfix.inspect(sys.argv[1]))"
-LOAD = "import sys, bnfix; bnfix.load(sys.argv[1])"
-IMPORT = "import numpy, h5py"
+CODES = {
+    "numpy, h5py": "import numpy, h5py",
+    "inspect": "import sys, bnfix; print(bnfix.inspect(sys.argv[1]))",
+    "load": "import sys, bnfix; bnfix.load(sys.argv[1])",
+}
 #: Not getrusage, which tells of the process that started this one as well.
 PEAK = "; print(next(s.split()[1] for s in open('/proc/self/status') if 'VmHWM' in s))"
 
 
-def main() -> None:
-    options = _options()
-    K = importlib.import_module(options.keras)
-    print(f"{'file':<18}{'numpy, h5py':>13}{'inspect':>10}{'load':>9}{'memory':>12}")
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras",)
+    channels: tuple[int, ...] = (256, 1024)
+    layers: int = 11
+    suffixes: tuple[str, ...] = (".h5", ".keras")
+    repeats: int = 5
+
+
+def measure(options: Options) -> Iterator[Row]:
+    for dialect in options.kerases:
+        for channels in options.channels:
+            model = heavy(keras(dialect), channels, options.layers)
+            for suffix in options.suffixes:
+                labels = {"Keras": TITLES[dialect], "file": suffix}
+                yield Row(labels, _numbers(model, suffix, options.repeats))
+
+
+def _numbers(model: Any, suffix: str, repeats: int) -> dict[str, Measured]:
+    import bnfix
+
+    seconds: dict[str, list[float]] = {name: [] for name in CODES}
+    most: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        model = getattr(K.applications, options.network)(weights=None)
-        for suffix in (".h5", ".keras"):
-            path = Path(folder) / f"{options.network}{suffix}"
-            bnfix.save(model, path)
-            times: dict[str, list[float]] = {IMPORT: [], INSPECT: [], LOAD: []}
-            memory = 0
-            for _ in range(options.repeats):
-                for code, found in times.items():
-                    seconds, kilobytes = timed(code, path)
-                    found.append(seconds)
-                    memory = kilobytes if code is INSPECT else memory
-            least, looked, opened = (statistics.median(found) for found in times.values())
-            print(
-                f"{path.name:<18}{least:>11.2f} s{looked:>8.2f} s{opened:>7.1f} s"
-                f"{memory / 1024:>8.0f} MiB"
-            )
+        path = Path(folder) / f"model{suffix}"
+        bnfix.save(model, path)
+        size = path.stat().st_size / memory.MIB
+        for _ in range(repeats):
+            for name, code in CODES.items():
+                taken, mebibytes = _timed(code, path)
+                seconds[name].append(taken)
+                if name == "inspect":
+                    most.append(mebibytes)
+    times = {name: Measured("s", tuple(found)) for name, found in seconds.items()}
+    held = {"memory of inspect": Measured("MiB", tuple(most))} if any(most) else {}
+    return {"size": Measured("MiB", (size,)), **times, **held}
 
 
-def timed(code: str, path: Path) -> tuple[float, int]:
-    """Seconds of a process that runs `code`, and the kilobytes that it took."""
+def _timed(code: str, path: Path) -> tuple[float, float]:
+    """Seconds of a process that runs `code`, and the MiB that it took; 0 where none tells."""
+    code += PEAK if memory.measurable() else "; print(0)"
     begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code + PEAK, str(path)], capture_output=True, text=True, check=True
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return time.perf_counter() - begin, int(done.stdout.split()[-1])
+    return time.perf_counter() - begin, int(ran.stdout.split()[-1]) / 1024
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", default="ResNet50")
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    parser.add_argument("--repeats", type=int, default=5)
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "inspect_cost",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(channels=(128,), suffixes=(".h5",), repeats=1),
+    targets=(
+        Target("`inspect` of an `.h5`, memory", "memory of inspect", 64.0, {"file": ".h5"}, "size"),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

@@ -1,79 +1,76 @@
 """What does it cost to rebuild a model, and how does that grow with its depth?
 
-    python benchmarks/rebuild_cost.py --keras tf_keras
+    python -m benchmarks.rebuild_cost --kerases tf_keras
 
-Against Keras's own `clone_model` and `set_weights`, which copy no flags, states or compilation; and
-a chain of conv-BN pairs against one ten times as long.
+The copy that every transform is made from, against Keras's own `clone_model` and `set_weights`,
+which copy no flags, states or compilation. Then a chain of pairs of a convolution and a BN against
+one ten times as long: the ratio would be 10 if the cost grew exactly with the length.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from timing import interleaved
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.graph.edit import Edit
 
-NETWORKS = ("ResNet50", "EfficientNetB0")
+from .benchmark import Benchmark, Row, Target
+from .networks import TITLES, chain, cloned, keras, network
+from .running import alone
+from .timing import interleaved
 
 
-def main() -> None:
-    options = _options()
-    K = importlib.import_module(options.keras)
-    print(f"{'network':<20}{'clone_model':>14}{'rebuild':>12}{'ratio':>8}")
-    for network in options.networks:
-        model = getattr(K.applications, network)(weights=None, input_shape=(64, 64, 3))
-        contenders = [partial(cloned, K, model), partial(rebuilt, model)]
-        theirs, ours = interleaved(contenders, options.repeats, warm_up=1)
-        print(f"{network:<20}{theirs:>12.2f} s{ours:>10.2f} s{ours / theirs:>8.2f}", flush=True)
-    short, long = (chain(K, pairs) for pairs in (options.pairs, 10 * options.pairs))
-    few, many = interleaved([partial(rebuilt, short), partial(rebuilt, long)], options.repeats)
-    print(f"{'chain':<20}{'conv-BN pairs':>14}{'rebuild':>12}{'ratio':>8}")
-    print(f"{'':<20}{options.pairs:>14}{few:>10.2f} s{1:>8.2f}")
-    print(f"{'':<20}{10 * options.pairs:>14}{many:>10.2f} s{many / few:>8.2f}")
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    networks: tuple[str, ...] = ("ResNet50", "EfficientNetB0")
+    pairs: int = 100
+    repeats: int = 5
+
+
+def measure(options: Options) -> Iterator[Row]:
+    for dialect in options.kerases:
+        K, labels = keras(dialect), {"Keras": TITLES[dialect]}
+        for name in options.networks:
+            model = network(K, name, 64)
+            times = interleaved(
+                {"clone": partial(cloned, K, model), "copy": partial(rebuilt, model)},
+                options.repeats,
+                warm_up=1,
+            )
+            ratio = {"copy / clone": times["copy"] / times["clone"]}
+            yield Row({**labels, "network": name}, {**times, **ratio})
+        yield _chains(K, labels, options)
+
+
+def _chains(K: Any, labels: dict[str, str], options: Options) -> Row:
+    pairs = (options.pairs, 10 * options.pairs)
+    short, long = (f"chain of {number:,}" for number in pairs)
+    calls = {
+        name: partial(rebuilt, chain(K, number, channels=4, size=8, kernel=1))
+        for name, number in zip((short, long), pairs, strict=True)
+    }
+    times = interleaved(calls, options.repeats)
+    return Row(labels, {**times, "long / short": times[long] / times[short]}, table="Chains")
 
 
 def rebuilt(model: Any) -> Any:
     return rebuild(Reading(adapter_of(model), model), Edit()).model
 
 
-def cloned(K: Any, model: Any) -> Any:
-    copy = K.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def chain(K: Any, pairs: int) -> Any:
-    """A model of `pairs` 1x1 convolutions with a BatchNormalization each, one after the other."""
-    inputs = K.Input((8, 8, 4))
-    x = inputs
-    for _ in range(pairs):
-        x = K.layers.BatchNormalization()(K.layers.Conv2D(4, 1)(x))
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 10 * pairs)  # Keras walks the graph of a new model by recursion
-    model = K.Model(inputs, x)
-    sys.setrecursionlimit(limit)
-    return model
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--pairs", type=int, default=100, help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "rebuild_cost",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(kerases=("keras",), networks=("EfficientNetB0",), pairs=10, repeats=1),
+    targets=(Target("chain of 1,000 conv-BN pairs / one of 100", "long / short", 11.0),),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

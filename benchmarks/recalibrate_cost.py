@@ -1,78 +1,108 @@
 """What does `recalibrate` cost, in passes over the same data?
 
-    python benchmarks/recalibrate_cost.py --networks MobileNetV2 --images 512
+    python -m benchmarks.recalibrate_cost --networks MobileNetV2 --images 512
 
-Against one compiled inference pass, which nothing can undercut, and against one compiled
-training-mode pass, which is how statistics are usually re-estimated and which is not exact.
+Against one compiled inference pass, traced before, which nothing can undercut, and against one
+compiled training-mode pass, which is how statistics are usually re-estimated and which is not
+exact. `recalibrate` gets a new model in each round, so that all that it traces is included.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import numpy as np
-from timing import interleaved
 
 import bnfix
 
-NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0")
+from .benchmark import Benchmark, Row, Target
+from .calling import one_pass
+from .networks import TITLES, images, keras, network
+from .running import alone
+from .timing import Fresh, interleaved
 
 
-def main() -> None:
-    options = _options()
-    K = importlib.import_module(options.keras)
-    head = f"{'network':<16}{'inference':>12}{'training':>12}{'recalibrate':>13}"
-    print(f"{head}{'/ inference':>13}{'/ training':>12}")
-    shape = (options.size, options.size, 3)
-    x = np.random.default_rng(0).random((options.images, *shape), np.float32)
-    for network in options.networks:
-        K.utils.set_random_seed(0)
-        model = getattr(K.applications, network)(weights=None, input_shape=shape)
-        passes = [
-            one_pass(model, x, options.batch, training=False),
-            one_pass(model, x, options.batch, training=True),
-            lambda model=model: bnfix.recalibrate(model, x, batch_size=options.batch, verbose=0),
-        ]
-        inference, training, exact = interleaved(passes, options.repeats)
-        print(
-            f"{network:<16}{inference:>10.2f} s{training:>10.2f} s{exact:>11.2f} s"
-            f"{exact / inference:>13.2f}{exact / training:>12.2f}",
-            flush=True,
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    networks: tuple[str, ...] = ("ResNet50", "MobileNetV2", "EfficientNetB0")
+    size: int = 224
+    images: int = 512
+    small: tuple[str, ...] = ("ResNet50",)
+    small_size: int = 96
+    small_images: int = 256
+    batch: int = 32
+    repeats: int = 5
+
+
+def measure(options: Options) -> Iterator[Row]:
+    for dialect in options.kerases:
+        K = keras(dialect)
+        for name in options.small:
+            yield _row(K, name, options.small_size, options.small_images, options)
+        for name in options.networks:
+            yield _row(K, name, options.size, options.images, options)
+
+
+def _row(K: Any, name: str, size: int, count: int, options: Options) -> Row:
+    x = images(count, size)
+    model = network(K, name, size)
+    calls = {
+        "inference": one_pass(model, x, options.batch),
+        "training loop": one_pass(model, x, options.batch, training=True),
+        "recalibrate": Fresh(
+            partial(network, K, name, size),
+            partial(bnfix.recalibrate, ds=x, batch_size=options.batch, verbose=0),
+        ),
+    }
+    times = interleaved(calls, options.repeats)
+    ratios = {
+        "recalibrate / inference": times["recalibrate"] / times["inference"],
+        "recalibrate / training loop": times["recalibrate"] / times["training loop"],
+        "training loop / inference": times["training loop"] / times["inference"],
+    }
+    labels = {
+        "Keras": TITLES[K.__name__],
+        "network": name,
+        "images": f"{count} of {size} x {size}",
+    }
+    return Row(labels, {**times, **ratios})
+
+
+def _targets() -> Iterator[Target]:
+    for name, size, most in (
+        ("ResNet50", "512 of 224 x 224", 1.2),
+        ("ResNet50", "256 of 96 x 96", 1.4),
+        ("MobileNetV2", "512 of 224 x 224", 1.4),
+        ("EfficientNetB0", "512 of 224 x 224", 1.4),
+    ):
+        yield Target(
+            f"exact recalibration / one inference pass, {name}, {size}",
+            "recalibrate / inference",
+            most,
+            {"Keras": "Keras 3", "network": name, "images": size},
+            "training loop / inference",
         )
-
-
-def one_pass(model: Any, x: Any, batch: int, *, training: bool) -> Callable[[], None]:
-    """All of `x` through the compiled model once; traced already."""
-    import tensorflow as tf
-
-    call = tf.function(lambda rows: model(rows, training=training))
-    call(x[:batch])
-
-    def run() -> None:
-        for start in range(0, len(x), batch):
-            np.asarray(call(x[start : start + batch]))
-
-    return run
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
-    parser.add_argument("--images", type=int, default=512, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=32, help="rows (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=int, default=224, help="of the images (default: %(default)s)"
+    yield Target(
+        "tf_keras: exact recalibration / its training-mode loop",
+        "recalibrate / training loop",
+        1.1,
+        {"Keras": "tf_keras"},
+        "training loop / inference",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--keras", choices=("keras", "tf_keras"), default="keras")
-    return parser.parse_args()
 
+
+BENCHMARK = Benchmark(
+    "recalibrate_cost",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(
+        kerases=("keras",), networks=(), small=("MobileNetV2",), small_images=64, repeats=1
+    ),
+    targets=tuple(_targets()),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

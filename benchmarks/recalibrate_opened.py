@@ -1,6 +1,6 @@
 """What does `recalibrate` of a subclassed model cost, against the same model as a graph?
 
-    python benchmarks/recalibrate_opened.py --repeats 5
+    python -m benchmarks.recalibrate_opened --repeats 5
 
 The graph is what `bnfix.open_up` makes of the model, so both compute the same; what a subclassed
 model costs more is having its code recorded, each time anew, and compared with what was recorded.
@@ -9,22 +9,58 @@ The engine that runs the code itself, as for code that cannot be recorded, is ti
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import numpy as np
-from timing import interleaved
 
 import bnfix
 from bnfix.recalibration import estimate
 
+from .benchmark import Benchmark, Row
+from .networks import TITLES, images, keras
+from .running import alone
+from .timing import interleaved
 
-def network(K: Any, filters: tuple[int, ...], blocks: int) -> Any:
+
+@dataclass(frozen=True)
+class Options:
+    kerases: tuple[str, ...] = ("keras", "tf_keras")
+    images: int = 512
+    size: int = 64
+    batch: int = 32
+    blocks: int = 2
+    repeats: int = 5
+
+
+def measure(options: Options) -> Iterator[Row]:
+    x = images(options.images, options.size)
+    for dialect in options.kerases:
+        K = keras(dialect)
+        K.utils.set_random_seed(0)
+        model = resnet(K, (32, 64, 128), options.blocks)
+        model(x[:2])
+        again = partial(bnfix.recalibrate, ds=x, batch_size=options.batch, verbose=0)
+        calls = {
+            "as a graph": partial(again, bnfix.open_up(model)),
+            "subclassed": partial(again, model),
+            "by running its code": partial(_by_running, partial(again, model)),
+        }
+        times = interleaved(calls, options.repeats, warm_up=1)
+        ratios = {
+            f"{name} / graph": times[name] / times["as a graph"]
+            for name in ("subclassed", "by running its code")
+        }
+        yield Row({"Keras": TITLES[dialect]}, {**times, **ratios})
+
+
+def _by_running(recalibrate: Any) -> None:
+    with mock.patch.object(estimate, "opened", lambda *a, **_: (None, a[2])):
+        recalibrate()
+
+
+def resnet(K: Any, filters: tuple[int, ...], blocks: int) -> Any:
     """A ResNet as tutorials write it: a subclassed model of blocks that are layers."""
     L = K.layers
 
@@ -60,43 +96,13 @@ def network(K: Any, filters: tuple[int, ...], blocks: int) -> Any:
     return ResNet()
 
 
-def main() -> None:
-    options = _options()
-    for name in options.keras:
-        K = importlib.import_module(name)
-        K.utils.set_random_seed(0)
-        x = np.random.default_rng(0).random((options.images, options.size, options.size, 3), "f4")
-        model = network(K, (32, 64, 128), options.blocks)
-        model(x[:2])
-        graph = bnfix.open_up(model)
-
-        def recalibrated(which: Any, x: Any = x) -> None:
-            bnfix.recalibrate(which, x, batch_size=options.batch, verbose=0)
-
-        def by_running(which: Any = model, x: Any = x) -> None:
-            with mock.patch.object(estimate, "opened", lambda *a, **_: (None, a[2])):
-                recalibrated(which)
-
-        calls = [lambda: recalibrated(graph), lambda: recalibrated(model), by_running]  # noqa: B023
-        as_graph, as_code, run = interleaved(calls, options.repeats, warm_up=1)
-        print(
-            f"{name:<10}{as_graph:>8.2f} s as a graph {as_code:>8.2f} s subclassed, "
-            f"{as_code / as_graph:.2f} x {run:>8.2f} s by running its code, "
-            f"{run / as_graph:.2f} x",
-            flush=True,
-        )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=512, help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=64, help="of an image (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="rows (default: %(default)s)")
-    parser.add_argument("--blocks", type=int, default=2, help="a stage (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--keras", nargs="+", default=["keras", "tf_keras"], metavar="NAME")
-    return parser.parse_args()
-
+BENCHMARK = Benchmark(
+    "recalibrate_opened",
+    __doc__,
+    measure,
+    full=Options(),
+    quick=Options(kerases=("keras",), images=64, size=32, blocks=1, repeats=1),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHMARK)

@@ -8,3 +8,16 @@ The networks are described once (`graphs.py`) and built where they run (`in_kera
 runs there and tells in JSON what came of each graph; `outcomes.py` judges that here, and
 `render.py` makes the tables and the picture.
 """
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def kept() -> dict[str, Any]:
+    """What came of it when it was last run: by opponent and framework, and of statistics."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

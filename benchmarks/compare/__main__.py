@@ -22,11 +22,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from . import opponents, prepare, render, running, statistics
+from . import RESULTS, kept, opponents, prepare, render, running, statistics
 from .environments import interpreter, set_up
 from .graphs import GRAPHS
-
-RESULTS = Path(__file__).parent / "results.json"
 
 
 def main() -> None:
@@ -38,7 +36,7 @@ def main() -> None:
     if options.setup:
         set_up(chosen, options.environments)
         return
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() and not options.graphs else {}
+    results = {} if options.graphs else kept()
     if not options.render:
         with tempfile.TemporaryDirectory() as folder:
             for name, found in _compared(chosen, options, Path(folder)):

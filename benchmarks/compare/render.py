@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.tables import table
+
 from . import opponents
 from .graphs import GRAPHS
 from .outcomes import MARKS, Outcome
@@ -16,7 +18,6 @@ from .outcomes import MARKS, Outcome
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "comparison.md"
 PICTURE = ROOT / "docs" / "comparison.png"
-RECORD = ROOT / "benchmarks" / "RESULTS.md"
 #: As they are called in tables.
 KERASES = {"keras": "Keras 3", "tf_keras": "Keras 2", "tensorflow.keras": "Keras 2"}
 #: Nobody can do better in a row than to fold, or to say why not.
@@ -33,15 +34,13 @@ COLOURS = {
 
 
 def everything(results: dict[str, Any]) -> None:
-    """Puts the tables between their marks in the page and the record, and draws the picture."""
+    """Puts the tables between their marks in the page, and draws the picture."""
     found = columns(results)
     put(PAGE, "summary", summary(found))
     put(PAGE, "graphs", by_graph(found))
     put(PAGE, "calls", calls(found, results))
-    put(RECORD, "comparison", summary(found))
     if measured := results.get("statistics"):
         put(PAGE, "statistics", statistics(measured))
-        put(RECORD, "comparison of statistics", statistics(measured))
     draw(found)
 
 
@@ -67,7 +66,7 @@ def summary(columns: list[Any]) -> str:
         counts = Counter(Outcome(told["outcome"]) for told in graphs.values())
         of = len(graphs) - counts[Outcome.NOT_THERE]
         rows.append([title, *(str(counts[kind] or "") for kind in kinds), str(of)])
-    return _table(rows)
+    return table(rows)
 
 
 def by_graph(columns: list[Any]) -> str:
@@ -83,7 +82,7 @@ def by_graph(columns: list[Any]) -> str:
             for *_, graphs in columns
         ]
         rows.append([graph.name.replace("_", " "), *marks])
-    return _table(rows)
+    return table(rows)
 
 
 def calls(columns: list[Any], results: dict[str, Any]) -> str:
@@ -120,7 +119,7 @@ def statistics(measured: dict[str, Any]) -> str:
                 ),
             ]
         )
-    return _table(rows)
+    return table(rows)
 
 
 def put(file: Path, mark: str, text: str) -> None:
@@ -131,11 +130,6 @@ def put(file: Path, mark: str, text: str) -> None:
     if count != 1:
         raise SystemExit(f"{file} has {count} places marked {begin}; it needs one")
     file.write_text(content)
-
-
-def _table(rows: list[list[str]]) -> str:
-    rule = ["---"] * len(rows[0])
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
 def draw(columns: list[Any]) -> None:
