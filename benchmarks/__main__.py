@@ -55,7 +55,7 @@ NAMES = (
 
 
 def benchmarks(names: Sequence[str] = NAMES) -> list[AnyBenchmark]:
-    return [importlib.import_module(f"{__package__}.{name}").BENCHMARK for name in names]
+    return [importlib.import_module(f"benchmarks.{name}").BENCHMARK for name in names]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             benchmarks(chosen), options.out, quick=options.quick, place=options.environments
         )
     # A process each, so that none is measured among what another left behind.
-    command = [sys.executable, "-m", __package__, "--out", str(options.out)]
+    command = [sys.executable, "-m", "benchmarks", "--out", str(options.out)]
     command += ["--environments", options.environments, "--only"]
     ended = [subprocess.run([*command, name]).returncode for name in chosen]
     return int(any(ended))

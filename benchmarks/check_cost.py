@@ -47,7 +47,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(kerases=("keras",), networks=("MobileNetV2",), size=96, repeats=1),
+    quick=Options(kerases=("keras",), networks=("small",), size=32, repeats=1),
     targets=(
         Target(
             "`check` of a clean ResNet50, second call / one `predict` of the same rows",

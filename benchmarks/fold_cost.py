@@ -77,7 +77,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(kerases=("keras",), networks=("MobileNetV2",), size=96, repeats=1),
+    quick=Options(kerases=("keras",), networks=("small",), size=32, repeats=1),
     targets=(
         Target("`fold` without proof / `clone_model` + `set_weights`", "unproven / clone", 0.9),
     ),

@@ -59,7 +59,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(networks=("MobileNetV2",), size=64, images=32, repeats=1),
+    quick=Options(networks=("small",), size=32, images=32, repeats=1),
     targets=tuple(
         Target(
             f"GroupNormalization fit / inference, {name}",

@@ -98,9 +98,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(
-        kerases=("keras",), networks=(), small=("MobileNetV2",), small_images=64, repeats=1
-    ),
+    quick=Options(kerases=("keras",), networks=(), small=("small",), small_images=64, repeats=1),
     targets=tuple(_targets()),
 )
 

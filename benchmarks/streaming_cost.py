@@ -54,7 +54,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(kerases=("keras",), networks=("MobileNetV2",), size=64, images=64, repeats=1),
+    quick=Options(kerases=("keras",), networks=("small",), size=32, images=64, repeats=1),
     targets=(
         Target("`streaming` / exact", "streaming / exact", 0.8, bound="streaming / inference"),
     ),

@@ -89,7 +89,11 @@ def together(name: str, dialect: str, size: int) -> list[dict[str, Any]]:
         started(worker, name, dialect, rank, size, environment={"TF_CONFIG": json.dumps(cluster)})
         for rank, cluster in enumerate(clusters)
     ]
-    return [told(job) for job in jobs]
+    try:
+        return [told(job) for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()  # where one ended with an error, the others would wait for it
 
 
 def worker(name: str, dialect: str, rank: int, size: int) -> dict[str, Any]:
