@@ -30,6 +30,7 @@ TRAINED = 1400
 @dataclass(frozen=True)
 class Options:
     kerases: tuple[str, ...] = ("keras",)
+    before: int = 4  # epochs in batches of 32
     epochs: int = 3
     seeds: int = 5
 
@@ -37,7 +38,7 @@ class Options:
 def measure(options: Options) -> Iterator[Row]:
     for dialect in options.kerases:
         K = keras(dialect)
-        curves = np.array([courses(K, seed, options.epochs) for seed in range(options.seeds)])
+        curves = np.array([courses(K, seed, options) for seed in range(options.seeds)])
         for at, rows in enumerate((1, 32)):
             for epoch in range(options.epochs + 1):
                 found = 100 * curves[:, :, epoch, at]
@@ -52,16 +53,16 @@ def measure(options: Options) -> Iterator[Row]:
                 )
 
 
-def courses(K: Any, seed: int, epochs: int) -> list[list[tuple[float, float]]]:
+def courses(K: Any, seed: int, options: Options) -> list[list[tuple[float, float]]]:
     """Accuracies of both networks, before and after each epoch with batches of two."""
     x, y = digits(seed)
     K.utils.set_random_seed(seed)
     bn = digits_resnet(K)
     bn.compile("adam", LOSS, metrics=["accuracy"])
-    bn.fit(x[:TRAINED], y[:TRAINED], batch_size=32, epochs=4, verbose=0)
+    bn.fit(x[:TRAINED], y[:TRAINED], batch_size=32, epochs=options.before, verbose=0)
     bnfix.recalibrate(bn, x[:TRAINED], verbose=0)
     gn = bnfix.to_group_norm(bn, x[:TRAINED], verbose=0)
-    return [course(K, model, (x, y), seed, epochs) for model in (bn, gn)]
+    return [course(K, model, (x, y), seed, options.epochs) for model in (bn, gn)]
 
 
 def course(K: Any, model: Any, data: Any, seed: int, epochs: int) -> list[tuple[float, float]]:
@@ -87,7 +88,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(epochs=0, seeds=1),
+    quick=Options(before=1, epochs=0, seeds=1),
     requires=("sklearn",),
 )
 

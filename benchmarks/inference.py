@@ -82,7 +82,9 @@ def _rows(
     x = images(batch, options.size)
     wanted = calls[PLAIN](x)
     apart = {
-        how: once("of the largest", difference(call(x), wanted)) for how, call in calls.items()
+        how: once("of the largest", difference(call(x), wanted))
+        for how, call in calls.items()
+        if how != PLAIN
     }
     times = interleaved(on(x, calls), options.repeats, warm_up=WARM_UP)
     shown: dict[str, Measured] = {how: milliseconds(each) for how, each in times.items()}

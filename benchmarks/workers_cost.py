@@ -155,7 +155,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(kerases=("keras",), networks=("digits",), workers=(1, 2), repeats=1),
+    quick=Options(kerases=("keras",), networks=("digits",), workers=(2,), repeats=1),
     requires=("sklearn",),
 )
 
