@@ -58,9 +58,8 @@ def _curves(benchmark: AnyBenchmark, rows: Sequence[Row]) -> Any:
             for at, each in found:
                 axes.plot([at] * len(each.repeats), each.repeats, ".", color=colour, alpha=0.4)
             medians = [each.median for _, each in found]
-            axes.plot(
-                [at for at, _ in found], medians, color=colour, marker="o", label=f"{key}, {unit}"
-            )
+            line = {"color": colour, "marker": "o", "clip_on": False, "label": f"{key}, {unit}"}
+            axes.plot([at for at, _ in found], medians, **line)
             if unit == "s":
                 axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=7)
