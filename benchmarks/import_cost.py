@@ -2,8 +2,9 @@
 
     python -m benchmarks.import_cost
 
-Each import in a process of its own, beside that of what comes with it: numpy and h5py are imported
-when they are needed. Seconds of the import alone, without those in which Python starts.
+Each import in a process of its own, beside that of numpy, which bnfix imports once it is needed,
+and of TensorFlow, which it leaves to the model. Seconds of the import alone, without those in which
+Python starts.
 """
 
 from __future__ import annotations
