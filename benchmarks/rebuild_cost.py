@@ -68,7 +68,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(kerases=("keras",), networks=("small",), pairs=10, repeats=1),
+    quick=Options(kerases=("keras",), networks=("small",), pairs=4, repeats=1),
     targets=(Target("chain of 1,000 conv-BN pairs / one of 100", "long / short", 11.0),),
 )
 

@@ -91,7 +91,7 @@ BENCHMARK = Benchmark(
     __doc__,
     measure,
     full=Options(),
-    quick=Options(images=256, limits=(0.125,), repeats=1),
+    quick=Options(images=128, limits=(0.0625,), repeats=1),
 )
 
 if __name__ == "__main__":
