@@ -129,7 +129,7 @@ def test_what_it_cannot_do_is_refused(K):
 
 def test_the_law_rejects_filling_up_without_regard_to_positions(monkeypatch):
     """At a batch size that leaves a rest of the tiles in which products are computed."""
-    everywhere = lambda adapter, model, batch_size, x: tuple(range(batch_size))  # noqa: E731
+    everywhere = lambda subject, batch_size, x: tuple(range(batch_size))  # noqa: E731
     model, x = built(mlp, zoo.keras_module("keras3"))
     if all(len(bnfix.batch_invariant(model, n).positions) == n for n in (5, 7, 8)):
         pytest.skip("on this processor every position of a batch gives the same bits")

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import state
-from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.failing import telling
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches, first_rows, length
@@ -64,20 +63,21 @@ class BatchInvariant:
         Raises:
             DataError: `x` is empty or none of what `fit` takes.
         """
-        adapter = adapter_of(self.model)
+        subject = Subject.of(self.model)
         parts: list[list[Any]] = []
         structure: Any = None
-        for piece in self._pieces(adapter, x, steps):
-            structure, flat = _run(adapter, self.model, self._placed(piece))
+        for piece in self._pieces(subject, x, steps):
+            structure, flat = _run(subject, self._placed(piece))
             used = list(self.positions[: length(piece)])
             parts.append([leaf[used] for leaf in flat])
-        return adapter.pack(structure, [_joined(pieces) for pieces in zip(*parts, strict=True)])
+        joined = [_joined(pieces) for pieces in zip(*parts, strict=True)]
+        return subject.adapter.pack(structure, joined)
 
-    def _pieces(self, adapter: Adapter, x: Any, steps: int | None) -> Iterator[Any]:
+    def _pieces(self, subject: Subject, x: Any, steps: int | None) -> Iterator[Any]:
         """`x` in pieces of at most as many rows as there are positions."""
         size = len(self.positions)
         stream = batches(x, batch_size=size, steps=steps, held=False)
-        for one in loaded(adapter, self.model, stream):
+        for one in loaded(*subject, stream):
             for start in range(0, one.rows, size):
                 yield _rows(one.batch.x, range(start, min(start + size, one.rows)))
 
@@ -117,21 +117,22 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
         >>> bool((answer(x[:1]) == answer(x[:5])[:1]).all())
         True
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
     batch_size = whole("batch_size", batch_size, at_least=1)
-    _refuse_states(adapter, model)
-    fixed = _fixed_size(adapter, model)
+    _refuse_states(subject)
+    fixed = _fixed_size(subject)
     if fixed is not None and fixed != batch_size:
         raise UnsupportedModelError(
             f"{model.name} takes batches of {fixed} only; got batch_size={batch_size}. Pass "
             f"batch_size={fixed}."
         )
-    with adapter.untouched(model):
-        positions = _positions(adapter, model, batch_size, x)
+    with subject.adapter.untouched(model):
+        positions = _positions(subject, batch_size, x)
     return BatchInvariant(model, batch_size, positions)
 
 
-def _refuse_states(adapter: Adapter, model: Any) -> None:
+def _refuse_states(subject: Subject) -> None:
+    adapter, model = subject
     carried = [path for path, layer in adapter.tree(model) if getattr(layer, "stateful", False)]
     if carried and adapter.carried(model):
         raise UnsupportedModelError(
@@ -141,8 +142,9 @@ def _refuse_states(adapter: Adapter, model: Any) -> None:
         )
 
 
-def _fixed_size(adapter: Adapter, model: Any) -> int | None:
+def _fixed_size(subject: Subject) -> int | None:
     """The batch size that a model's inputs declare; a Sequential only remembers its first."""
+    adapter, model = subject
     if adapter.is_sequential(model):
         return None
     shapes = [adapter.tensor_spec(tensor).shape for tensor in adapter.inputs(model)]
@@ -152,15 +154,15 @@ def _fixed_size(adapter: Adapter, model: Any) -> int | None:
 # --- positions ---------------------------------------------------------------------------------
 
 
-def _positions(adapter: Adapter, model: Any, batch_size: int, x: Any) -> tuple[int, ...]:
+def _positions(subject: Subject, batch_size: int, x: Any) -> tuple[int, ...]:
     """The largest set of positions in a batch at which every row tried gives the same bits."""
     number = batch_size * -(-_ROWS_TRIED // batch_size)
-    tried = _inputs(adapter, model, batch_size, number, x)
+    tried = _inputs(subject, batch_size, number, x)
     seen: list[list[bytes]] = [[] for _ in range(batch_size)]
     for start in range(0, number, batch_size):
         for turn in range(batch_size):
             order = [start + (row + turn) % batch_size for row in range(batch_size)]
-            _, flat = _run(adapter, model, _rows(tried, order))
+            _, flat = _run(subject, _rows(tried, order))
             for position, row in enumerate(order):
                 bits = b"".join(leaf[position].tobytes() for leaf in flat)
                 seen[position].append(row.to_bytes(4, "big") + bits)
@@ -170,8 +172,9 @@ def _positions(adapter: Adapter, model: Any, batch_size: int, x: Any) -> tuple[i
     return tuple(max(groups.values(), key=len))
 
 
-def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) -> Any:
+def _inputs(subject: Subject, batch_size: int, number: int, x: Any) -> Any:
     """`number` rows on which the model runs."""
+    adapter, model = subject
     if x is not None:
         taken = first_rows(batches(x, batch_size=number, steps=number), number)
         if taken is None or not length(taken):
@@ -188,7 +191,7 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
         flat = [np.resize(array, (number, *array.shape[1:])) for array in flat]
         inputs = adapter.pack(adapter.input_structure(model), flat)
         try:
-            _run(adapter, model, _rows(inputs, range(batch_size)))
+            _run(subject, _rows(inputs, range(batch_size)))
         except ModelError as failure:
             error = failure
             continue
@@ -202,8 +205,9 @@ def _inputs(adapter: Adapter, model: Any, batch_size: int, number: int, x: Any) 
 # --- calls -------------------------------------------------------------------------------------
 
 
-def _run(adapter: Adapter, model: Any, x: Any) -> tuple[Any, list[Any]]:
+def _run(subject: Subject, x: Any) -> tuple[Any, list[Any]]:
     """The outputs for one batch, in the model's structure and flat."""
+    adapter, model = subject
     with telling(model.name, "a batch"):
         outputs = model.predict_on_batch(map_leaves(adapter.fed, x))
     return outputs, [np.asarray(leaf) for leaf in adapter.flatten(outputs)]

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from bnfix.adapters import state
-from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import readable
+from bnfix.adapters.subject import Subject
 from bnfix.data.batches import EMPTY, Batch, batches
 from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.cause import Cause
@@ -67,14 +66,15 @@ def diagnose(
         >>> print(report.symptoms[0].cause, report.symptoms[0].path)
         unconverged bn
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
+    adapter = subject.adapter
     if ds is None:
-        return examine(adapter, model, None, verbose=verbose)
+        return examine(subject, None, verbose=verbose)
 
     def examined(own: Any, stream: Iterator[Batch], meeting: Meeting) -> DiagnosisReport:
         sized = InBatchesOf(adapter.batch_size(model), stream)
         data = list(sized)
-        return examine(adapter, own, data, sized.notes, verbose=verbose, meeting=meeting)
+        return examine(Subject(adapter, own), data, sized.notes, verbose=verbose, meeting=meeting)
 
     workers = adapter.workers(model, None)
 
@@ -83,12 +83,11 @@ def diagnose(
 
     if workers.size == 1:
         return examined(model, read(), Meeting())
-    return on_every_worker(adapter, model, workers, read, examined, {"call": "diagnose"})
+    return on_every_worker(*subject, workers, read, examined, {"call": "diagnose"})
 
 
 def examine(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     data: list[Batch] | None,
     left: tuple[str, ...] = (),
     *,
@@ -96,6 +95,7 @@ def examine(
     meeting: Meeting | None = None,
 ) -> DiagnosisReport:
     """As `diagnose`, on batches that have been read, with notes on what was left out of them."""
+    adapter, model = subject
     if not model.built:
         raise UnsupportedModelError(
             f"diagnose needs a built model; {model.name} ({type(model).__name__}) has never seen "
@@ -104,10 +104,10 @@ def examine(
     meeting = meeting or Meeting()
     if data is not None and not data and meeting.size == 1:
         raise DataError(EMPTY)
-    facts = facts_of(adapter, model)
-    of_data, notes = _data_facts(adapter, model, facts, data, verbose, meeting)
+    facts = facts_of(*subject)
+    of_data, notes = _data_facts(subject, facts, data, verbose, meeting)
     known = static_symptoms(facts)
-    stay, more = _stays(adapter, model)
+    stay, more = _stays(subject)
     found = [*known, *stay]
     if of_data is not None:
         spoilt = {p for s in known if s.severity == "fault" for p in s.paths if s.cause.spoils}
@@ -127,25 +127,25 @@ def examine(
 
 
 def _data_facts(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     facts: ModelFacts,
     data: list[Batch] | None,
     verbose: int | str,
     meeting: Meeting,
 ) -> tuple[DataFacts | None, tuple[str, ...]]:
     """What the data tell, and why not, where they do not."""
+    adapter, model = subject
     if data is None or not facts.norms:
         return None, ()
     try:
-        measured = statistics_of(adapter, model, data, verbose, meeting)
+        measured = statistics_of(subject, data, verbose, meeting)
     except (DataError, WorkerError):
         raise
     except BnfixError as refusal:
         if meeting.size > 1:  # the others wait where this one would have gone on
             raise
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
-    of_data = data_facts_of(adapter, model, facts, measured.layers, data, verbose, meeting)
+    of_data = data_facts_of(subject, facts, measured.layers, data, verbose, meeting)
     has_labels = all(batch.y is not None for batch in data)
     why = None
     if has_labels and not adapter.is_compiled(model):
@@ -174,10 +174,10 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
     return merged([*kept, *measured])
 
 
-def _stays(adapter: Adapter, model: Any) -> tuple[list[Symptom], tuple[str, ...]]:
+def _stays(subject: Subject) -> tuple[list[Symptom], tuple[str, ...]]:
     """BatchNormalizations that `fold` would leave, and why; and why not, where that is unknown."""
     try:
-        reading = readable(adapter, model)
+        reading = readable(*subject)
         if reading is None:
             return [], ()
         _, report = fold_pass.plan(reading)

@@ -7,8 +7,8 @@ import warnings
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.graph.edit import Edit
@@ -94,9 +94,9 @@ def fold(
         >>> [outcome.path for outcome in report.changed]
         ['bn']
     """
-    adapter = adapter_of(model)
-    x = given(adapter, model, x)
-    reading = read(adapter, model, "fold", x=x, open=open)
+    subject = Subject.of(model)
+    x = given(*subject, x)
+    reading = read(*subject, "fold", x=x, open=open)
     try:
         edit, report = _planned(reading, lower, merge, strict, careful=False)
         made, notes = _proven(reading, edit, x, verbose)
@@ -104,6 +104,7 @@ def fold(
         edit, report = _planned(reading, lower, merge, strict, careful=True)
         made, notes = _proven(reading, edit, x, verbose)
     if made is not None:
+        adapter = reading.adapter
         folded = len(adapter.batch_norms(model)) - len(adapter.batch_norms(made))
         model, report = made, dataclasses.replace(report, notes=(*report.notes, *notes))
         if folded:

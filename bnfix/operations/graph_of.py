@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.graph import Graph
 from bnfix.restoring import all_or_nothing
@@ -33,5 +33,5 @@ def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
         >>> [call.path for call in bnfix.graph_of(model) if call.kind == "BatchNormalization"]
         ['bn']
     """
-    adapter = adapter_of(model)
-    return read(adapter, model, "graph_of", x=given(adapter, model, x), open=open).graph
+    subject = Subject.of(model)
+    return read(*subject, "graph_of", x=given(*subject, x), open=open).graph

@@ -10,6 +10,7 @@ from bnfix.adapters import weights
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.copied import copied, share_norms
 from bnfix.adapters.reading import readable
+from bnfix.adapters.subject import Subject
 from bnfix.checks.check import CheckReport, Finding, check
 from bnfix.data.batches import Batch, first_rows
 from bnfix.diagnosis.diagnosis_report import Symptom
@@ -89,11 +90,11 @@ class Mending:
 
     def own(self) -> Any:
         """The model, one that may be changed in place."""
-        adapter, given = adapter_of(self.model), self._given
+        subject, given = Subject.of(self.model), self._given
         # A model made anew may go on with layers of the one given.
-        if self.model is given or (given and share_norms(adapter, given, self.model)):
-            x = map_leaves(adapter.fed, self.data[0].x)
-            made = copied(adapter, self.model, "repair", x=x)
+        if self.model is given or (given and share_norms(*subject, given)):
+            x = map_leaves(subject.adapter.fed, self.data[0].x)
+            made = copied(*subject, "repair", x=x)
             self.model = made.model
             self.story += made.lost
         return self.model
@@ -231,5 +232,5 @@ def _counted(paths: Sequence[str]) -> str:
 
 
 def _over_batch_norms(model: Any) -> list[str]:
-    reading = readable(adapter_of(model), model)
+    reading = readable(*Subject.of(model))
     return [] if reading is None else baked_over_batch_norm(reading)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.edit import Edit
 from bnfix.operations.proven import proven
@@ -64,9 +64,9 @@ def open_up(
         >>> type(plain).__name__
         'Functional'
     """
-    adapter = adapter_of(model)
-    x = given(adapter, model, x)
-    reading = read(adapter, model, "open_up", x=x, open="all")
+    subject = Subject.of(model)
+    x = given(*subject, x)
+    reading = read(*subject, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:
         model, notes = proven(reading, Edit(), x, operation="open_up", verbose=verbose)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.data.batches import Batch, length
 from bnfix.diagnosis.data_facts import DataFacts, Losses, Population
 from bnfix.diagnosis.model_facts import ModelFacts
@@ -28,23 +28,23 @@ from bnfix.tree import map_leaves
 
 
 def statistics_of(
-    adapter: Adapter, model: Any, data: list[Batch], verbose: int | str, meeting: Meeting
+    subject: Subject, data: list[Batch], verbose: int | str, meeting: Meeting
 ) -> RecalibrationReport:
     """The `RecalibrationReport` of every layer over `data`; the model keeps its own statistics.
 
     Raises:
         BnfixError: As `recalibrate` does.
     """
+    adapter, model = subject
     with adapter.functions_kept(model), adapter.preserved(model):
         return recalibrated(
-            adapter, model, (replace(batch, y=None, weight=None) for batch in data),
+            *subject, (replace(batch, y=None, weight=None) for batch in data),
             Options(min_count=1, guard=False, verbose=verbose), meeting,
         )  # fmt: skip
 
 
 def data_facts_of(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     facts: ModelFacts,
     statistics: tuple[LayerStatistics, ...],
     data: list[Batch],
@@ -52,6 +52,7 @@ def data_facts_of(
     meeting: Meeting,
 ) -> DataFacts:
     """What `data` tell about `model`, whose statistics over them are known."""
+    adapter, model = subject
     paths = dict(adapter.batch_norms(model))
     measured_rows = {row.path: row for row in statistics}
     updates = [
@@ -65,13 +66,13 @@ def data_facts_of(
     has_loss = all(bool(said[0]) for said in meeting.gathered(np.array([has_loss]), at="labels"))
     with progress(2 * len(data) * has_loss, "comparing losses", verbose) as advance:
         try:
-            stored = _loss(adapter, model, data, advance, meeting) if has_loss else 0.0
+            stored = _loss(subject, data, advance, meeting) if has_loss else 0.0
         except Incomparable as reason:
             has_loss, stored, unused = False, 0.0, str(reason)
         with adapter.functions_kept(model), committed(adapter, updates), adapter.untouched(model):
             if has_loss:
-                losses = Losses(stored, _loss(adapter, model, data, advance, meeting))
-            between = _between(adapter, model, shared, data, meeting) if shared else {}
+                losses = Losses(stored, _loss(subject, data, advance, meeting))
+            between = _between(subject, shared, data, meeting) if shared else {}
     layers = {
         path: Population(path, row.count, row.mean, row.variance, between.get(path, 0.0))
         for path, row in measured_rows.items()
@@ -82,8 +83,7 @@ def data_facts_of(
 
 
 def _loss(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     data: list[Batch],
     advance: Callable[[], Any],
     meeting: Meeting,
@@ -93,6 +93,7 @@ def _loss(
     Raises:
         Incomparable: There is none, here or at another worker.
     """
+    adapter, model = subject
     total, number, reason = 0.0, 0, None
     with adapter.functions_kept(model), adapter.untouched(model):
         for batch in data:
@@ -112,9 +113,10 @@ def _loss(
 
 
 def _between(
-    adapter: Adapter, model: Any, norms: dict[str, Any], data: list[Batch], meeting: Meeting
+    subject: Subject, norms: dict[str, Any], data: list[Batch], meeting: Meeting
 ) -> dict[str, float]:
     """By path, the share of the variance between a layer's calls, mean over channels."""
+    adapter, model = subject
     pooled: dict[tuple[str, int], ChannelMoments] = {}
     for batch in data:
         calls: Counter[str] = Counter()

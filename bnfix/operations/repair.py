@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.checks.check import check
 from bnfix.data.batches import EMPTY, batches, first_rows
 from bnfix.data.sizes import InBatchesOf
@@ -119,7 +119,8 @@ def repair(
         >>> print(report.outcome)
         repaired
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
+    adapter = subject.adapter
     adapter.check_alone(model, "repair")
     checked(method, min_count, 0, memory_limit, guard, metric, verbose)
     options = {"method": method, "min_count": min_count, "memory_limit": memory_limit}
@@ -132,7 +133,7 @@ def repair(
     if not data:
         raise DataError(EMPTY)
     before = check(model, first_rows(data, CHECKED_ROWS), verbose=verbose)
-    diagnosis = examine(adapter, model, data, sized.notes, verbose=verbose)
+    diagnosis = examine(subject, data, sized.notes, verbose=verbose)
     mending = Mending(model, data, before, options, chosen, copy=copy)
     for symptom in diagnosis.symptoms:
         if symptom.severity != "note":
@@ -146,7 +147,7 @@ def repair(
         mending.did(f"folded {len(folded.changed)} of {len(folded.outcomes)}", bool(folded.changed))
     found = diagnosis
     if mending.changed:
-        found = examine(adapter, mending.model, data, sized.notes, verbose=verbose)
+        found = examine(Subject(adapter, mending.model), data, sized.notes, verbose=verbose)
     report = RepairReport(
         tuple(mending.story) or (f"there is nothing to repair: {_found(diagnosis)}",),
         before,

@@ -8,9 +8,9 @@ from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading, read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.errors import OptionError, UnsupportedModelError, gist
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.edit import Edit, Given, Replacement
@@ -140,21 +140,20 @@ def replace(
         >>> type(new.get_layer("bn")).__name__
         'LayerNormalization'
     """
-    adapter = adapter_of(model)
-    reading = read(adapter, model, "replace", x=x, open=open)
+    reading = read(*Subject.of(model), "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
     for norm in selected(reading, layers):
         outcome, layer = _ask(reading, norm, factory)
         outcomes.append(outcome)
         if layer is not None and norm.key is not None:
-            _check_new(adapter, norm, layer, made)
+            _check_new(reading.adapter, norm, layer, made)
             rank = len(_calls(reading, norm.key)[0].inputs[0].shape)
             made[norm.key] = Given(layer, weights.read_norm(norm.layer, rank))
     notes = () if outcomes else ("the model has no BatchNormalization",)
     if made:
         rebuilt = _rebuilt(reading, made)
-        agreement = verify_compiled(adapter, rebuilt.model, x, operation="replace", verbose=verbose)
+        agreement = verify_compiled(rebuilt.model, x, operation="replace", verbose=verbose)
         model, notes = rebuilt.model, (*rebuilt.lost, *agreement.caveats)
     report = Report("replace", tuple(outcomes), notes, reading.graph.records())
     return (model, report) if return_report else model

@@ -7,8 +7,8 @@ from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
@@ -87,9 +87,9 @@ def strip_augmentation(
         >>> bnfix.check(serving, np.random.rand(8, 8, 8, 3)).ok
         True
     """
-    adapter = adapter_of(model)
-    x = given(adapter, model, x)
-    reading = read(adapter, model, "strip_augmentation", x=x, open=open)
+    subject = Subject.of(model)
+    x = given(*subject, x)
+    reading = read(*subject, "strip_augmentation", x=x, open=open)
     edit, report = augmentation_pass.plan(reading, layers)
     if edit:
         # A training=True that stays elsewhere may be random: a model without any is proven.
@@ -101,7 +101,7 @@ def strip_augmentation(
         model, notes = proven(
             reading, edit, x, operation="strip_augmentation", verbose=verbose, calm=calm
         )
-        report = replace(report, notes=(*report.notes, *notes, *_kept_from_fit(adapter)))
+        report = replace(report, notes=(*report.notes, *notes, *_kept_from_fit(reading.adapter)))
     return (model, report) if return_report else model
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
@@ -88,9 +88,9 @@ def strip_training(
         >>> [outcome.path for outcome in report.changed]
         ['bn']
     """
-    adapter = adapter_of(model)
-    x = given(adapter, model, x)
-    reading = read(adapter, model, "strip_training", x=x, open=open)
+    subject = Subject.of(model)
+    x = given(*subject, x)
+    reading = read(*subject, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:
         model, notes = proven(

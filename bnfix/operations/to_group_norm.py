@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state, weights
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import batches
 from bnfix.errors import BnfixWarning
@@ -136,10 +136,10 @@ def to_group_norm(
         2
     """
     groups, limit = group_pass.checked(groups), size("memory_limit", memory_limit)
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
     if ds is not None:
-        adapter.check_alone(model, "to_group_norm with data")
-    reading = read(adapter, model, "to_group_norm", x=x, open=open)
+        subject.adapter.check_alone(model, "to_group_norm with data")
+    reading = read(*subject, "to_group_norm", x=x, open=open)
     norms = selected(reading, layers)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)
@@ -147,7 +147,7 @@ def to_group_norm(
     rows = 0
     if sites and ds is not None:
         held = batches(ds, batch_size=batch_size, steps=steps, held=limit is None)
-        stream = loaded(adapter, reading.functional, held)
+        stream = loaded(reading.adapter, reading.functional, held)
         fits, ran = fit(reading, sites, stream, memory_limit=limit, verbose=verbose)
         rows = ran.rows
     became = tuple(_row(norm, sites, objections, fits) for norm in norms)
@@ -156,9 +156,7 @@ def to_group_norm(
         specs = {key: _spec(site, fits.get(key)) for key, site in sites.items()}
         edit = Edit(replace=specs)
         rebuilt = rebuild(reading, edit)
-        agreement = verify_compiled(
-            adapter, rebuilt.model, x, operation="to_group_norm", verbose=verbose
-        )
+        agreement = verify_compiled(rebuilt.model, x, operation="to_group_norm", verbose=verbose)
         if all(layer.exact for layer in became):
             verify_on_single_rows(reading, edit, rebuilt.model, operation="to_group_norm")
         model, notes = rebuilt.model, (*_advice(became), *rebuilt.lost, *agreement.caveats)

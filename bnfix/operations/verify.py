@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.errors import UnsupportedModelError, VerificationError, gist
 from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
@@ -82,15 +82,12 @@ def _dtype(reading: Reading) -> str:
     return reading.adapter.coarsest_dtype(reading.model)
 
 
-def verify_compiled(
-    adapter: Adapter, changed: Any, x: Any, *, operation: str, verbose: int | str = 0
-) -> Agreement:
+def verify_compiled(changed: Any, x: Any, *, operation: str, verbose: int | str = 0) -> Agreement:
     """Compare what `changed` answers compiled with what it answers uncompiled.
 
     That is all there is to prove of a model that was meant to compute something else.
 
     Args:
-        adapter: Of its Keras.
         changed: The new model.
         x: Its inputs, or None to make some.
         operation: Named in the error.
@@ -99,10 +96,10 @@ def verify_compiled(
     Raises:
         VerificationError: They do not agree, or the model could not be run.
     """
-    reading = Reading(adapter, changed)
+    reading = Reading(*Subject.of(changed))
     with progress(None, f"proving what {operation} made", verbose) as advance:
         trial = Trial.of(reading, x, frozenset())
-        with adapter.uncompiled():
+        with reading.adapter.uncompiled():
             before = trial.answers(changed, advance)
         return _Comparison(reading, Edit(), changed, trial, operation, advance, before).run()
 
