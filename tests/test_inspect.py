@@ -18,6 +18,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.diagnosis.model_facts import facts_of
 from bnfix.files import weight_paths as placing_room
 from bnfix.files.config import layers_of
@@ -46,7 +47,7 @@ def assert_told(model, path, placing=placing_room.weight_paths_in):
     """The layers, flags and weights that the file at `path` tells are those of `model`."""
     adapter = adapter_of(model)
     theirs = dict(adapter.batch_norms(model))
-    baked = {facts.path: facts.baked for facts in facts_of(adapter, model).norms}
+    baked = {facts.path: facts.baked for facts in facts_of(Subject.of(model)).norms}
     with opened(*format_of(path)) as stored:
         places = placing(stored.weights)
         for layer in layers_of(stored.model):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading, readable
+from bnfix.adapters.subject import Subject
 from bnfix.graph.graph import Call, Graph
 from bnfix.graph.source import baked_over_batch_norm
 from bnfix.numerics.moments import Floats
@@ -113,12 +113,13 @@ class ModelFacts:
     augmenting: tuple[str, ...] = ()
 
 
-def facts_of(adapter: Adapter, model: Any) -> ModelFacts:
+def facts_of(subject: Subject) -> ModelFacts:
     """Read `model`, whatever kind of model it is; nothing is run or changed."""
-    reading = readable(adapter, model)
+    adapter, model = subject
+    reading = readable(*subject)
     stale = adapter.stale_flags(model)
     return ModelFacts(
-        norms=tuple(_norms(adapter, model, reading, stale)),
+        norms=tuple(_norms(subject, reading, stale)),
         overrules=adapter.predict_overrules_training,
         has_graph=reading is not None,
         steps=adapter.training_steps(model),
@@ -155,9 +156,8 @@ def _augmenting(reading: Reading) -> tuple[str, ...]:
 _RANK_OF_IMAGES = 4
 
 
-def _norms(
-    adapter: Adapter, model: Any, reading: Reading | None, stale: frozenset[int]
-) -> Iterator[NormFacts]:
+def _norms(subject: Subject, reading: Reading | None, stale: frozenset[int]) -> Iterator[NormFacts]:
+    adapter, model = subject
     graph = reading.graph if reading else Graph((), (), ())
     calls: dict[int, list[Call]] = {}
     for call in graph:

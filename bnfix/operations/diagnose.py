@@ -104,7 +104,7 @@ def examine(
     meeting = meeting or Meeting()
     if data is not None and not data and meeting.size == 1:
         raise DataError(EMPTY)
-    facts = facts_of(*subject)
+    facts = facts_of(subject)
     of_data, notes = _data_facts(subject, facts, data, verbose, meeting)
     known = static_symptoms(facts)
     stay, more = _stays(subject)
