@@ -7,6 +7,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.checks import localise, probes
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
@@ -294,7 +295,7 @@ def test_a_layer_that_fails_while_it_is_watched_gives_no_raw_error(K):
     model = K.Model(inputs, Flaky()(K.layers.BatchNormalization()(inputs, training=True)))
     x = np.arange(12.0).reshape(4, 3)
     calls.clear()
-    trace = localise.Trace(adapter_of(model), model, probes.Probes(x, 4, x[:1]), None)
+    trace = localise.Trace(Subject.of(model), probes.Probes(x, 4, x[:1]), None)
     with pytest.raises(bnfix.ModelError, match=r"while its layers were watched: .*out of luck"):
         trace.by_batch_statistics(frozenset())
 

@@ -11,8 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bnfix.adapters import state
-from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.checks.check_report import CheckReport, Finding
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
@@ -72,29 +71,30 @@ def check(
         >>> report.ok
         True
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
+    adapter = subject.adapter
     if not model.built:
         raise UnsupportedModelError(
             f"check needs a built model; {model.name} ({type(model).__name__}) has never seen an "
             "input shape. Call it once on a batch, or give it an Input."
         )
-    probes, notes = probes_from(adapter, model, x, rows)
+    probes, notes = probes_from(subject, x, rows)
     with ExitStack() as undo:
         undo.enter_context(adapter.functions_kept(model))
         undo.enter_context(adapter.untouched(model))
         if training:
-            undo.enter_context(without_chance(adapter, model))
-        points, failed = _entry_points(adapter, model, undo, export=export, training=training)
+            undo.enter_context(without_chance(subject))
+        points, failed = _entry_points(subject, undo, export=export, training=training)
         was_predicting = "predict" in points and "predict_function" in adapter.compiled_functions(
             model
         )
         advance = undo.enter_context(progress(None, f"checking {model.name}", verbose))
         apart = points if training else {**points, **adapter.entry_points(model, apart=True)}
-        measurements = looked_at = measure(adapter, model, probes, points, apart, advance)
+        measurements = looked_at = measure(subject, probes, points, apart, advance)
         stale: tuple[Finding, ...] = ()
         if was_predicting and any(point.tells for point in measurements):
-            looked_at, stale = compiled_anew(adapter, model, probes, apart, measurements)
-        blame = Blame(adapter, model, probes, apart, looked_at)
+            looked_at, stale = compiled_anew(subject, probes, apart, measurements)
+        blame = Blame(subject, probes, apart, looked_at)
         findings = stale + (faults(blame.findings()) if training else blame.findings())
         consequences = () if training else blame.consequences
         layers = blame.layers()
@@ -147,9 +147,10 @@ def assert_batch_invariant(
 
 
 def _entry_points(
-    adapter: Adapter, model: Any, undo: ExitStack, *, export: bool, training: bool
+    subject: Subject, undo: ExitStack, *, export: bool, training: bool
 ) -> tuple[EntryPoints, tuple[str, ...]]:
     """All ways of calling `model`, and notes on those that cannot be had."""
+    adapter, model = subject
     if training:
         return entry_point(model), ()
     points = dict(adapter.entry_points(model))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.checks.gaps import Arrays, gap
 from bnfix.checks.measure import EntryPoints, Meter
 from bnfix.checks.measurement import Gap
@@ -20,33 +20,34 @@ from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import rounding
 
 
-def off(adapter: Adapter, model: Any, points: EntryPoints, x: Any) -> dict[str, Gap]:
+def off(subject: Subject, points: EntryPoints, x: Any) -> dict[str, Gap]:
     """By name, the entry points that are off, and how far; none where that cannot be told.
 
     Args:
-        adapter: Of the model's Keras.
-        model: It is left as it is.
+        subject: Its model is left as it is.
         points: The ways of calling it.
         x: Inputs.
     """
+    adapter, model = subject
     with adapter.untouched(model):
-        meter = Meter(adapter, model, points)
+        meter = Meter(subject, points)
         answers = {point.name: (point, point.fresh(x)) for point in meter.points}
-        right = _in_float64(adapter, model, x)
+        right = _in_float64(subject, x)
     if right is None:
         return {}
     found = {name: gap(answer, right, point.unit) for name, (point, answer) in answers.items()}
     return {name: each for name, each in found.items() if each.is_real}
 
 
-def _in_float64(adapter: Adapter, model: Any, x: Any) -> Arrays | None:
+def _in_float64(subject: Subject, x: Any) -> Arrays | None:
     """What a copy in float64 answers, compiled or not; None where it gives no one answer."""
+    adapter, model = subject
     if not adapter.has_graph(model):
         return None
     try:
         with adapter.backend.float64():
             with adapter.uncompiled():
-                twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
+                twin = rebuild(Reading(*subject), Edit(), dtype="float64").model
                 right = adapter.infer(twin, x)
             compiled = adapter.compiled(partial(twin, training=False), any_rows=False)
             made = [adapter.to_numpy(leaf) for leaf in adapter.flatten(compiled(x))]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import readable
+from bnfix.adapters.subject import Subject
 from bnfix.checks.causes import Cure, random_in_training
 from bnfix.graph.graph import Call
 from bnfix.remedy import Remedy, Verb
@@ -18,8 +17,9 @@ NO_BATCH = Cure(Remedy(Verb.TO_GROUP_NORM, data=True, groups=None), "and train o
 class Cures:
     """What to do about faults of `model`, by what its calls say."""
 
-    def __init__(self, adapter: Adapter, model: Any) -> None:
-        self.adapter, self.model = adapter, model
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.adapter, self.model = subject
 
     def of_mode(self, path: str) -> Cure:
         """About a layer that is not in inference mode."""
@@ -77,5 +77,5 @@ class Cures:
 
     @cached_property
     def _calls(self) -> tuple[Call, ...]:
-        reading = readable(self.adapter, self.model)
+        reading = readable(*self.subject)
         return () if reading is None else reading.graph.calls

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.checks import causes
 from bnfix.checks.cause import Cause
 from bnfix.checks.check_report import Finding
@@ -31,16 +30,16 @@ class Blame:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         probes: Probes,
         points: EntryPoints,
         measurements: tuple[Measurement, ...],
     ) -> None:
-        self.adapter, self.model, self.probes = adapter, model, probes
+        self.subject, self.probes = subject, probes
+        self.adapter, self.model = subject
         self.points, self.measurements = points, measurements
-        self.dtype = adapter.rounding_dtype(model)
-        self.cures = Cures(adapter, model)
+        self.dtype = self.adapter.rounding_dtype(self.model)
+        self.cures = Cures(subject)
         self.consequences: tuple[Finding, ...] = ()
         self.notes: list[str] = []
         self._follow: list[Finding] = []
@@ -83,7 +82,7 @@ class Blame:
         if key not in self._traces:
             probes = self.probes.turned if turned else self.probes
             try:
-                self._traces[key] = Trace(self.adapter, self.model, probes, training)
+                self._traces[key] = Trace(self.subject, probes, training)
             except Exception as error:  # whatever it is, the measurements stand without it
                 self._traces[key] = None
                 self.notes.append(
@@ -217,7 +216,7 @@ class Blame:
             return self._meter().response(self.probes)
 
     def _meter(self) -> Meter:
-        return Meter(self.adapter, self.model, self.points)
+        return Meter(self.subject, self.points)
 
     # --- all entry points --------------------------------------------------------------------
 
@@ -238,7 +237,7 @@ class Blame:
             return [causes.disagreement(paths[0], apart, self.cures.of_mode(paths[0]))]
         if all(p.against_predict.difference <= SAFETY * self._response for p in apart):
             return [causes.amplified(apart, self.dtype, self._response)]
-        wrong = off(self.adapter, self.model, self.points, self.probes.x)
+        wrong = off(self.subject, self.points, self.probes.x)
         if wrong:
             return [causes.miscompiled(wrong, self.adapter.backend.uncompiling)]
         cure = causes.unexplained(self.adapter.backend.uncompiling)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.defining import flat_inputs
+from bnfix.adapters.subject import Subject
 from bnfix.checks.probes import Probes
 from bnfix.data.batches import batches, first_rows
 from bnfix.data.fit import check_fits, spec_of
@@ -18,7 +18,7 @@ from bnfix.options import whole
 from bnfix.tree import leaves, map_leaves
 
 
-def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
+def probes_from(subject: Subject, x: Any, rows: int) -> tuple[Probes, tuple[str, ...]]:
     """The first `rows` rows of `x`, and notes on what they cannot show.
 
     A model that takes one batch size gets that many, rows of `x` repeated as needed; one on several
@@ -28,14 +28,15 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
         OptionError: `rows` is not a whole number of at least 2.
     """
+    adapter, model = subject
     replicas = adapter.replicas(model)
     rows = max(whole("rows", rows, at_least=2), 2 * replicas if replicas > 1 else 0)
     specs = [adapter.tensor_spec(tensor) for tensor in adapter.inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
-    number = _checked(adapter, model, taken, specs)
-    fixed = _binding(adapter, model, _cycled(min(number, rows), taken), declared)
+    number = _checked(subject, taken, specs)
+    fixed = _binding(subject, _cycled(min(number, rows), taken), declared)
     number = fixed or (min(number, rows) if replicas == 1 else rows)
     taken = _cycled(number, taken)
     alone = None if fixed else map_leaves(lambda array: array[[0] * replicas], taken)
@@ -44,13 +45,14 @@ def probes_from(adapter: Adapter, model: Any, x: Any, rows: int) -> tuple[Probes
     return probes, tuple(_notes(probes, fixed))
 
 
-def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) -> int:
+def _checked(subject: Subject, taken: Any, specs: list[TensorSpec]) -> int:
     """Number of rows in `taken`, which fits the model."""
+    adapter, model = subject
     if taken is None:
         raise DataError("x is empty; check needs at least two rows.")
     if specs:
         number = check_fits(
-            flat_inputs(adapter, model, taken), adapter.input_names(model), specs, index=0
+            flat_inputs(*subject, taken), adapter.input_names(model), specs, index=0
         )
     else:  # any shape and dtype may do, but values must be finite
         held = list(leaves(taken))
@@ -64,12 +66,13 @@ def _checked(adapter: Adapter, model: Any, taken: Any, specs: list[TensorSpec]) 
     return number
 
 
-def _binding(adapter: Adapter, model: Any, taken: Any, declared: int | None) -> int | None:
+def _binding(subject: Subject, taken: Any, declared: int | None) -> int | None:
     """The batch size that the model insists on, if it does.
 
     A size may be declared without binding anyone: a Sequential remembers the batch it was built
     on, and many a model made for serving says 1 but takes more.
     """
+    adapter, model = subject
     if declared is None:
         return None
     if declared > 1 and not adapter.is_sequential(model):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.adapters.watching import Event, Rows, watched
 from bnfix.checks.gaps import gap
 from bnfix.checks.measurement import Gap, LayerGap, worst
@@ -36,11 +36,11 @@ class Trace:
         training: What the entry point passes on: False for `predict`, None where the model decides.
     """
 
-    def __init__(self, adapter: Adapter, model: Any, probes: Probes, training: bool | None) -> None:
-        self.adapter, self.model, self.training = adapter, model, training
-        self.probes = probes
-        with adapter.untouched(model):
-            self.norms = dict(_norms(adapter, model))
+    def __init__(self, subject: Subject, probes: Probes, training: bool | None) -> None:
+        self.subject, self.probes, self.training = subject, probes, training
+        self.adapter, self.model = subject
+        with self.adapter.untouched(self.model):
+            self.norms = dict(_norms(subject))
             self.events = self._run(probes.x)
 
     @cached_property
@@ -49,7 +49,7 @@ class Trace:
             return self._run(self.probes.replaced)
 
     def _run(self, x: Any, *, whole: bool = False) -> list[Event]:
-        with watched(self.adapter, self.model, self.probes.rows, whole=whole) as events:
+        with watched(*self.subject, self.probes.rows, whole=whole) as events:
             fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             try:
@@ -94,7 +94,7 @@ class Trace:
         if not found or self.probes.alone is None or self.probes.rows < 3:
             return found
         try:
-            shorter = Trace(self.adapter, self.model, self.probes.shorter, self.training)
+            shorter = Trace(self.subject, self.probes.shorter, self.training)
             return [path for path in found if path in shorter.coupled]
         except ModelError:  # the batch size is written into some layer
             return found
@@ -193,7 +193,7 @@ class Trace:
         if self.probes.alone is None:
             return None
         alone = replace(self.probes, x=self.probes.alone, rows=self.probes.least)
-        other = Trace(self.adapter, self.model, alone, self.training)
+        other = Trace(self.subject, alone, self.training)
         for a, b in zip(self.events, other.events, strict=False):
             if a.path != b.path:
                 return None
@@ -223,11 +223,12 @@ class Trace:
         return bool(np.max(np.abs(got - (x * scale + shift)), initial=0.0) > tolerance)
 
 
-def _norms(adapter: Adapter, model: Any) -> Iterator[tuple[int, NormSpec]]:
+def _norms(subject: Subject) -> Iterator[tuple[int, NormSpec]]:
     """What each BatchNormalization of Keras's own class has stored now.
 
     Renormalization keeps more than mean and variance, and may go by that.
     """
+    adapter, model = subject
     for _, layer in adapter.batch_norms(model):
         if adapter.is_own(layer) and layer.built and len(weights.statistics(layer)) == 2:
             norm = weights.read_norm(layer, 1)

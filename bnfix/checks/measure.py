@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.checks.gaps import Arrays, gap, gaps
 from bnfix.checks.measurement import Gap, Measurement, worst
 from bnfix.checks.probes import Probes
@@ -29,8 +29,7 @@ EntryPoints = Mapping[str, Callable[[Any], Any]]
 
 
 def measure(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     probes: Probes,
     points: EntryPoints,
     apart: EntryPoints,
@@ -39,8 +38,7 @@ def measure(
     """One measurement per entry point, `predict` first; `advance` is called after each.
 
     Args:
-        adapter: Of the Keras of `model`.
-        model: The model.
+        subject: The model.
         probes: Inputs.
         points: Ways of calling it, which may share what is compiled.
         apart: The same, each compiled by itself, as users' are: what counts where something shows.
@@ -49,11 +47,12 @@ def measure(
     Raises:
         ModelError: The model cannot be run.
     """
+    adapter, model = subject
     with adapter.untouched(model):
         with adapter.functions_kept(model):
-            found = Meter(adapter, model, points, advance).glance(probes)
+            found = Meter(subject, points, advance).glance(probes)
         if any(point.tells for point in found):
-            found = Meter(adapter, model, apart).all(probes)
+            found = Meter(subject, apart).all(probes)
     return tuple(found)
 
 
@@ -62,13 +61,12 @@ class Meter:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         points: EntryPoints,
         advance: Callable[[], Any] = lambda: None,
     ) -> None:
         self.advance = advance
-        memory = Memory(adapter, model)
+        memory = Memory(subject)
         self.points = [EntryPoint(memory, name, call) for name, call in points.items()]
 
     def glance(self, probes: Probes) -> list[Measurement]:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 
 
 class Memory:
     """What a model remembers at one moment: weights, recurrent states, seeds."""
 
-    def __init__(self, adapter: Adapter, model: Any) -> None:
-        self.adapter, self.model = adapter, model
+    def __init__(self, subject: Subject) -> None:
+        self.adapter, self.model = adapter, model = subject
         owners = {id(weight): model.name for weight in adapter.weights(model)}
         for path, layer in adapter.tree(model):  # what is inside comes later
             owners.update({id(weight): path for weight in adapter.weights(layer)})

@@ -8,9 +8,8 @@ such a function tells of the model as it was, so the model is measured once more
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.checks import causes
 from bnfix.checks.check_report import Finding
 from bnfix.checks.gaps import gap
@@ -22,21 +21,21 @@ Measurements = tuple[Measurement, ...]
 
 
 def compiled_anew(
-    adapter: Adapter, model: Any, probes: Probes, points: EntryPoints, measured: Measurements
+    subject: Subject, probes: Probes, points: EntryPoints, measured: Measurements
 ) -> tuple[Measurements, tuple[Finding, ...]]:
     """`measured` as it is once `predict` is compiled again, and a finding if it was stale.
 
-    The compiled functions of `model` are dropped; whoever calls this puts them back.
+    The compiled functions of the model are dropped; whoever calls this puts them back.
 
     Args:
-        adapter: Of the Keras of `model`.
-        model: One that `predict` was called on before all this.
+        subject: A model that `predict` was called on before all this.
         probes: The inputs.
         points: The ways of calling it, `predict` first.
         measured: Through them as they were.
     """
+    adapter, model = subject
     with adapter.untouched(model):
-        meter = Meter(adapter, model, points)
+        meter = Meter(subject, points)
         predict = meter.points[0]
         old = predict.fresh(probes.x)
         adapter.forget_functions(model)

@@ -11,16 +11,17 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.intercepting import intercepted
+from bnfix.adapters.subject import Subject
 from bnfix.checks.check_report import Finding
 
 ENTRY_POINT = "training"
 
 
 @contextmanager
-def without_chance(adapter: Adapter, model: Any) -> Generator[None]:
+def without_chance(subject: Subject) -> Generator[None]:
     """While the block runs, layers that draw random numbers work as in inference."""
+    adapter, model = subject
     random = [layer for _, layer in adapter.tree(model) if adapter.draws_lots(layer)]
 
     def wrap(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
