@@ -12,6 +12,7 @@ import zoo
 import bnfix
 from bnfix.adapters import weights
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.data.batches import batches
 from bnfix.recalibration import lockstep
 from bnfix.recalibration.lockstep import LockstepEngine
@@ -41,7 +42,7 @@ def measured(model, x, *, batch_size=5, engine=LockstepEngine, norms=None, **opt
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
     advance = options.pop("advance", lambda: None)
     given = {"meeting": Meeting(), "patience": 30, **options}
-    found = engine(adapter, model, norms, ddof=0, **given)
+    found = engine(Subject.of(model), norms, ddof=0, **given)
     fed = [map_leaves(adapter.fed, b.x) for b in batches(x, batch_size=batch_size)]
     before, threads, calls = ref.weights_of(model), threading.enumerate(), own_calls(adapter, model)
     try:

@@ -8,6 +8,7 @@ import zoo
 import bnfix
 from bnfix.adapters.backends.tensorflow import TensorFlow
 from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.recalibration import streaming
 from bnfix.recalibration.compiled_pass import CompiledPass
 from bnfix.recalibration.meeting import Meeting
@@ -21,7 +22,7 @@ def streamed(model, x, batch_size, *, norms=None):
     """The engine after a pass over `x`; weights and layers are as they were."""
     adapter = adapter_of(model)
     norms = dict(adapter.batch_norms(model)) if norms is None else norms
-    engine = StreamingEngine(adapter, model, norms, ddof=0, meeting=Meeting())
+    engine = StreamingEngine(Subject.of(model), norms, ddof=0, meeting=Meeting())
     rows = range(0, len(next(iter(ref.leaves(x)))), batch_size)
     fed = (map_leaves(adapter.fed, ref.rows_of(x, slice(i, i + batch_size))) for i in rows)
     before = ref.weights_of(model)
@@ -159,7 +160,7 @@ def test_a_model_with_a_graph_runs_compiled(K):
     """Uncompiled it would be as right, and several times slower."""
     model = chain(K, K.layers.Dense(4), K.layers.BatchNormalization(), shape=(5,))
     adapter, x = adapter_of(model), np.random.default_rng(0).normal(size=(9, 5)).astype("f")
-    compiled = CompiledPass(adapter, model, dict(adapter.batch_norms(model)))
+    compiled = CompiledPass(Subject.of(model), dict(adapter.batch_norms(model)))
     with adapter.preserved(model), compiled.ready():
         (arrival,) = compiled.run(adapter.fed(x))
     (wanted,) = ref.numbers(model.layers[0](x))
@@ -218,7 +219,7 @@ def test_data_that_breaks_off_passes_its_own_error(K):
     adapter = adapter_of(model)
     before = ref.weights_of(model)
     engine = StreamingEngine(
-        adapter, model, dict(adapter.batch_norms(model)), ddof=0, meeting=Meeting()
+        Subject.of(model), dict(adapter.batch_norms(model)), ddof=0, meeting=Meeting()
     )
     with pytest.raises(Fails):
         engine.run(breaks_off(), lambda: None)

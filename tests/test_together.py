@@ -11,7 +11,7 @@ import zoo
 from test_workers import Threads
 
 import bnfix
-from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.recalibration.procedure import Options
 from bnfix.recalibration.together import together
 
@@ -43,15 +43,15 @@ def stored(model):
     return [np.stack([one.moving_mean.numpy(), one.moving_variance.numpy()]) for one in norms]
 
 
-def recalibrated(models, parts, options, adapters=None):
+def recalibrated(models, parts, options, subjects=None):
     """What each worker returns or raises."""
     shared = {}, threading.Barrier(len(models))
-    adapters = adapters or [adapter_of(model) for model in models]
+    subjects = subjects or [Subject.of(model) for model in models]
 
     def one(rank):
         worker = Threads(rank, len(models), shared)
         try:
-            return together(adapters[rank], models[rank], worker, parts[rank], options[rank])
+            return together(subjects[rank], worker, parts[rank], options[rank])
         except BaseException as error:
             return error
 
@@ -209,8 +209,9 @@ class Interrupted:
 def test_after_ctrl_c_in_one_worker_none_writes_anything(K):
     models = [network(K), network(K)]
     before = ref.weights_of(models[0])
-    adapters = [adapter_of(models[0]), Interrupted(adapter_of(models[1]))]
-    waited, stopped = recalibrated(models, [X[:9], X[9:]], [QUIET] * 2, adapters)
+    subjects = [Subject.of(model) for model in models]
+    subjects[1] = Subject(Interrupted(subjects[1].adapter), models[1])
+    waited, stopped = recalibrated(models, [X[:9], X[9:]], [QUIET] * 2, subjects)
     assert isinstance(stopped, KeyboardInterrupt)
     assert isinstance(waited, bnfix.WorkerError), waited
     assert "worker 1 failed" in str(waited)

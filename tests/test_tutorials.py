@@ -329,7 +329,7 @@ def assert_both_engines_agree(model, x, monkeypatch, *, within):
     found = statistics_of(model)
     for weight, value in zip(model.weights, before, strict=True):
         weight.assign(value)
-    monkeypatch.setattr(estimate, "opened", lambda *args, held: (None, args[2]))
+    monkeypatch.setattr(estimate, "opened", lambda *args, held: (None, args[1]))
     _, report = bnfix.recalibrate(model, x, batch_size=16, return_report=True)
     assert report.engine == "lockstep"
     for norm, ours in zip(zoo.batch_norms(model), found, strict=True):

@@ -67,23 +67,22 @@ def diagnose(
         unconverged bn
     """
     subject = Subject.of(model)
-    adapter = subject.adapter
     if ds is None:
         return examine(subject, None, verbose=verbose)
 
-    def examined(own: Any, stream: Iterator[Batch], meeting: Meeting) -> DiagnosisReport:
-        sized = InBatchesOf(adapter.batch_size(model), stream)
+    def examined(own: Subject, stream: Iterator[Batch], meeting: Meeting) -> DiagnosisReport:
+        sized = InBatchesOf(subject.adapter.batch_size(model), stream)
         data = list(sized)
-        return examine(Subject(adapter, own), data, sized.notes, verbose=verbose, meeting=meeting)
+        return examine(own, data, sized.notes, verbose=verbose, meeting=meeting)
 
-    workers = adapter.workers(model, None)
+    workers = subject.adapter.workers(model, None)
 
     def read() -> Iterator[Batch]:
         return batches(workers.own_part(ds), batch_size=batch_size, steps=steps)
 
     if workers.size == 1:
-        return examined(model, read(), Meeting())
-    return on_every_worker(*subject, workers, read, examined, {"call": "diagnose"})
+        return examined(subject, read(), Meeting())
+    return on_every_worker(subject, workers, read, examined, {"call": "diagnose"})
 
 
 def examine(

@@ -38,7 +38,7 @@ def statistics_of(
     adapter, model = subject
     with adapter.functions_kept(model), adapter.preserved(model):
         return recalibrated(
-            *subject, (replace(batch, y=None, weight=None) for batch in data),
+            subject, (replace(batch, y=None, weight=None) for batch in data),
             Options(min_count=1, guard=False, verbose=verbose), meeting,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.intercepting import intercepted
+from bnfix.adapters.subject import Subject
 from bnfix.recalibration.arrivals import Arrival
 from bnfix.recalibration.measuring import axis_of, merged
 
@@ -25,13 +25,13 @@ class CompiledPass:
     """Runs a model on one batch after the other.
 
     Args:
-        adapter: Of the model's Keras.
-        model: Built; its statistics are overwritten.
+        subject: Built; its statistics are overwritten.
         norms: The BNs to measure, by full path.
     """
 
-    def __init__(self, adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> None:
-        self.adapter, self.model, self.norms = adapter, model, dict(norms)
+    def __init__(self, subject: Subject, norms: Mapping[str, Any]) -> None:
+        self.adapter, self.model = adapter, model = subject
+        self.norms = dict(norms)
         self._measured: dict[str, list[Any]] = {}  # while it is traced
         self._traced = adapter.compiled(self._step, any_rows=True)
         self._works = adapter.has_graph(model) and all(

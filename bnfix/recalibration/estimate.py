@@ -12,8 +12,8 @@ from itertools import chain
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.breadth_first.memory import Need
 from bnfix.breadth_first.network import Network
@@ -76,18 +76,16 @@ class Settings:
 
 
 def estimate(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    """Moments of everything that reaches each of `norms` when `batches` run through `model`.
+    """Moments of everything that reaches each of `norms` when `batches` run through the model.
 
     Args:
-        adapter: Of the model's Keras.
-        model: A built model.
+        subject: A built model.
         norms: The BNs to measure, by path.
         batches: Those of this process; there may be none if others have some.
         settings: How to measure.
@@ -96,7 +94,7 @@ def estimate(
     first = next(batches, None)
     if first is None:
         return _followed(norms, meeting)
-    found = _measured(adapter, model, norms, chain([first], batches), settings, meeting)
+    found = _measured(subject, norms, chain([first], batches), settings, meeting)
     meeting.finish(found.moments)
     return found
 
@@ -111,15 +109,14 @@ def _followed(norms: dict[str, Any], meeting: Meeting) -> Estimate:
 
 
 def _measured(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
     if settings.method == "exact":
-        found, batches = opened(adapter, model, batches, held=settings.memory_limit is None)
+        found, batches = opened(subject, batches, held=settings.memory_limit is None)
         keys = None if found is None else in_graph(found, norms)
         if found is not None and keys is not None:
             plan = schedule(found.graph, keys)
@@ -129,15 +126,15 @@ def _measured(
             if settings.memory_limit is not None:
                 raise _unlimited(
                     "no BatchNormalization that is called on a result of its own",
-                    f"{plan.chained[0]} of {model.name} is",
+                    f"{plan.chained[0]} of {subject.model.name} is",
                 )
     if settings.memory_limit is not None:
         raise _unlimited(
             "a graph that shows every call of a BatchNormalization",
-            f"{model.name} hides some in its code",
+            f"{subject.model.name} hides some in its code",
         )
     without_graph = _lockstep if settings.method == "exact" else _streaming
-    return without_graph(adapter, model, norms, batches, settings, meeting)
+    return without_graph(subject, norms, batches, settings, meeting)
 
 
 def _unlimited(needed: str, seen: str) -> OptionError:
@@ -194,15 +191,14 @@ def _room(norms: dict[str, Any], paths: Iterable[str]) -> int:
 
 
 def _lockstep(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    inputs = [as_inputs(adapter, model, one) for one in batches]
-    engine = LockstepEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
+    inputs = [as_inputs(*subject, one) for one in batches]
+    engine = LockstepEngine(subject, norms, ddof=settings.ddof, meeting=meeting)
     meeting.agree(engine="lockstep", room=max((_room(norms, [path]) for path in norms), default=0))
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)
@@ -210,16 +206,15 @@ def _lockstep(
 
 
 def _streaming(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     norms: dict[str, Any],
     batches: Iterator[Loaded],
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    engine = StreamingEngine(adapter, model, norms, ddof=settings.ddof, meeting=meeting)
+    engine = StreamingEngine(subject, norms, ddof=settings.ddof, meeting=meeting)
     meeting.agree(engine="streaming", room=_room(norms, norms), levels=1)
-    inputs = (as_inputs(adapter, model, one) for one in batches)
+    inputs = (as_inputs(*subject, one) for one in batches)
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)
     return Estimate(engine.moments, "streaming", engine.batches, None, engine.notes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.errors import DataError, Incomparable, OptionError, StatisticsError, gist
 from bnfix.recalibration.verdict import Sample
@@ -47,8 +47,7 @@ class Guard:
     """Keeps labelled batches as they pass, and computes the loss on them as often as asked.
 
     Args:
-        adapter: Of the model's Keras.
-        model: Whose loss it is.
+        subject: Whose loss it is.
         mode: One of `MODES`.
         metric: To judge by; by the compiled loss if None.
         limit: Bytes of inputs to keep at most, or None for all.
@@ -56,19 +55,19 @@ class Guard:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         mode: Any,
         metric: Metric | None,
         *,
         limit: int | None,
     ) -> None:
-        self.adapter, self.model, self.mode, self.metric = adapter, model, mode, metric
+        self.subject, self.mode, self.metric = subject, mode, metric
+        self.adapter, self.model = subject
         self.limit = limit
         self.kept: list[Loaded] = []
         self._bytes = 0
         self._complete = True
-        self._watches = bool(mode) and (metric is not None or adapter.is_compiled(model))
+        self._watches = bool(mode) and (metric is not None or self.adapter.is_compiled(self.model))
         self._predict: Callable[[Any], Any] | None = None
         self.reason: str | None = None  # why losses cannot be compared, although labels are there
 
@@ -136,7 +135,7 @@ class Guard:
 
     def _of(self, one: Loaded, size: int) -> list[tuple[float, int]]:
         """Loss and number of rows of each group of `size` rows of a batch."""
-        predictions = self._predicted(as_inputs(self.adapter, self.model, one))
+        predictions = self._predicted(as_inputs(*self.subject, one))
         if self.metric is not None:
             return self._by_metric(self.metric, one, predictions)
         if self.adapter.is_distributed(self.model):  # losses are added up within a step of its own

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.failing import failure, raised_in
 from bnfix.errors import BnfixError, ModelError
 from bnfix.numerics.moments import ChannelMoments
@@ -47,8 +47,7 @@ class LockstepEngine:
     """Runs a model on all batches side by side and collects the moments of every BN in `norms`.
 
     Args:
-        adapter: Of the model's Keras.
-        model: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
+        subject: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
         norms: The BNs to measure, by full path; others run as they are.
         ddof: Of the variance by which measured BNs normalize.
         meeting: Where the batches of other workers are met.
@@ -61,16 +60,14 @@ class LockstepEngine:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         norms: Mapping[str, Any],
         *,
         ddof: int,
         meeting: Meeting,
         patience: float = 600.0,
     ) -> None:
-        self.adapter = adapter
-        self.model = model
+        self.subject = subject
         self.norms = dict(norms)
         self.ddof = ddof
         self.meeting = meeting
@@ -88,7 +85,8 @@ class LockstepEngine:
                 to any of `norms`.
             StatisticsError: A BN saw too few values, or some that are not finite.
         """
-        tolerance = final(self.adapter.coarsest_dtype(self.model))
+        adapter, model = self.subject
+        tolerance = final(adapter.coarsest_dtype(model))
         best = one = self._pass(batches, {}, advance)
         skipped = unreached(self.norms, one.calls, batches=len(batches))
         before, count, chained = one.calls, 1, ""
@@ -121,7 +119,7 @@ class LockstepEngine:
 
         In the end the model remembers what it did before, and its layers are as they were.
         """
-        adapter, model = self.adapter, self.model
+        adapter, model = self.subject
         entered = adapter.inference_thread()
 
         def forward_pass(batch: Any) -> Callable[[], None]:
@@ -198,7 +196,7 @@ class _Pass:
         except BnfixError:
             raise
         except Exception as error:
-            path = raised_in(self.engine.adapter, self.engine.model, error)
+            path = raised_in(*self.engine.subject, error)
             raise failure(error, path=path, where=f"batch {number}") from error
 
     def _settle(self, path: str, found: ChannelMoments) -> None:

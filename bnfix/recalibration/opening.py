@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.defining import flat_inputs
 from bnfix.adapters.reading import Reading, readable
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
@@ -21,18 +21,18 @@ from bnfix.tree import map_leaves
 
 
 def opened(
-    adapter: Adapter, model: Any, batches: Iterator[Loaded], *, held: bool
+    subject: Subject, batches: Iterator[Loaded], *, held: bool
 ) -> tuple[Reading | None, Iterator[Loaded]]:
     """`model` read for `batches`, None where it has to run by its own code; and the batches.
 
     Args:
-        adapter: Of the model's Keras.
-        model: A built model.
+        subject: A built model.
         batches: At least one; read as far as that is needed.
         held: Whether all of them may be held in memory.
     """
+    adapter, model = subject
     if adapter.has_graph(model):
-        reading = Reading(adapter, model)
+        reading = Reading(*subject)
         if not reading.opened:
             return reading, batches
         first = next(batches)
@@ -45,7 +45,7 @@ def opened(
         batches = iter(every)
         if len({_shapes(one) for one in every}) > 1:
             return None, batches
-    reading = readable(adapter, model, x=first.batch.x)
+    reading = readable(*subject, x=first.batch.x)
     if reading is None or not _agrees(reading, _in_order(reading, first)):
         return None, batches
     wanted = _shapes(first)

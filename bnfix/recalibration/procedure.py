@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import loaded
 from bnfix.data.batches import Batch, batches
 from bnfix.data.sizes import InBatchesOf
@@ -56,17 +56,18 @@ def read(ds: Any, options: Options) -> Iterator[Batch]:
 
 
 def recalibrated(
-    adapter: Adapter, model: Any, stream: Iterator[Batch], options: Options, meeting: Meeting
+    subject: Subject, stream: Iterator[Batch], options: Options, meeting: Meeting
 ) -> RecalibrationReport:
     """As `recalibrate`, on the data of this process and what others find in theirs."""
+    adapter, model = subject
     o, settings = options, options.settings
-    judge = Guard(adapter, model, o.guard, o.metric, limit=_share(settings))
-    norms = targets(adapter, model, o.layers, include_frozen=o.include_frozen)
+    judge = Guard(subject, o.guard, o.metric, limit=_share(settings))
+    norms = targets(subject, o.layers, include_frozen=o.include_frozen)
     sized = InBatchesOf(adapter.batch_size(model), stream)
-    fitting = loaded(adapter, model, sized, some_elsewhere=meeting.size > 1)
+    fitting = loaded(*subject, sized, some_elsewhere=meeting.size > 1)
     outlying = Watch(adapter.input_names(model) if adapter.inputs(model) else [])
     passing = judge.watch(outlying.over(fitting), norms)
-    found = estimate(adapter, model, norms, passing, settings, meeting)
+    found = estimate(subject, norms, passing, settings, meeting)
     _check_counts(found.moments, settings.min_count)
     rows = tuple(_row(path, norms[path], m, o.ddof) for path, m in found.moments.items())
     before = judge.sample(norms)
@@ -85,7 +86,7 @@ def recalibrated(
         if kept:
             keep()
     notes = (
-        *never_built(adapter, model),
+        *never_built(subject),
         *adapter.out_of_reach(model),
         *sized.notes,
         *outlying.notes(),

@@ -6,7 +6,7 @@ import warnings
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
-from bnfix.adapters.choose import adapter_of
+from bnfix.adapters.subject import Subject
 from bnfix.errors import BnfixWarning
 from bnfix.graph.select import Selection
 from bnfix.recalibration.guard import Metric
@@ -136,16 +136,16 @@ def recalibrate(
         >>> [layer.path for layer in report.layers]
         ['bn']
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
     options = Options(
         method, batch_size, steps, layers, include_frozen, min_count, ddof, memory_limit, guard,
         metric, verbose,
     )  # fmt: skip
-    workers = adapter.workers(model, strategy)
+    workers = subject.adapter.workers(model, strategy)
     if workers.size == 1:
-        report = recalibrated(adapter, model, read(ds, options), options, Meeting())
+        report = recalibrated(subject, read(ds, options), options, Meeting())
     else:
-        report = together(adapter, model, workers, ds, options)
+        report = together(subject, workers, ds, options)
     if report.verdict is not None and not report.kept:
         warnings.warn(
             f"recalibrate made {model.name} worse and put the old statistics back: "

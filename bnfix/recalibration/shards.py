@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from bnfix.adapters import state, weights
-from bnfix.adapters.base import Adapter
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.fingerprint import of_trained
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded, loaded
 from bnfix.data.sizes import InBatchesOf
 from bnfix.errors import BnfixError, OptionError, StatisticsError
@@ -207,14 +206,14 @@ def statistics(
         >>> both.complete, both.rows == len(x)
         (True, True)
     """
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
     options = Options(
         method, batch_size, steps, layers, include_frozen, 1, ddof, memory_limit, False, None,
         verbose,
     )  # fmt: skip
-    norms = targets(adapter, model, layers, include_frozen=include_frozen)
+    norms = targets(subject, layers, include_frozen=include_frozen)
     facts = {
-        "model": _of(adapter, model),
+        "model": _of(subject),
         "method": method,
         "ddof": str(ddof),
         "layers": " ".join(norms),
@@ -226,10 +225,10 @@ def statistics(
             "the sum of the round before, or None for the first."
         )
     rounds, counted = _Rounds(known), _Counted()
-    sized = InBatchesOf(adapter.batch_size(model), read(ds, options))
-    stream = counted.over(loaded(adapter, model, sized))
+    sized = InBatchesOf(subject.adapter.batch_size(model), read(ds, options))
+    stream = counted.over(loaded(*subject, sized))
     try:
-        found = estimate(adapter, model, norms, stream, options.settings, rounds).moments
+        found = estimate(subject, norms, stream, options.settings, rounds).moments
         # Of all calls of each layer, which were levels of their own.
         last, complete = Level("the end", found), True
     except _Reached as reached:
@@ -282,7 +281,8 @@ class _Rounds(Meeting):
 
 @all_or_nothing(state.everything)
 def _applied(model: Any, found: Statistics, prior: float) -> Any:
-    adapter = adapter_of(model)
+    subject = Subject.of(model)
+    adapter = subject.adapter
     if not 0 <= prior < float("inf"):
         raise OptionError(f"prior is {prior!r}; it may be 0 or a number of rows above.")
     if not found.complete:
@@ -290,7 +290,7 @@ def _applied(model: Any, found: Statistics, prior: float) -> Any:
             f"these statistics are those of {len(found.record.levels)} of more rounds. Pass their "
             "sum over all shards as after= until they are complete."
         )
-    if found.record.told["model"] != _of(adapter, model):
+    if found.record.told["model"] != _of(subject):
         raise StatisticsError(
             f"these statistics are not of {model.name}: its layers or weights are others than "
             "those that they were measured on."
@@ -307,10 +307,10 @@ def _applied(model: Any, found: Statistics, prior: float) -> Any:
     return model
 
 
-def _of(adapter: Adapter, model: Any) -> str:
+def _of(subject: Subject) -> str:
     """Tells a model, by its layers and by all that is trained, from others."""
-    paths = " ".join(path for path, _ in adapter.batch_norms(model))
-    return f"{of_trained(adapter, model)} {paths}"
+    paths = " ".join(path for path, _ in subject.adapter.batch_norms(subject.model))
+    return f"{of_trained(*subject)} {paths}"
 
 
 def _difference(ours: Record, theirs: Record) -> str:

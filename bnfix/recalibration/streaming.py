@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.failing import failure, raised_in
 from bnfix.data.batches import EMPTY
 from bnfix.errors import BnfixError, DataError
@@ -49,8 +49,7 @@ class StreamingEngine:
     Batches may take different ways through the model.
 
     Args:
-        adapter: Of the model's Keras.
-        model: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
+        subject: Built, of any kind. Its statistics are overwritten while `run` runs, and put back.
         norms: The BNs to measure, by full path; others run as they are.
         ddof: Of the variance that is to be stored; each batch is normalized with 0, as in training.
         meeting: Where moments of other workers are added in the end.
@@ -63,15 +62,13 @@ class StreamingEngine:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         norms: Mapping[str, Any],
         *,
         ddof: int,
         meeting: Meeting,
     ) -> None:
-        self.adapter = adapter
-        self.model = model
+        self.subject = subject
         self.norms = dict(norms)
         self.ddof = ddof
         self.meeting = meeting
@@ -89,10 +86,11 @@ class StreamingEngine:
             ModelError: The model fails, or no batch comes to any of `norms`.
             StatisticsError: A BN saw too few values, or some that are not finite.
         """
+        adapter, model = self.subject
         rows = 0
-        compiled = CompiledPass(self.adapter, self.model, self.norms)
-        uncompiled = 0 if self.adapter.backend.compiles_each_length else _UNCOMPILED
-        with self.adapter.untouched(self.model), compiled.ready():
+        compiled = CompiledPass(self.subject, self.norms)
+        uncompiled = 0 if adapter.backend.compiles_each_length else _UNCOMPILED
+        with adapter.untouched(model), compiled.ready():
             for batch in batches:
                 found = compiled.run(batch) if self.batches >= uncompiled else None
                 if found is None:
@@ -110,7 +108,7 @@ class StreamingEngine:
         self.notes = (*self._expected_bias(rows / self.batches), *skipped)
 
     def _forward(self, batch: Any) -> None:
-        adapter, model = self.adapter, self.model
+        adapter, model = self.subject
         try:
             with ExitStack() as around:
                 around.enter_context(adapter.uncompiled())
@@ -121,7 +119,7 @@ class StreamingEngine:
         except BnfixError:
             raise
         except Exception as error:
-            path = raised_in(adapter, model, error)
+            path = raised_in(*self.subject, error)
             raise failure(error, path=path, where=f"batch {self.batches}") from error
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -137,7 +135,8 @@ class StreamingEngine:
         self.moments.setdefault(path, ChannelMoments(here.mean.size)).absorb(here)
 
     def _rows(self, batch: Any) -> int:
-        return next(int(leaf.shape[0]) for leaf in self.adapter.flatten(batch) if leaf is not None)
+        leaves = self.subject.adapter.flatten(batch)
+        return next(int(leaf.shape[0]) for leaf in leaves if leaf is not None)
 
     def _expected_bias(self, rows: float) -> tuple[str, ...]:
         if len(self.moments) < 2 or self.batches < 2:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.select import Selection, select
 
 
-def targets(
-    adapter: Adapter, model: Any, layers: Selection, *, include_frozen: bool
-) -> dict[str, Any]:
+def targets(subject: Subject, layers: Selection, *, include_frozen: bool) -> dict[str, Any]:
     """Full path and layer of every BatchNormalization to re-estimate, in the model's order.
 
     Raises:
         UnsupportedModelError: `model` is not built, or has no BatchNormalization.
         OptionError: `layers` names a path without BatchNormalization.
     """
+    adapter, model = subject
     if not model.built:
         raise UnsupportedModelError(
             f"recalibrate needs a built model; {model.name} ({type(model).__name__}) has never "
@@ -40,11 +39,11 @@ def targets(
     }
 
 
-def never_built(adapter: Adapter, model: Any) -> tuple[str, ...]:
+def never_built(subject: Subject) -> tuple[str, ...]:
     """A note for each BatchNormalization that holds no statistics, because nothing calls it."""
     return tuple(
         f"{path} has never been called and holds no statistics"
-        for path, layer in adapter.batch_norms(model)
+        for path, layer in subject.adapter.batch_norms(subject.model)
         if not layer.built
     )
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from bnfix import __version__
 from bnfix.adapters import weights
-from bnfix.adapters.base import Adapter
 from bnfix.adapters.copied import untrained
 from bnfix.adapters.fingerprint import of_trained
+from bnfix.adapters.subject import Subject
 from bnfix.data.batches import Batch, first_rows
 from bnfix.numerics.moments import Floats
 from bnfix.recalibration.commit import committed
@@ -30,28 +30,26 @@ from bnfix.workers import Workers
 T = TypeVar("T")
 
 #: What a worker does with a model of its own, its batches, and the others.
-Work = Callable[[Any, Iterator[Batch], Together], T]
+Work = Callable[[Subject, Iterator[Batch], Together], T]
 
 
-def together(
-    adapter: Adapter, model: Any, workers: Workers, ds: Any, options: Options
-) -> RecalibrationReport:
+def together(subject: Subject, workers: Workers, ds: Any, options: Options) -> RecalibrationReport:
     """As `recalibrate`, which every one of `workers` has called.
 
     Raises:
         WorkerError: One of them failed, is gone, or does something else; no model is changed.
     """
+    adapter, model = subject
 
     def work(
-        twin: Any, stream: Iterator[Batch], meeting: Together
+        twin: Subject, stream: Iterator[Batch], meeting: Together
     ) -> tuple[RecalibrationReport, list[tuple[Floats, Floats]]]:
-        report = recalibrated(adapter, twin, stream, options, meeting)
-        made = dict(adapter.batch_norms(twin))
+        report = recalibrated(twin, stream, options, meeting)
+        made = dict(adapter.batch_norms(twin.model))
         return report, [weights.read_statistics(made[row.path]) for row in report.layers]
 
     report, found = on_every_worker(
-        adapter,
-        model,
+        subject,
         workers,
         lambda: read(workers.own_part(ds), options),
         work,
@@ -67,8 +65,7 @@ def together(
 
 
 def on_every_worker(
-    adapter: Adapter,
-    model: Any,
+    subject: Subject,
     workers: Workers,
     batches: Callable[[], Iterator[Batch]],
     work: Work[T],
@@ -77,8 +74,7 @@ def on_every_worker(
     """What `work` returns, once all workers have come to its end.
 
     Args:
-        adapter: Of the model's Keras.
-        model: As it is before when this returns.
+        subject: As it is before when this returns.
         workers: All of them.
         batches: Those of this one, read when it is called.
         work: What is to be done.
@@ -87,21 +83,21 @@ def on_every_worker(
     Raises:
         WorkerError: A worker failed, is gone, or does something else.
     """
-
+    adapter, model = subject
     norms = {path: layer for path, layer in adapter.batch_norms(model) if layer.built}
     channels = {path: weights.channels(layer) for path, layer in norms.items()}
     meeting = Together(workers, channels, ENGINES)
 
     def apart() -> T:
         with meeting.attended():
-            meeting.compare({**_facts(adapter, model, norms), **facts})
+            meeting.compare({**_facts(subject, norms), **facts})
             stream = batches()
             first = list(islice(stream, 1))
             x = first_rows(first, 1)  # by which code is built that goes by values
             # Without data nothing is run, and there is nothing to keep apart.
-            twin = untrained(adapter, model, "bnfix", x=x).model if first else model
-            with adapter.preserved(twin):
-                _equalize(adapter, twin, meeting)
+            twin = Subject(adapter, untrained(*subject, "bnfix", x=x).model) if first else subject
+            with adapter.preserved(twin.model):
+                _equalize(twin, meeting)
                 result = work(twin, chain(first, stream), meeting)
             meeting.gathered(np.zeros(0), at="all is done")
         return result
@@ -113,17 +109,18 @@ def on_every_worker(
         raise
 
 
-def _facts(adapter: Adapter, model: Any, norms: Mapping[str, Any]) -> dict[str, str]:
+def _facts(subject: Subject, norms: Mapping[str, Any]) -> dict[str, str]:
     # Between two syncs every worker has statistics of its own, so they are left out.
     return {
         "version of bnfix": __version__,
         "layers": repr(list(norms)),
-        "weights": of_trained(adapter, model),
+        "weights": of_trained(*subject),
     }
 
 
-def _equalize(adapter: Adapter, model: Any, meeting: Together) -> None:
+def _equalize(subject: Subject, meeting: Together) -> None:
     """Give all workers the mean of their statistics, which is what Keras reads them as."""
+    adapter, model = subject
     norms = [layer for _, layer in adapter.batch_norms(model) if layer.built]
     held = [weights.read_statistics(layer) for layer in norms]
     ours = np.concatenate([part for pair in held for part in pair]) if held else np.zeros(0)
