@@ -48,7 +48,7 @@ class Engine:
     """
 
     def __init__(self, network: Network, plan: Schedule, stop: Stop, store: Store) -> None:
-        self.network, self.adapter, self.plan = network, network.adapter, plan
+        self.network, self.adapter, self.plan = network, network.subject.adapter, plan
         self.stop, self.store = stop, store
         self._at_once = at_once(network)
         self._used = {value for stage in plan.stages for value in stage.reads}
@@ -199,7 +199,7 @@ class Engine:
         if all(None not in value.shape[1:] for value in values):
             rows = rows_per_row(self.network.graph)
             return lambda value: rows[value] * _declared_bytes(value)
-        with self.adapter.preserved(self.network.model), self.adapter.inference():
+        with self.adapter.preserved(self.network.subject.model), self.adapter.inference():
             return self._observed(flat).__getitem__
 
     def _observed(self, flat: list[Any]) -> dict[Value, int]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.errors import BnfixError, ModelError, gist
 
 
@@ -19,8 +18,9 @@ def failure(error: BaseException, *, path: str, where: str) -> ModelError:
     )
 
 
-def raised_in(adapter: Adapter, model: Any, error: BaseException) -> str:
-    """Path of the innermost layer of `model` within whose code `error` was raised."""
+def raised_in(subject: Subject, error: BaseException) -> str:
+    """Path of the innermost layer of the model within whose code `error` was raised."""
+    adapter, model = subject
     paths = {id(layer): path for path, layer in adapter.tree(model)}
     where, frame = model.name, error.__traceback__
     while frame is not None:

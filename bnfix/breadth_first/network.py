@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from bnfix.adapters.backends.base import Place
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 from bnfix.graph.definition import LayerKey
 from bnfix.graph.graph import Call, Graph, Value
 
@@ -18,21 +18,20 @@ class Network:
     """A model as calls, and the layers that they call.
 
     Attributes:
-        adapter: Of the model's Keras.
-        model: What everything belongs to; its variables are put back after a run.
+        subject: What everything belongs to; its variables are put back after a run.
         graph: The calls.
         layers: Keras objects by key.
     """
 
-    adapter: Adapter
-    model: Any
+    subject: Subject
     graph: Graph
     layers: Mapping[LayerKey, Any]
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """What a thread enters to run on one or another of the devices that hold the model."""
-        return self.adapter.places(self.model)
+        adapter, model = self.subject
+        return adapter.places(model)
 
 
 class Stop(Protocol):

@@ -61,9 +61,10 @@ def run(
         memory_limit: Bytes that tensors may take in memory, or None.
         verbose: Whether progress is shown, as in Keras.
     """
+    adapter, model = network.subject
     first = next(batches)
     with ExitStack() as held:
-        store = _store(network.adapter, memory_limit, held)
+        store = _store(adapter, memory_limit, held)
         engine = Engine(network, plan, stop, store)
         sizes = engine.row_bytes(first.flat)
         rows = rows_at_a_time(network, plan, sizes, memory_limit)
@@ -80,8 +81,8 @@ def run(
         if memory_limit is not None and store.folder is not None:
             check_room(wanted, memory_limit, store.folder)
         advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
-        held.enter_context(network.adapter.preserved(network.model))
-        pays = len(entered) >= network.adapter.backend.compiling_pays_from
+        held.enter_context(adapter.preserved(model))
+        pays = len(entered) >= adapter.backend.compiling_pays_from
         engine.run(entered, advance, rows=rows, compiled=pays)
     return Ran(entered[-1].last + 1, total, wanted)
 

@@ -33,7 +33,7 @@ def rows_at_a_time(
     """
     fixed = any(value.shape[:1] != (None,) for value in network.graph.inputs)
     apart = all(keeps_rows_apart(c.kind, network.layers[c.layer]) for c in network.graph)
-    if fixed or not apart or network.adapter.accelerated:
+    if fixed or not apart or network.subject.adapter.accelerated:
         return [None] * len(plan.stages)
     rows: list[int | None] = []
     together = at_once(network)

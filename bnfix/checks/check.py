@@ -149,7 +149,7 @@ def assert_batch_invariant(
 def _entry_points(
     subject: Subject, undo: ExitStack, *, export: bool, training: bool
 ) -> tuple[EntryPoints, tuple[str, ...]]:
-    """All ways of calling `model`, and notes on those that cannot be had."""
+    """All ways of calling the model, and notes on those that cannot be had."""
     adapter, model = subject
     if training:
         return entry_point(model), ()

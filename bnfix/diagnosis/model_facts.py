@@ -114,7 +114,7 @@ class ModelFacts:
 
 
 def facts_of(subject: Subject) -> ModelFacts:
-    """Read `model`, whatever kind of model it is; nothing is run or changed."""
+    """Read the model, whatever kind of model it is; nothing is run or changed."""
     adapter, model = subject
     reading = readable(*subject)
     stale = adapter.stale_flags(model)

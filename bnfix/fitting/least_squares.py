@@ -17,6 +17,7 @@ import numpy as np
 from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.replacing import build
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded
 from bnfix.breadth_first.network import Network
 from bnfix.breadth_first.run import Ran, run
@@ -54,7 +55,7 @@ def fit(
         layers[new] = layers[key]
         layers[key] = _as_it_was(reading, key, sites[key])
     graph = paired(reading.graph, news)
-    network = Network(reading.adapter, reading.model, graph, layers)
+    network = Network(Subject(reading.adapter, reading.model), graph, layers)
     olds = {new: key for key, new in news.items()}
     stop = _Fitting(network, {new: sites[key] for new, key in olds.items()})
     ran = run(
@@ -83,7 +84,7 @@ class _Fitting:
     """Compares and fits where the two networks meet."""
 
     def __init__(self, network: Network, sites: Mapping[LayerKey, Site]) -> None:
-        self.adapter, self.sites = network.adapter, sites
+        self.adapter, self.sites = network.subject.adapter, sites
         self._rows = rows_per_row(network.graph)
         self.regressions = {
             key: Regression(site.candidates, site.norm.channels, site.norm.epsilon)

@@ -77,7 +77,7 @@ class BatchInvariant:
         """`x` in pieces of at most as many rows as there are positions."""
         size = len(self.positions)
         stream = batches(x, batch_size=size, steps=steps, held=False)
-        for one in loaded(*subject, stream):
+        for one in loaded(subject, stream):
             for start in range(0, one.rows, size):
                 yield _rows(one.batch.x, range(start, min(start + size, one.rows)))
 

@@ -95,7 +95,7 @@ def fold(
         ['bn']
     """
     subject = Subject.of(model)
-    x = given(*subject, x)
+    x = given(subject, x)
     reading = read(*subject, "fold", x=x, open=open)
     try:
         edit, report = _planned(reading, lower, merge, strict, careful=False)

@@ -65,7 +65,7 @@ def open_up(
         'Functional'
     """
     subject = Subject.of(model)
-    x = given(*subject, x)
+    x = given(subject, x)
     reading = read(*subject, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:

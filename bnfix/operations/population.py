@@ -51,7 +51,7 @@ def data_facts_of(
     verbose: int | str,
     meeting: Meeting,
 ) -> DataFacts:
-    """What `data` tell about `model`, whose statistics over them are known."""
+    """What `data` tell about the model, whose statistics over them are known."""
     adapter, model = subject
     paths = dict(adapter.batch_norms(model))
     measured_rows = {row.path: row for row in statistics}

@@ -88,7 +88,7 @@ def strip_augmentation(
         True
     """
     subject = Subject.of(model)
-    x = given(*subject, x)
+    x = given(subject, x)
     reading = read(*subject, "strip_augmentation", x=x, open=open)
     edit, report = augmentation_pass.plan(reading, layers)
     if edit:

@@ -89,7 +89,7 @@ def strip_training(
         ['bn']
     """
     subject = Subject.of(model)
-    x = given(*subject, x)
+    x = given(subject, x)
     reading = read(*subject, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:

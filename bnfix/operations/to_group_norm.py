@@ -147,7 +147,7 @@ def to_group_norm(
     rows = 0
     if sites and ds is not None:
         held = batches(ds, batch_size=batch_size, steps=steps, held=limit is None)
-        stream = loaded(reading.adapter, reading.functional, held)
+        stream = loaded(Subject(reading.adapter, reading.functional), held)
         fits, ran = fit(reading, sites, stream, memory_limit=limit, verbose=verbose)
         rows = ran.rows
     became = tuple(_row(norm, sites, objections, fits) for norm in norms)

@@ -35,7 +35,7 @@ class BatchMoments:
     def __init__(
         self, network: Network, paths: Mapping[LayerKey, str], *, ddof: int, meeting: Meeting
     ) -> None:
-        self.network, self.adapter, self.ddof = network, network.adapter, ddof
+        self.network, self.adapter, self.ddof = network, network.subject.adapter, ddof
         self.paths, self.meeting = paths, meeting
         self.moments: dict[str, ChannelMoments] = {}
         self._here: dict[LayerKey, ChannelMoments] = {}

@@ -157,7 +157,7 @@ def _exact(
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    network = Network(reading.adapter, reading.model, reading.graph, reading.layers)
+    network = Network(Subject(reading.adapter, reading.model), reading.graph, reading.layers)
     stop = BatchMoments(network, keys, ddof=settings.ddof, meeting=meeting)
     levels = [{keys[call.layer] for call in stage.measures} for stage in plan.stages]
     room = max((_room(norms, paths) for paths in levels), default=0)
@@ -197,7 +197,7 @@ def _lockstep(
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    inputs = [as_inputs(*subject, one) for one in batches]
+    inputs = [as_inputs(subject, one) for one in batches]
     engine = LockstepEngine(subject, norms, ddof=settings.ddof, meeting=meeting)
     meeting.agree(engine="lockstep", room=max((_room(norms, [path]) for path in norms), default=0))
     with progress(None, "recalibrating", settings.verbose) as advance:
@@ -214,7 +214,7 @@ def _streaming(
 ) -> Estimate:
     engine = StreamingEngine(subject, norms, ddof=settings.ddof, meeting=meeting)
     meeting.agree(engine="streaming", room=_room(norms, norms), levels=1)
-    inputs = (as_inputs(*subject, one) for one in batches)
+    inputs = (as_inputs(subject, one) for one in batches)
     with progress(None, "recalibrating", settings.verbose) as advance:
         engine.run(inputs, advance)
     return Estimate(engine.moments, "streaming", engine.batches, None, engine.notes)

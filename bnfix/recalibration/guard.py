@@ -135,7 +135,7 @@ class Guard:
 
     def _of(self, one: Loaded, size: int) -> list[tuple[float, int]]:
         """Loss and number of rows of each group of `size` rows of a batch."""
-        predictions = self._predicted(as_inputs(*self.subject, one))
+        predictions = self._predicted(as_inputs(self.subject, one))
         if self.metric is not None:
             return self._by_metric(self.metric, one, predictions)
         if self.adapter.is_distributed(self.model):  # losses are added up within a step of its own

@@ -196,7 +196,7 @@ class _Pass:
         except BnfixError:
             raise
         except Exception as error:
-            path = raised_in(*self.engine.subject, error)
+            path = raised_in(self.engine.subject, error)
             raise failure(error, path=path, where=f"batch {number}") from error
 
     def _settle(self, path: str, found: ChannelMoments) -> None:

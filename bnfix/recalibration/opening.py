@@ -23,7 +23,7 @@ from bnfix.tree import map_leaves
 def opened(
     subject: Subject, batches: Iterator[Loaded], *, held: bool
 ) -> tuple[Reading | None, Iterator[Loaded]]:
-    """`model` read for `batches`, None where it has to run by its own code; and the batches.
+    """The model read for `batches`, None where it has to run by its own code; and the batches.
 
     Args:
         subject: A built model.
@@ -84,7 +84,7 @@ def _agrees(reading: Reading, first: Loaded) -> bool:
     try:
         with adapter.preserved(model), adapter.inference():
             made = _evaluated(reading, flat)
-            wanted = adapter.infer(model, as_inputs(adapter, model, one))
+            wanted = adapter.infer(model, as_inputs(Subject(adapter, model), one))
     except adapter.run_errors:
         return False  # the engine that runs the model itself tells what is wrong
     tolerance = rounding(adapter.rounding_dtype(model), len(reading.graph), 1.0)

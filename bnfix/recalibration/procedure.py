@@ -64,7 +64,7 @@ def recalibrated(
     judge = Guard(subject, o.guard, o.metric, limit=_share(settings))
     norms = targets(subject, o.layers, include_frozen=o.include_frozen)
     sized = InBatchesOf(adapter.batch_size(model), stream)
-    fitting = loaded(*subject, sized, some_elsewhere=meeting.size > 1)
+    fitting = loaded(subject, sized, some_elsewhere=meeting.size > 1)
     outlying = Watch(adapter.input_names(model) if adapter.inputs(model) else [])
     passing = judge.watch(outlying.over(fitting), norms)
     found = estimate(subject, norms, passing, settings, meeting)

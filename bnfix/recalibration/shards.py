@@ -226,7 +226,7 @@ def statistics(
         )
     rounds, counted = _Rounds(known), _Counted()
     sized = InBatchesOf(subject.adapter.batch_size(model), read(ds, options))
-    stream = counted.over(loaded(*subject, sized))
+    stream = counted.over(loaded(subject, sized))
     try:
         found = estimate(subject, norms, stream, options.settings, rounds).moments
         # Of all calls of each layer, which were levels of their own.

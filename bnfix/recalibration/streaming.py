@@ -119,7 +119,7 @@ class StreamingEngine:
         except BnfixError:
             raise
         except Exception as error:
-            path = raised_in(*self.subject, error)
+            path = raised_in(self.subject, error)
             raise failure(error, path=path, where=f"batch {self.batches}") from error
 
     def _arrive(self, arrival: Arrival) -> None:

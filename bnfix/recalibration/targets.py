@@ -15,7 +15,7 @@ def targets(subject: Subject, layers: Selection, *, include_frozen: bool) -> dic
     """Full path and layer of every BatchNormalization to re-estimate, in the model's order.
 
     Raises:
-        UnsupportedModelError: `model` is not built, or has no BatchNormalization.
+        UnsupportedModelError: The model is not built, or has no BatchNormalization.
         OptionError: `layers` names a path without BatchNormalization.
     """
     adapter, model = subject
