@@ -19,6 +19,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.operations.samples import samples
 from bnfix.passes import fold as fold_pass
 
@@ -59,7 +60,7 @@ def measure(options: Options) -> Iterator[Row]:
 
 def unproven(model: Any) -> Any:
     """What `fold` does, but for its proof."""
-    reading = read(adapter_of(model), model, "fold")
+    reading = read(Subject.of(model), "fold")
     edit, _ = fold_pass.plan(reading)
     return rebuild(reading, edit).model
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 
 from .benchmark import Benchmark, Row, Target
@@ -60,7 +60,7 @@ def _chains(K: Any, labels: dict[str, str], options: Options) -> Row:
 
 
 def rebuilt(model: Any) -> Any:
-    return rebuild(Reading(adapter_of(model), model), Edit()).model
+    return rebuild(Reading(Subject.of(model)), Edit()).model
 
 
 BENCHMARK = Benchmark(

@@ -56,7 +56,7 @@ def measure(options: Options) -> Iterator[Row]:
 
 
 def _by_running(recalibrate: Any) -> None:
-    with mock.patch.object(estimate, "opened", lambda *a, **_: (None, a[2])):
+    with mock.patch.object(estimate, "opened", lambda *a, **_: (None, a[1])):
         recalibrate()
 
 

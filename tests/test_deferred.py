@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.numerics import linear as linear_numbers
 from bnfix.numerics.deferred import Deferred, bound, is_within
 from bnfix.passes.fold import plan
@@ -66,7 +66,7 @@ def chain(K, pairs=8):
 
 def assert_planned_in_little_memory(K):
     model = chain(K)
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     tracemalloc.start()
     try:
         edit, _ = plan(reading)

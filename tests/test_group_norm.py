@@ -13,6 +13,7 @@ from test_rebuild import outputs, tree
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.fitting import least_squares as fitting
 from bnfix.numerics import groups as rules
 from bnfix.numerics.regression import Regression
@@ -226,7 +227,7 @@ def assert_each_layer_is_the_least_squares_fit(old, new, x):
 
 
 def test_in_the_paired_graph_all_that_follows_a_replaced_layer_is_there_twice(K):
-    reading = Reading(adapter_of(small(K)), small(K))
+    reading = Reading(Subject.of(small(K)))
     keys = {call.name: call.layer for call in reading.graph}
     made = fitting.paired(reading.graph, {keys["bn24"]: -1})
     times = Counter(call.name for call in made)

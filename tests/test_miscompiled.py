@@ -13,8 +13,8 @@ import pytest
 import zoo
 
 import bnfix
-from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.graph import miscompiled
 from bnfix.operations import proven
 
@@ -216,7 +216,7 @@ JOINS = {
 
 def is_listed(model):
     """Whether the list says that compiled code of `model` is wrong."""
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     return any(
         any(miscompiled.merged(reading.graph, call.outputs[0], reading.options))
         for call in reading.graph
@@ -294,9 +294,9 @@ def in_float64(model, x):
     from bnfix.graph.edit import Edit
     from bnfix.operations.reference import call_by_call, uncompiled
 
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     try:
-        twin = Reading(reading.adapter, rebuild(reading, Edit(), dtype="float64").model)
+        twin = Reading(Subject(reading.adapter, rebuild(reading, Edit(), dtype="float64").model))
     except bnfix.BnfixError:  # a function without a name has no configuration
         return call_by_call(reading, x, frozenset())[0]
     try:

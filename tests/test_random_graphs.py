@@ -25,6 +25,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 from bnfix.numerics.linear import Linear, scale_and_shift, scale_and_shift_input
 from bnfix.operations import proven
@@ -286,7 +287,7 @@ def closeness(model, x, answers):
     adapter = adapter_of(model)
     if adapter.coarsest_dtype(model) == "float64":
         return EXACT
-    twin = rebuild(Reading(adapter, model), Edit(), dtype="float64").model
+    twin = rebuild(Reading(Subject.of(model)), Edit(), dtype="float64").model
     exact = ref.numbers(twin(x, training=False))
     noise = max(
         np.max(np.abs(answer - right)) / (np.max(np.abs(right)) or 1.0)
@@ -322,7 +323,7 @@ def assert_folding_is_exact(model, seen=None, *, compiled=True):
 
 def assert_a_copy_is_equal(model):
     x = zoo.inputs_for(model, rows=2)
-    copy = rebuild(Reading(adapter_of(model), model), Edit()).model
+    copy = rebuild(Reading(Subject.of(model)), Edit()).model
     ref.assert_close(outputs(copy, x), outputs(model, x), 0.0)
     assert len(numbers(copy.get_weights())) == len(numbers(model.get_weights()))
 

@@ -9,6 +9,7 @@ from test_graph import assert_is_a_view
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 
 CASES = zoo.cases(lacking={"subclassed"})
@@ -72,7 +73,7 @@ REPEATABLE = sampled(SAVED, "stochastic", "baked")
 
 
 def copied(model):
-    return rebuild(Reading(adapter_of(model), model), Edit())
+    return rebuild(Reading(Subject.of(model)), Edit())
 
 
 def outputs(model, x):
@@ -131,7 +132,7 @@ def test_a_copy_is_the_same_model_and_leaves_the_source_alone(entry, dialect):
     adapter = adapter_of(model)
     calls, values = nodes(model), [adapter.copy_value(v) for v in adapter.variables(model)]
 
-    reading = Reading(adapter, model)
+    reading = Reading(Subject.of(model))
     assert_is_a_view(reading.graph, model)
     copy = rebuild(reading, Edit())
 

@@ -13,6 +13,7 @@ from test_recalibrate import EXACT, apart, images, refused, small_resnet, statis
 import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
+from bnfix.adapters.subject import Subject
 from bnfix.breadth_first import engine, memory, run, sizing
 from bnfix.breadth_first.loading import Loaded
 from bnfix.breadth_first.memory import Store
@@ -124,7 +125,7 @@ def test_pieces_are_joined_where_tensors_become_smaller_with_their_masks(K, monk
 
 
 def need_of(model, rows, piece):
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     norms = [call.layer for call in reading.graph if reading.is_batch_norm(call.layer)]
     plan = schedule(reading.graph, norms)
     at_once = [piece] * len(plan.stages)

@@ -213,7 +213,7 @@ def test_what_a_new_model_shares_with_the_one_given_is_not_changed(K, monkeypatc
 
 def test_a_copy_that_is_none_is_caught(K, monkeypatch):
     """The mutant: what is changed in place is the model given."""
-    monkeypatch.setattr(mending, "copied", lambda adapter, model, *_, **__: Rebuilt(model, ()))
+    monkeypatch.setattr(mending, "copied", lambda subject, *_, **__: Rebuilt(subject.model, ()))
     with pytest.raises(AssertionError):
         left_alone(K, functional)
 

@@ -12,6 +12,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 
 pytestmark = pytest.mark.skipif(
@@ -330,7 +331,7 @@ def within_a_wrapper(K):
 
 def assert_a_copy_runs_what_it_lists(K):
     model = within_a_wrapper(K)
-    copy = rebuild(Reading(adapter_of(model), model), Edit()).model
+    copy = rebuild(Reading(Subject.of(model)), Edit()).model
     x = np.random.default_rng(0).normal(size=(2, 4, 6, 6, 2)).astype("float32")
     np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
 

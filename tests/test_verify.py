@@ -9,6 +9,7 @@ import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
+from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 from bnfix.numerics.norm import NormSpec
 from bnfix.operations import proven
@@ -27,12 +28,12 @@ def network(K, dtype=None):
 
 
 def copied(model):
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     return reading, rebuild(reading, Edit()).model
 
 
 def proof(model, changed, x=None):
-    return verify(Reading(adapter_of(model), model), Edit(), changed, x, operation="test")
+    return verify(Reading(Subject.of(model)), Edit(), changed, x, operation="test")
 
 
 def test_a_copy_is_proven_in_predict_call_and_compiled_code(K):
@@ -177,7 +178,7 @@ def test_one_dead_output_is_named_and_the_other_one_proven(K):
 
 
 def excited(model):
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     return Trial.of(reading, None, frozenset())
 
 
@@ -267,12 +268,12 @@ def test_a_wrong_instance_norm_is_withheld(K, monkeypatch):
 
 def test_the_proof_leaves_nothing_in_either_model(K):
     model = network(K)
-    reading = Reading(adapter_of(model), model)
+    reading = Reading(Subject.of(model))
     functions = adapter_of(model).compiled_functions(model)
     folded = bnfix.fold(model)
     assert adapter_of(model).compiled_functions(model) == functions == {}
     assert adapter_of(folded).compiled_functions(folded) == {}
-    assert len(reading.graph) == len(Reading(adapter_of(model), model).graph)
+    assert len(reading.graph) == len(Reading(Subject.of(model)).graph)
 
 
 def test_the_law_sees_a_proof_that_runs_no_compiled_code(K, monkeypatch):

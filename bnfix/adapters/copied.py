@@ -12,28 +12,29 @@ from bnfix.adapters.cloning import own_objects
 from bnfix.adapters.reading import read
 from bnfix.adapters.rebuilding import Rebuilt, rebuild
 from bnfix.adapters.spread import here
+from bnfix.adapters.subject import Subject
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.edit import Edit
 from bnfix.tree import map_leaves
 
 
-def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Rebuilt:
-    """`model` once more: class, names, weights, flags, compilation and what its optimizer knows.
+def copied(subject: Subject, operation: str, *, x: Any = None) -> Rebuilt:
+    """A model once more: class, names, weights, flags, compilation and what its optimizer knows.
 
     A graph is built anew. Code is copied with what it holds; where a class does not tell how it is
     made, its code becomes a graph, which the sentences with it tell.
 
     Args:
-        adapter: Of the model's Keras.
-        model: Built model of any kind.
+        subject: Built model of any kind.
         operation: Named in errors.
         x: Inputs that tell what a model without a graph takes, where it does not know.
 
     Raises:
         UnsupportedModelError: There is no way to have it twice.
     """
+    adapter, model = subject
     otherwise = "Pass copy=False to have it changed in place, or give"
-    made = untrained(adapter, model, operation, x=x, otherwise=otherwise)
+    made = untrained(subject, operation, x=x, otherwise=otherwise)
     learned = getattr(getattr(model, "optimizer", None), "iterations", None)
     if adapter.copy_optimizer_state(model, made.model) or learned is None or not int(learned):
         return made
@@ -42,29 +43,31 @@ def copied(adapter: Adapter, model: Any, operation: str, *, x: Any = None) -> Re
 
 
 def untrained(
-    adapter: Adapter, model: Any, operation: str, *, x: Any = None, otherwise: str = "Give"
+    subject: Subject, operation: str, *, x: Any = None, otherwise: str = "Give"
 ) -> Rebuilt:
     """As `copied`, with an optimizer that has learned nothing.
 
     `otherwise` is how the sentence begins that says what to do where there is no way.
     """
+    adapter, model = subject
     if adapter.has_graph(model):
-        made = rebuild(read(adapter, model, operation, open="never"), Edit())
+        made = rebuild(read(subject, operation, open="never"), Edit())
     else:
         made = _deep_copy(adapter, model, x)
         try:
-            made = made or rebuild(read(adapter, model, operation, x=x), Edit())
+            made = made or rebuild(read(subject, operation, x=x), Edit())
         except UnsupportedModelError as refusal:
             why = str(refusal.__cause__ or refusal)
             raise _refusal(model, operation, why, otherwise) from refusal
-    if share_norms(adapter, model, made.model):
+    if share_norms(subject, made.model):
         why = "a layer with a BatchNormalization cannot be made anew"
         raise _refusal(model, operation, why, otherwise)
     return made
 
 
-def share_norms(adapter: Adapter, model: Any, other: Any) -> bool:
+def share_norms(subject: Subject, other: Any) -> bool:
     """Whether a BatchNormalization is in both, as one in a layer that cannot be made anew is."""
+    adapter, model = subject
     ours, theirs = ({id(layer) for _, layer in adapter.batch_norms(m)} for m in (model, other))
     return bool(ours & theirs)
 

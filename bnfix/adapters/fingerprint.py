@@ -8,6 +8,7 @@ from typing import Any
 
 from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.subject import Subject
 
 
 def fingerprint(adapter: Adapter, variables: Iterable[Any]) -> str:
@@ -20,8 +21,9 @@ def fingerprint(adapter: Adapter, variables: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def of_trained(adapter: Adapter, model: Any) -> str:
-    """Of all that training has made of `model` but the statistics of its BatchNormalizations."""
+def of_trained(subject: Subject) -> str:
+    """Of all that training has made of the model but the statistics of its BatchNormalizations."""
+    adapter, model = subject
     norms = [layer for _, layer in adapter.batch_norms(model)]
     own = {id(one) for layer in norms for one in weights.statistics(layer)}
     return fingerprint(adapter, (one for one in adapter.weights(model) if id(one) not in own))

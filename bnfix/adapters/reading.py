@@ -12,6 +12,7 @@ from bnfix.adapters import weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.defining import Defining
 from bnfix.adapters.opened import Opening
+from bnfix.adapters.subject import Subject
 from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import LayerKey, TensorSpec
 from bnfix.graph.graph import Call, Graph, unfold
@@ -24,8 +25,9 @@ class Reading:
     """A model read: plain data, and the layers that its keys stand for.
 
     Attributes:
+        subject: What was read; it is not changed.
         adapter: Of the model's Keras.
-        model: The model that was read; it is not changed.
+        model: The model that was read.
         functional: The same as a graph: the model itself, or what its code amounts to.
         definitions: Every model in it, once.
         layers: Keras objects by key; of an opened layer, the graph of what it does.
@@ -34,14 +36,13 @@ class Reading:
 
     def __init__(
         self,
-        adapter: Adapter,
-        model: Any,
+        subject: Subject,
         *,
         functional: Any = None,
         opening: Opening | None = None,
     ) -> None:
-        self.adapter = adapter
-        self.model = model
+        self.subject = subject
+        self.adapter, self.model = adapter, model = subject
         self.functional = model if functional is None else functional
         self.opening = opening or Opening(adapter)
         defining = Defining(adapter, self.opening)
@@ -168,31 +169,29 @@ class Reading:
 _STEP_BY_STEP = ("RNN", "Bidirectional")
 
 
-def readable(adapter: Adapter, model: Any, *, x: Any = None) -> Reading | None:
-    """`model` read, and opened where it has no graph; None where it cannot be had as one."""
+def readable(subject: Subject, *, x: Any = None) -> Reading | None:
+    """The model read, and opened where it has no graph; None where it cannot be had as one."""
     try:
-        return read(adapter, model, "reading", x=x)
+        return read(subject, "reading", x=x)
     except UnsupportedModelError:
         return None
 
 
-def read(
-    adapter: Adapter, model: Any, operation: str, *, x: Any = None, open: str = "auto"
-) -> Reading:
-    """Read `model`, and open what has no graph of its own (`bnfix.adapters.opened`).
+def read(subject: Subject, operation: str, *, x: Any = None, open: str = "auto") -> Reading:
+    """Read a model, and open what has no graph of its own (`bnfix.adapters.opened`).
 
     Args:
-        adapter: Of the model's Keras.
-        model: The model.
+        subject: The model.
         operation: Named in errors.
         x: Inputs that tell what a model without a graph takes, where it does not know.
         open: "never", "auto" or "all".
     """
+    adapter, model = subject
     opening = Opening(adapter, open)
     if adapter.has_graph(model):
-        return Reading(adapter, model, opening=opening)
+        return Reading(subject, opening=opening)
     if not model.built or open == "never":
-        raise UnsupportedModelError(_no_graph(adapter, model, operation))
+        raise UnsupportedModelError(_no_graph(model, operation))
     specs = adapter.input_signature(model) if x is None else _specs(adapter, x)
     if specs is None:
         raise UnsupportedModelError(
@@ -200,7 +199,7 @@ def read(
             "model does not tell: pass inputs as x=."
         )
     functional = opening.whole(model, specs, operation)
-    return Reading(adapter, model, functional=functional, opening=opening)
+    return Reading(subject, functional=functional, opening=opening)
 
 
 def _specs(adapter: Adapter, x: Any) -> Any:
@@ -213,7 +212,7 @@ def _specs(adapter: Adapter, x: Any) -> Any:
     return map_leaves(spec, x)
 
 
-def _no_graph(adapter: Adapter, model: Any, operation: str) -> str:
+def _no_graph(model: Any, operation: str) -> str:
     kind = type(model).__name__
     if not model.built:
         return (

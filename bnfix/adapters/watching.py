@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.intercepting import intercepted
+from bnfix.adapters.subject import Subject
 
 Rows = tuple[npt.NDArray[Any], ...]
 
@@ -46,9 +47,7 @@ class Event:
 
 
 @contextmanager
-def watched(
-    adapter: Adapter, model: Any, rows: int, *, whole: bool = False
-) -> Generator[list[Event]]:
+def watched(subject: Subject, rows: int, *, whole: bool = False) -> Generator[list[Event]]:
     """A list that fills with the calls made while the block runs, in the order they return.
 
     Args:
@@ -56,8 +55,8 @@ def watched(
             taken for the rows; where a tensor has a multiple of it in front (time folded into the
             batch), that many entries make up row 0.
     """
-    watching = _Watching(adapter, rows, whole)
-    with intercepted(adapter.callables(model), watching.spy):
+    watching = _Watching(subject.adapter, rows, whole)
+    with intercepted(subject.adapter.callables(subject.model), watching.spy):
         yield watching.events
 
 

@@ -47,7 +47,7 @@ def _in_float64(subject: Subject, x: Any) -> Arrays | None:
     try:
         with adapter.backend.float64():
             with adapter.uncompiled():
-                twin = rebuild(Reading(*subject), Edit(), dtype="float64").model
+                twin = rebuild(Reading(subject), Edit(), dtype="float64").model
                 right = adapter.infer(twin, x)
             compiled = adapter.compiled(partial(twin, training=False), any_rows=False)
             made = [adapter.to_numpy(leaf) for leaf in adapter.flatten(compiled(x))]

@@ -77,5 +77,5 @@ class Cures:
 
     @cached_property
     def _calls(self) -> tuple[Call, ...]:
-        reading = readable(*self.subject)
+        reading = readable(self.subject)
         return () if reading is None else reading.graph.calls

@@ -49,7 +49,7 @@ class Trace:
             return self._run(self.probes.replaced)
 
     def _run(self, x: Any, *, whole: bool = False) -> list[Event]:
-        with watched(*self.subject, self.probes.rows, whole=whole) as events:
+        with watched(self.subject, self.probes.rows, whole=whole) as events:
             fed = map_leaves(self.adapter.fed, x)
             options = {} if self.training is None else {"training": self.training}
             try:

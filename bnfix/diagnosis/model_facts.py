@@ -116,7 +116,7 @@ class ModelFacts:
 def facts_of(subject: Subject) -> ModelFacts:
     """Read the model, whatever kind of model it is; nothing is run or changed."""
     adapter, model = subject
-    reading = readable(*subject)
+    reading = readable(subject)
     stale = adapter.stale_flags(model)
     return ModelFacts(
         norms=tuple(_norms(subject, reading, stale)),

@@ -17,7 +17,6 @@ import numpy as np
 from bnfix.adapters.normalizing import normalizer
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.replacing import build
-from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded
 from bnfix.breadth_first.network import Network
 from bnfix.breadth_first.run import Ran, run
@@ -55,7 +54,7 @@ def fit(
         layers[new] = layers[key]
         layers[key] = _as_it_was(reading, key, sites[key])
     graph = paired(reading.graph, news)
-    network = Network(Subject(reading.adapter, reading.model), graph, layers)
+    network = Network(reading.subject, graph, layers)
     olds = {new: key for key, new in news.items()}
     stop = _Fitting(network, {new: sites[key] for new, key in olds.items()})
     ran = run(

@@ -176,7 +176,7 @@ def _settled(known: list[Symptom], measured: list[Symptom]) -> list[Symptom]:
 def _stays(subject: Subject) -> tuple[list[Symptom], tuple[str, ...]]:
     """BatchNormalizations that `fold` would leave, and why; and why not, where that is unknown."""
     try:
-        reading = readable(*subject)
+        reading = readable(subject)
         if reading is None:
             return [], ()
         _, report = fold_pass.plan(reading)

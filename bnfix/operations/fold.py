@@ -96,7 +96,7 @@ def fold(
     """
     subject = Subject.of(model)
     x = given(subject, x)
-    reading = read(*subject, "fold", x=x, open=open)
+    reading = read(subject, "fold", x=x, open=open)
     try:
         edit, report = _planned(reading, lower, merge, strict, careful=False)
         made, notes = _proven(reading, edit, x, verbose)

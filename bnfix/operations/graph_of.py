@@ -34,4 +34,4 @@ def graph_of(model: Any, *, x: Any = None, open: str = "auto") -> Graph:
         ['bn']
     """
     subject = Subject.of(model)
-    return read(*subject, "graph_of", x=given(subject, x), open=open).graph
+    return read(subject, "graph_of", x=given(subject, x), open=open).graph

@@ -92,9 +92,9 @@ class Mending:
         """The model, one that may be changed in place."""
         subject, given = Subject.of(self.model), self._given
         # A model made anew may go on with layers of the one given.
-        if self.model is given or (given and share_norms(*subject, given)):
+        if self.model is given or (given and share_norms(subject, given)):
             x = map_leaves(subject.adapter.fed, self.data[0].x)
-            made = copied(*subject, "repair", x=x)
+            made = copied(subject, "repair", x=x)
             self.model = made.model
             self.story += made.lost
         return self.model
@@ -232,5 +232,5 @@ def _counted(paths: Sequence[str]) -> str:
 
 
 def _over_batch_norms(model: Any) -> list[str]:
-    reading = readable(*Subject.of(model))
+    reading = readable(Subject.of(model))
     return [] if reading is None else baked_over_batch_norm(reading)

@@ -66,7 +66,7 @@ def open_up(
     """
     subject = Subject.of(model)
     x = given(subject, x)
-    reading = read(*subject, "open_up", x=x, open="all")
+    reading = read(subject, "open_up", x=x, open="all")
     report = Report("open_up", tuple(_outcomes(reading)), ())
     if reading.opened:
         model, notes = proven(reading, Edit(), x, operation="open_up", verbose=verbose)

@@ -140,7 +140,7 @@ def replace(
         >>> type(new.get_layer("bn")).__name__
         'LayerNormalization'
     """
-    reading = read(*Subject.of(model), "replace", x=x, open=open)
+    reading = read(Subject.of(model), "replace", x=x, open=open)
     made: dict[LayerKey, Replacement] = {}
     outcomes: list[Outcome] = []
     for norm in selected(reading, layers):

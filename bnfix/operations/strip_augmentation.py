@@ -89,7 +89,7 @@ def strip_augmentation(
     """
     subject = Subject.of(model)
     x = given(subject, x)
-    reading = read(*subject, "strip_augmentation", x=x, open=open)
+    reading = read(subject, "strip_augmentation", x=x, open=open)
     edit, report = augmentation_pass.plan(reading, layers)
     if edit:
         # A training=True that stays elsewhere may be random: a model without any is proven.

@@ -90,7 +90,7 @@ def strip_training(
     """
     subject = Subject.of(model)
     x = given(subject, x)
-    reading = read(*subject, "strip_training", x=x, open=open)
+    reading = read(subject, "strip_training", x=x, open=open)
     edit, report = strip_pass.plan(reading, layers)
     if edit:
         model, notes = proven(

@@ -139,7 +139,7 @@ def to_group_norm(
     subject = Subject.of(model)
     if ds is not None:
         subject.adapter.check_alone(model, "to_group_norm with data")
-    reading = read(*subject, "to_group_norm", x=x, open=open)
+    reading = read(subject, "to_group_norm", x=x, open=open)
     norms = selected(reading, layers)
     keys = [norm.key for norm in norms if norm.key is not None]
     sites, objections = group_pass.sites(reading, keys, groups, data=ds is not None)

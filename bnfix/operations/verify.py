@@ -96,7 +96,7 @@ def verify_compiled(changed: Any, x: Any, *, operation: str, verbose: int | str 
     Raises:
         VerificationError: They do not agree, or the model could not be run.
     """
-    reading = Reading(*Subject.of(changed))
+    reading = Reading(Subject.of(changed))
     with progress(None, f"proving what {operation} made", verbose) as advance:
         trial = Trial.of(reading, x, frozenset())
         with reading.adapter.uncompiled():
@@ -127,7 +127,7 @@ def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operati
     found = agreement(reading, changed)
     if not found or is_half(found.dtype):
         with adapter.backend.float64():
-            twin = Reading(adapter, rebuild(reading, Edit(), dtype="float64").model)
+            twin = Reading(Subject(adapter, rebuild(reading, Edit(), dtype="float64").model))
             found = agreement(twin, rebuild(reading, edit, dtype="float64").model)
     if not found:
         raise VerificationError(

@@ -157,7 +157,7 @@ def _exact(
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    network = Network(Subject(reading.adapter, reading.model), reading.graph, reading.layers)
+    network = Network(reading.subject, reading.graph, reading.layers)
     stop = BatchMoments(network, keys, ddof=settings.ddof, meeting=meeting)
     levels = [{keys[call.layer] for call in stage.measures} for stage in plan.stages]
     room = max((_room(norms, paths) for paths in levels), default=0)

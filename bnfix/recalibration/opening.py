@@ -32,7 +32,7 @@ def opened(
     """
     adapter, model = subject
     if adapter.has_graph(model):
-        reading = Reading(*subject)
+        reading = Reading(subject)
         if not reading.opened:
             return reading, batches
         first = next(batches)
@@ -45,7 +45,7 @@ def opened(
         batches = iter(every)
         if len({_shapes(one) for one in every}) > 1:
             return None, batches
-    reading = readable(*subject, x=first.batch.x)
+    reading = readable(subject, x=first.batch.x)
     if reading is None or not _agrees(reading, _in_order(reading, first)):
         return None, batches
     wanted = _shapes(first)
@@ -84,7 +84,7 @@ def _agrees(reading: Reading, first: Loaded) -> bool:
     try:
         with adapter.preserved(model), adapter.inference():
             made = _evaluated(reading, flat)
-            wanted = adapter.infer(model, as_inputs(Subject(adapter, model), one))
+            wanted = adapter.infer(model, as_inputs(reading.subject, one))
     except adapter.run_errors:
         return False  # the engine that runs the model itself tells what is wrong
     tolerance = rounding(adapter.rounding_dtype(model), len(reading.graph), 1.0)

@@ -310,7 +310,7 @@ def _applied(model: Any, found: Statistics, prior: float) -> Any:
 def _of(subject: Subject) -> str:
     """Tells a model, by its layers and by all that is trained, from others."""
     paths = " ".join(path for path, _ in subject.adapter.batch_norms(subject.model))
-    return f"{of_trained(*subject)} {paths}"
+    return f"{of_trained(subject)} {paths}"
 
 
 def _difference(ours: Record, theirs: Record) -> str:

@@ -95,7 +95,7 @@ def on_every_worker(
             first = list(islice(stream, 1))
             x = first_rows(first, 1)  # by which code is built that goes by values
             # Without data nothing is run, and there is nothing to keep apart.
-            twin = Subject(adapter, untrained(*subject, "bnfix", x=x).model) if first else subject
+            twin = Subject(adapter, untrained(subject, "bnfix", x=x).model) if first else subject
             with adapter.preserved(twin.model):
                 _equalize(twin, meeting)
                 result = work(twin, chain(first, stream), meeting)
@@ -114,7 +114,7 @@ def _facts(subject: Subject, norms: Mapping[str, Any]) -> dict[str, str]:
     return {
         "version of bnfix": __version__,
         "layers": repr(list(norms)),
-        "weights": of_trained(*subject),
+        "weights": of_trained(subject),
     }
 
 
