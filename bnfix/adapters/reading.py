@@ -35,11 +35,7 @@ class Reading:
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        *,
-        functional: Any = None,
-        opening: Opening | None = None,
+        self, subject: Subject, *, functional: Any = None, opening: Opening | None = None
     ) -> None:
         self.subject = subject
         self.adapter, self.model = adapter, model = subject

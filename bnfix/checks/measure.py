@@ -60,10 +60,7 @@ class Meter:
     """Measures one model through several entry points."""
 
     def __init__(
-        self,
-        subject: Subject,
-        points: EntryPoints,
-        advance: Callable[[], Any] = lambda: None,
+        self, subject: Subject, points: EntryPoints, advance: Callable[[], Any] = lambda: None
     ) -> None:
         self.advance = advance
         memory = Memory(subject)

@@ -83,10 +83,7 @@ def data_facts_of(
 
 
 def _loss(
-    subject: Subject,
-    data: list[Batch],
-    advance: Callable[[], Any],
-    meeting: Meeting,
+    subject: Subject, data: list[Batch], advance: Callable[[], Any], meeting: Meeting
 ) -> float:
     """Mean over all rows, in inference mode; nothing that it changes stays.
 

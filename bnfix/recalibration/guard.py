@@ -54,12 +54,7 @@ class Guard:
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        mode: Any,
-        metric: Metric | None,
-        *,
-        limit: int | None,
+        self, subject: Subject, mode: Any, metric: Metric | None, *, limit: int | None
     ) -> None:
         self.subject, self.mode, self.metric = subject, mode, metric
         self.adapter, self.model = subject

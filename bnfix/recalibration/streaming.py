@@ -61,12 +61,7 @@ class StreamingEngine:
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        norms: Mapping[str, Any],
-        *,
-        ddof: int,
-        meeting: Meeting,
+        self, subject: Subject, norms: Mapping[str, Any], *, ddof: int, meeting: Meeting
     ) -> None:
         self.subject = subject
         self.norms = dict(norms)
