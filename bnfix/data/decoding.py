@@ -7,11 +7,14 @@ not).
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bnfix.errors import BnfixError, DataError
 
 INTERPOLATIONS = (
     "bilinear",
@@ -23,6 +26,31 @@ INTERPOLATIONS = (
     "gaussian",
     "mitchellcubic",
 )
+
+
+def check_pillow() -> None:
+    """Refuse to read images without Pillow, which looks at each before it is decoded."""
+    try:
+        import PIL.Image  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise BnfixError('reading images needs Pillow: pip install "bnfix[images]".') from error
+
+
+def check_pixels(file: Path) -> None:
+    """Refuse what would fill the memory; what is no image is for the decoder to tell."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            Image.open(file).close()
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"{file} claims to have more pixels than are decoded safely: {error} Resize it, or "
+                f"take it out of the folder."
+            ) from error
+        except Exception:  # Pillow raises whatever its readers stumble upon
+            return
 
 
 def decoded(

@@ -7,7 +7,6 @@ smoothed when an image shrinks, 16 bits become 8, and its orientation tag is not
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.data.decoding import decoded
+from bnfix.data.decoding import check_pillow, check_pixels, decoded
 from bnfix.data.fit import shown
-from bnfix.errors import BnfixError, DataError, OptionError, gist
+from bnfix.errors import DataError, OptionError, gist
 from bnfix.graph.definition import TensorSpec
 from bnfix.report import Rendered
 
@@ -157,7 +156,7 @@ class ImageFolder:
         crop: bool = False,
         prepare: Prepare | None = None,
     ) -> None:
-        _check_pillow()
+        check_pillow()
         self.folder, self.form, self.batch_size = folder, form, batch_size
         self.labels, self.interpolation, self.crop = labels, interpolation, crop
         self.prepare = prepare
@@ -205,7 +204,7 @@ class ImageFolder:
         """Those of `files` that can be read, (height, width, channels), 0 to 255."""
         form, found = self.form, dict[Path, Images]()
         for file in files:
-            _check_pixels(file)
+            check_pixels(file)
             try:
                 size = form.height, form.width
                 found[file] = decoded(file, size, form.channels, self.interpolation, crop=self.crop)
@@ -226,13 +225,6 @@ class ImageFolder:
         if self.labels == "categorical":
             return np.eye(len(self.classes), dtype=np.float32)[numbers]
         return numbers.astype(np.float32)[:, None] if self.labels == "binary" else numbers
-
-
-def _check_pillow() -> None:
-    try:
-        import PIL.Image  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise BnfixError('reading images needs Pillow: pip install "bnfix[images]".') from error
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -283,20 +275,3 @@ def _classes(folder: Path, labels: str | None, names: Sequence[str] | None) -> l
             f'{", ".join(classes)}. "int" and "categorical" take any number.'
         )
     return classes
-
-
-def _check_pixels(file: Path) -> None:
-    """Refuse what would fill the memory; what is no image is for the decoder to tell."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            Image.open(file).close()
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"{file} claims to have more pixels than are decoded safely: {error} Resize it, or "
-                f"take it out of the folder."
-            ) from error
-        except Exception:  # Pillow raises whatever its readers stumble upon
-            return
