@@ -133,7 +133,7 @@ class _Rebuilding:
         made = self.adapter.new_sequential(old, layers)
         for node in nodes:
             if node.layer in self.edit.replace:
-                self._check_shape(node, self.made[node.layer].output)
+                replacing.check_shape(node, self.made[node.layer].output)
         return made
 
     def _functional(self, definition: Definition, old: Any) -> tuple[Any, str | None]:
@@ -197,7 +197,7 @@ class _Rebuilding:
         if node.layer in self.edit.replace:
             given, options = self._replaced_arguments(layer, args, kwargs)
             made = layer(*given, **options)
-            self._check_shape(node, made)
+            replacing.check_shape(node, made)
             return self.adapter.flatten(made)
         with starting_plainly(self.adapter.keras, layer):
             return self.adapter.flatten(layer(*args, **kwargs))
@@ -207,16 +207,6 @@ class _Rebuilding:
         takes = "training" in kwargs and self.adapter.accepts_training(layer)
         kept = {"training": kwargs["training"]} if takes else {}
         return self.adapter.flatten(args[0] if args else kwargs)[:1], kept
-
-    def _check_shape(self, node: Node, made: Any) -> None:
-        """A replacement must leave the shape as it is, since what follows was made for that."""
-        wanted, seen = node.outputs[0].shape, getattr(made, "shape", None)
-        if seen is None or tuple(seen) != wanted:
-            raise UnsupportedModelError(
-                f"{node.name}: the layer in its place makes {made if seen is None else tuple(seen)}"
-                f" of inputs of shape {wanted}; it has to keep the shape.",
-                path=node.name,
-            )
 
     def _output(self, definition: Definition, slot: Slot, tensors: dict[Slot, Any]) -> Any:
         """The tensor to return; a bypassed layer that gave an output its name leaves it behind."""

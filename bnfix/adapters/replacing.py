@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from bnfix.errors import UnsupportedModelError
+from bnfix.graph.definition import Node
 from bnfix.graph.edit import Given, Lowered, Plain, Replacement
 from bnfix.numerics.norm import GroupNormSpec
 
@@ -64,6 +66,17 @@ def build(keras: Any, old: Any, new: GroupNormSpec, shape: tuple[int | None, ...
     layer.build(shape)
     write(layer, new, fresh=True)
     return layer
+
+
+def check_shape(node: Node, made: Any) -> None:
+    """A replacement must leave the shape as it is, since what follows was made for that."""
+    wanted, seen = node.outputs[0].shape, getattr(made, "shape", None)
+    if seen is None or tuple(seen) != wanted:
+        raise UnsupportedModelError(
+            f"{node.name}: the layer in its place makes {made if seen is None else tuple(seen)}"
+            f" of inputs of shape {wanted}; it has to keep the shape.",
+            path=node.name,
+        )
 
 
 def write(layer: Any, new: Replacement, *, fresh: bool) -> None:
