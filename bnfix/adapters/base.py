@@ -1,7 +1,8 @@
 """What the rest of bnfix needs of a Keras, and the part of it that both Kerases share.
 
 Everything in which they differ is abstract here and lives in `keras3.py` or `keras2.py`. What a
-model is made of is in `structure.py`, how it is run in `values.py`, how one is made here.
+model is made of is in `models.py`, what it holds in `values.py`, how it is run in `running.py`, how
+one is made here.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from bnfix.adapters import kerases, operators
+from bnfix.adapters import kerases
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.functions import KERAS_2
 from bnfix.adapters.models import RawNode, first_of
+from bnfix.adapters.operators import Translation
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -31,49 +33,6 @@ _OPERATION_LAYERS = (
     "InstanceMethod",
     "InstanceProperty",
 )
-
-
-#: What is recorded of functions that do what a layer does: how it is read, and under which names
-#: its arguments are known there.
-_OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
-    **{
-        name: (translation, {"x": "x", "y": "y"})
-        for name, translation in {
-            "__operators__.add": operators.add,
-            "math.add": operators.add,
-            "math.subtract": operators.subtract,
-            "math.multiply": operators.multiply,
-            "math.truediv": operators.divide,
-            "math.divide": operators.divide,
-            "math.negative": operators.negative,
-            "math.maximum": operators.maximum,
-            "math.minimum": operators.minimum,
-            "cast": operators.same,
-        }.items()
-    },
-    "math.add_n": (operators.add_all, {"values": "inputs"}),
-    "nn.bias_add": (operators.add, {"x": "value", "y": "bias", "layout": "data_format"}),
-    "nn.relu": (operators.relu, {"x": "features"}),
-    "identity": (operators.same, {"x": "input"}),
-    "stop_gradient": (operators.same, {"x": "input"}),
-    "concat": (operators.concatenate, {"values": "values", "axis": "axis"}),
-    "split": (operators.split, {"x": "value", "axis": "axis"}),
-    "reshape": (operators.reshape, {"x": "tensor"}),
-    "compat.v1.squeeze": (operators.reshape, {"x": "input"}),
-    "expand_dims": (operators.reshape, {"x": "input"}),
-    "compat.v1.transpose": (operators.transpose, {"x": "a", "order": "perm"}),
-    "compat.v1.pad": (
-        operators.pad,
-        {"x": "tensor", "widths": "paddings", "mode": "mode", "value": "constant_values"},
-    ),
-    "math.reduce_mean": (operators.mean, {"x": "input_tensor", "axis": "axis"}),
-    "math.reduce_max": (operators.largest, {"x": "input_tensor", "axis": "axis"}),
-    "__operators__.getitem": (operators.item, {"x": "tensor", "index": "slice_spec"}),
-    "compat.v1.shape": (operators.shape_only, {"x": "input"}),
-    "shape": (operators.shape_only, {"x": "input"}),
-    "zeros_like": (operators.shape_only, {"x": "input"}),
-    "ones_like": (operators.shape_only, {"x": "input"}),
-}
 
 
 #: Where a layer keeps the calls recorded of it.
@@ -144,8 +103,8 @@ class Keras2(Adapter):
     def is_operation(self, layer: Any) -> bool:
         return type(layer).__name__ in _OPERATION_LAYERS and self.is_own(layer)
 
-    def function(self, raw: RawNode) -> tuple[operators.Translation, dict[str, Any]] | None:
-        known = _OPERATORS.get(getattr(raw.layer, "symbol", ""))
+    def function(self, raw: RawNode) -> tuple[Translation, dict[str, Any]] | None:
+        known = KERAS_2.get(getattr(raw.layer, "symbol", ""))
         if known is None:
             return None
         translation, names = known

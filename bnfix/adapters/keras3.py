@@ -14,55 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bnfix.adapters import operators
 from bnfix.adapters.backends import Backend, backend_of
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.functions import KERAS_3
 from bnfix.adapters.models import RawNode, first_of
+from bnfix.adapters.operators import Translation
 from bnfix.adapters.retraining import built_for, trained_by
 from bnfix.graph.definition import TensorSpec
-
-#: Operations that do what a layer does: how each is read, and under which names its arguments and
-#: attributes are known there.
-_OPERATORS: dict[str, tuple[operators.Translation, dict[str, str]]] = {
-    **{
-        name: (translation, {"x": "x1", "y": "x2"})
-        for name, translation in {
-            "Add": operators.add,
-            "Subtract": operators.subtract,
-            "Multiply": operators.multiply,
-            "Divide": operators.divide,
-            "TrueDivide": operators.divide,
-            "Maximum": operators.maximum,
-            "Minimum": operators.minimum,
-        }.items()
-    },
-    **{
-        name: (translation, {"x": "x"})
-        for name, translation in {
-            "Negative": operators.negative,
-            "Relu": operators.relu,
-            "Cast": operators.same,
-            "StopGradient": operators.same,
-            "Reshape": operators.reshape,
-            "Squeeze": operators.reshape,
-            "ExpandDims": operators.reshape,
-            "ZerosLike": operators.shape_only,
-            "OnesLike": operators.shape_only,
-            "Shape": operators.shape_only,
-        }.items()
-    },
-    "StopGradient": (operators.same, {"x": "variable"}),
-    "Concatenate": (operators.concatenate, {"values": "xs", "axis": "axis"}),
-    "Split": (operators.split, {"x": "x", "axis": "axis"}),
-    "Transpose": (operators.transpose, {"x": "x", "order": "axes"}),
-    "Pad": (
-        operators.pad,
-        {"x": "x", "widths": "pad_width", "mode": "mode", "value": "constant_values"},
-    ),
-    "Mean": (operators.mean, {"x": "x", "axis": "axis"}),
-    "Max": (operators.largest, {"x": "x", "axis": "axis"}),
-    "GetItem": (operators.item, {"x": "x", "index": "key"}),
-}
 
 
 class Keras3(Adapter):
@@ -113,8 +71,8 @@ class Keras3(Adapter):
     def is_operation(self, layer: Any) -> bool:
         return not self.is_layer(layer)
 
-    def function(self, raw: RawNode) -> tuple[operators.Translation, dict[str, Any]] | None:
-        known = _OPERATORS.get(type(raw.layer).__name__)
+    def function(self, raw: RawNode) -> tuple[Translation, dict[str, Any]] | None:
+        known = KERAS_3.get(type(raw.layer).__name__)
         if known is None or not self.is_own(raw.layer):
             return None
         translation, names = known

@@ -2,8 +2,8 @@
 
 `x + y` is an Add, `tf.concat` a Concatenate, `x * 2 - 1` a Rescaling: the passes know layers, so a
 function is read as the layer by whose name it could have been written, with that layer's options.
-What each Keras records, and under which names, is said by its adapter; a function that treats rows
-of a batch together is no layer and keeps its own kind.
+What each Keras records, and under which names, is said in `functions.py`; a function that treats
+rows of a batch together is no layer and keeps its own kind.
 """
 
 from __future__ import annotations
