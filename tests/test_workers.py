@@ -254,9 +254,9 @@ def by_scenario(told):
 @pytest.mark.parametrize(
     ("dialect", "size"),
     [
-        ("keras3", 3),
+        ("keras3", 2),
+        pytest.param("keras3", 3, marks=pytest.mark.long),
         pytest.param("tf_keras", 3, marks=pytest.mark.long),
-        pytest.param("keras3", 2, marks=pytest.mark.long),
         pytest.param("tf_keras", 2, marks=pytest.mark.long),
         pytest.param("keras3", 4, marks=pytest.mark.long),
         pytest.param("tf_keras", 4, marks=pytest.mark.long),

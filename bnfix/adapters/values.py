@@ -41,11 +41,19 @@ class Values(Models):
 
         def undo() -> None:
             for part, value in before:
-                # To look is faster than to assign, and most variables stay as they are.
-                if not _same_bits(self.copy_value(part), value):
-                    part.assign(value)
+                self.put_value(part, value)
 
         return undo
+
+    def put_value(self, variable: Any, value: Any) -> None:
+        """Give `variable` a `value` that it had before."""
+        # To look is faster than to assign, and most variables stay as they are.
+        if not self.has_value(variable, value):
+            variable.assign(value)
+
+    def has_value(self, variable: Any, value: Any) -> bool:
+        """Whether `variable` is `value` to the last bit, NaN and the sign of zero included."""
+        return _same_bits(self.copy_value(variable), value)
 
     def carried(self, model: Any) -> list[tuple[str, Any]]:
         """Path and variable of what stateful recurrent layers hand on from call to call.

@@ -52,7 +52,8 @@ def measure(
         with adapter.functions_kept(model):
             found = Meter(subject, points, advance).glance(probes)
         if any(point.tells for point in found):
-            found = Meter(subject, apart).all(probes)
+            with adapter.functions_kept(model):
+                found = Meter(subject, apart).all(probes)
     return tuple(found)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bnfix.adapters.subject import Subject
 
@@ -31,7 +30,7 @@ class Memory:
 
     def put_back(self, *, seeds: bool = True) -> None:
         for _, variable, value in (*self._weights, *self._states, *(self._seeds if seeds else ())):
-            variable.assign(value)
+            self.adapter.put_value(variable, value)
 
     def disturb(self, unit: float) -> None:
         """Move every floating-point weight by `unit` of itself, up or down by chance."""
@@ -45,9 +44,6 @@ class Memory:
         return [(path, variable, self.adapter.copy_value(variable)) for path, variable in variables]
 
     def _differing(self, held: list[tuple[str, Any, Any]]) -> tuple[str, ...]:
-        differing = [path for path, variable, value in held if not self._equal(variable, value)]
+        has = self.adapter.has_value
+        differing = [path for path, variable, value in held if not has(variable, value)]
         return tuple(dict.fromkeys(differing))
-
-    def _equal(self, variable: Any, value: npt.NDArray[Any]) -> bool:
-        now = self.adapter.copy_value(variable)
-        return now.tobytes() == value.tobytes()  # bit for bit, NaN included
