@@ -213,8 +213,9 @@ def _by_dataset(model: Any, by_array: Callable[[Any], Any]) -> Callable[[Any], A
 
         if not tf.is_tensor(inputs):
             return by_array(inputs)
-        batches = tf.data.Dataset.from_tensor_slices((inputs,)).batch(rows(inputs))
-        return model.predict(batches, verbose=0)
+        # Of a length that is known when the model is traced, as that of an array is.
+        batches = tf.data.Dataset.from_tensor_slices((inputs,))
+        return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
 
     return predict
 
