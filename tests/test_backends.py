@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zoo
 
 from bnfix.adapters import backends
 from bnfix.adapters.backends import base
@@ -63,3 +64,48 @@ def test_one_place_makes_arrays_of_what_a_model_gives(K, dialect, dtype):
     assert got.dtype.name == dtype.replace("bfloat16", "float32")
     np.testing.assert_array_equal(got, values)
     np.testing.assert_array_equal(to_numpy(got), values)
+
+
+def assert_a_function_that_is_there_is_not_traced_anew(K, run):
+    """`run(model, batch)` calls `predict`, before and after a user does so with arrays."""
+    traced = []
+
+    class Counting(K.layers.Layer):
+        def call(self, x):
+            traced.append(x.shape)
+            return x
+
+    x = np.ones((8, 3), "float32")
+    for first in (True, False):
+        inputs = K.Input((3,))
+        model = K.Model(inputs, Counting()(inputs))
+        for by_user in (first, not first):
+            before = len(traced)
+            for rows in (8, 1, 4, 3):
+                batch = x[:rows]
+                if by_user:
+                    model.predict(batch, batch_size=rows, verbose=0)
+                else:
+                    np.testing.assert_array_equal(run(model, batch), batch)
+            assert (len(traced) > before) == (by_user is first), traced
+
+
+def test_predict_runs_the_function_that_users_have_and_that_they_will_have(K):
+    zoo.tensorflow()
+
+    def run(model, batch):
+        adapter = adapter_of(model)
+        return adapter.to_numpy(adapter.entry_points(model)["predict"](adapter.fed(batch)))
+
+    assert_a_function_that_is_there_is_not_traced_anew(K, run)
+
+
+def test_the_law_rejects_batches_of_another_structure(K):
+    tf = zoo.tensorflow()
+
+    def run(model, batch):
+        data = tf.data.Dataset.from_tensor_slices((batch,)).batch(len(batch), drop_remainder=True)
+        return model.predict(data, verbose=0)
+
+    with pytest.raises(AssertionError):
+        assert_a_function_that_is_there_is_not_traced_anew(K, run)
