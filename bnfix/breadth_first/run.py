@@ -22,7 +22,7 @@ from bnfix.breadth_first.pieces import Piece, pieces
 from bnfix.breadth_first.schedule import Schedule
 from bnfix.breadth_first.sizing import at_once, rows_at_a_time
 from bnfix.graph.definition import TensorSpec
-from bnfix.progress import progress
+from bnfix.progress import counted, progress
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def run(
         rows = rows_at_a_time(network, plan, sizes, memory_limit)
         under_way = partial(_under_way, rows, at_once(network))
         entered: list[Piece] = []
-        for piece in pieces(chain([first], batches), rows[0] if rows else None):
+        coming = pieces(chain([first], batches), rows[0] if rows else None)
+        for piece in counted(coming, "reading data", verbose):
             if not entered and store.limit is not None:
                 working = need(plan, sizes, rows=0, at_once=under_way(piece.rows)).working
                 store.limit = max(store.limit - working, 0)

@@ -56,7 +56,7 @@ def check(
             SavedModel, on PyTorch the `.pt2` program of `torch.export`.
         training: Instead of all this, whether rows are coupled in `model(x, training=True)`, with
             dropout and the like left out. Every BatchNormalization that is not frozen couples them.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
 
     Returns:
         The report. Rounding alone leaves it `ok`.

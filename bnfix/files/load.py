@@ -23,6 +23,7 @@ from bnfix.files.backslashes import with_slashes
 from bnfix.files.container import WEIGHTS, Format, Stored, format_of, opened
 from bnfix.files.harmless import check_harmless
 from bnfix.files.plan import Plan, plan_for
+from bnfix.progress import progress
 from bnfix.restoring import all_or_nothing
 
 _SUFFIXES = {Format.H5: (".h5", ".hdf5"), Format.KERAS: (".keras",)}
@@ -34,6 +35,7 @@ def load(
     custom_objects: Mapping[str, Any] | None = None,
     *,
     allow_unsafe: bool = False,
+    verbose: int | str = "auto",
 ) -> Any:
     """Open a model file with the Keras that can, running nothing that the file brings along.
 
@@ -47,6 +49,7 @@ def load(
         custom_objects: Classes and functions of your own that the file names, by name.
         allow_unsafe: Open files that run code: lambdas stored in the file, modules that it names.
             Only for files whose author you trust as you trust a program's.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
 
     Returns:
         A model of Keras 3 or Keras 2.
@@ -62,26 +65,27 @@ def load(
         True
     """
     where, form = format_of(path)
-    if form is Format.SAVED_MODEL:
-        from bnfix.files.saved_model import load_saved_model
+    with progress(1, f"opening {where.name}", verbose):
+        if form is Format.SAVED_MODEL:
+            from bnfix.files.saved_model import load_saved_model
 
-        return load_saved_model(where, custom_objects or {}, allow_unsafe=allow_unsafe)
-    with opened(where, form) as stored:
-        plan = plan_for(stored, custom_objects or {}, allow_unsafe=allow_unsafe)
-        if stored.weights is None:
-            raise FileError(
-                f"{plan.title} holds its weights in a form that is not looked into, so that "
-                "nobody knows what opening it would do. Save it as Keras does by itself, with "
-                "its weights in HDF5."
-            )
-        check_harmless(stored.weights)
-        windows = form is Format.KERAS and stored.weights.has_backslashes
-    if not windows:
-        return _Opening(where, form, plan).result()
-    with tempfile.TemporaryDirectory(prefix="bnfix-") as folder:
-        copied = Path(folder) / f"model{form.suffix}"
-        with_slashes(where, copied, WEIGHTS)
-        return _Opening(copied, form, plan).result()
+            return load_saved_model(where, custom_objects or {}, allow_unsafe=allow_unsafe)
+        with opened(where, form) as stored:
+            plan = plan_for(stored, custom_objects or {}, allow_unsafe=allow_unsafe)
+            if stored.weights is None:
+                raise FileError(
+                    f"{plan.title} holds its weights in a form that is not looked into, so that "
+                    "nobody knows what opening it would do. Save it as Keras does by itself, with "
+                    "its weights in HDF5."
+                )
+            check_harmless(stored.weights)
+            windows = form is Format.KERAS and stored.weights.has_backslashes
+        if not windows:
+            return _Opening(where, form, plan).result()
+        with tempfile.TemporaryDirectory(prefix="bnfix-") as folder:
+            copied = Path(folder) / f"model{form.suffix}"
+            with_slashes(where, copied, WEIGHTS)
+            return _Opening(copied, form, plan).result()
 
 
 class _Opening:

@@ -29,6 +29,7 @@ from bnfix.graph.select import Selection
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
 from bnfix.outcomes import Outcome
+from bnfix.progress import counted, progress
 from bnfix.recalibration.guard import Metric
 from bnfix.replacing import replacing
 from bnfix.restoring import all_or_nothing
@@ -143,7 +144,7 @@ def repair_file(
         memory_limit: Bytes that tensors on their way through the network may take.
         guard: What is done where statistics make the compiled loss worse.
         metric: What is compared instead of the loss.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(path, report)`.
 
     Returns:
@@ -170,8 +171,9 @@ def repair_file(
         if ds is None:
             outcomes, repaired = _edited(source, form, wishes, draft), None
         else:
-            model = load(source, custom_objects, allow_unsafe=allow_unsafe)
-            data = list(batches(ds, batch_size=batch_size, steps=steps))
+            model = load(source, custom_objects, allow_unsafe=allow_unsafe, verbose=verbose)
+            read = batches(ds, batch_size=batch_size, steps=steps)
+            data = list(counted(read, "reading data", verbose))
             rows = first_rows(data, _CHECKED_ROWS)
             changed, repaired = repair(
                 model,
@@ -191,8 +193,10 @@ def repair_file(
                 adapter_of(model).copy_optimizer_state(model, changed)
             suffix = target.suffix if form is Format.SAVED_MODEL else form.suffix
             named = draft.with_name(f"model{suffix}")
-            write(changed, named)
-            _prove(changed, named, custom_objects or {}, target, repaired, rows)
+            with progress(1, f"writing {target.name}", verbose):
+                write(changed, named)
+            with progress(1, f"proving {target.name}", verbose):
+                _prove(changed, named, custom_objects or {}, target, repaired, rows)
             named.rename(draft)
             outcomes = ()
         after = inspect(draft)

@@ -10,6 +10,7 @@ from typing import Any
 from bnfix.adapters import opening, state
 from bnfix.errors import BnfixWarning, FileError, gist
 from bnfix.files.proof import losses, may_lose, reopened, told
+from bnfix.progress import progress
 from bnfix.replacing import replacing
 from bnfix.restoring import all_or_nothing
 
@@ -17,7 +18,13 @@ _SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @all_or_nothing(state.settings)
-def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    verbose: int | str = "auto",
+) -> None:
     """Write `model` to `path` in the format of its extension; the old file or the new is there.
 
     The file is written beside its place and moved there when it is whole, so that neither an error
@@ -29,6 +36,7 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
         model: Keras 3 or tf_keras model.
         path: Ends in `.keras`, `.h5` or `.hdf5`.
         overwrite: Replace a file that is at `path`.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
 
     Raises:
         UnsupportedModelError: `model` is no Keras model.
@@ -41,7 +49,7 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
     place = place_for(path)
     if place.exists() and not overwrite:
         raise FileError(f"{place} exists. Another name, or overwrite=True, is required.")
-    with replacing(place) as draft:
+    with replacing(place) as draft, progress(1, f"writing {place.name}", verbose):
         write(model, draft)
         problem = _problem(model, draft) if may_lose(model) else ""
     if problem:

@@ -25,6 +25,7 @@ from bnfix.data.batches import batches, first_rows, length
 from bnfix.errors import DataError, ModelError, UnsupportedModelError, gist
 from bnfix.operations.samples import samples
 from bnfix.options import whole
+from bnfix.progress import counted
 from bnfix.restoring import all_or_nothing
 from bnfix.tree import map_leaves
 
@@ -50,12 +51,13 @@ class BatchInvariant:
         return self.predict(x)
 
     @all_or_nothing(lambda callable: state.settings(callable.model))
-    def predict(self, x: Any, *, steps: int | None = None) -> Any:
+    def predict(self, x: Any, *, steps: int | None = None, verbose: int | str = "auto") -> Any:
         """What `model.predict` gives, and the same bits for a row in whatever company it comes.
 
         Args:
             x: Inputs as `fit` takes them; targets are ignored.
             steps: Number of batches to take, where `x` does not end.
+            verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
 
         Returns:
             Numpy arrays in the structure of the model's outputs.
@@ -66,7 +68,7 @@ class BatchInvariant:
         subject = Subject.of(self.model)
         parts: list[list[Any]] = []
         structure: Any = None
-        for piece in self._pieces(subject, x, steps):
+        for piece in counted(self._pieces(subject, x, steps), "predicting", verbose):
             structure, flat = _run(subject, self._placed(piece))
             used = list(self.positions[: length(piece)])
             parts.append([leaf[used] for leaf in flat])

@@ -21,6 +21,7 @@ from bnfix.diagnosis.updates import by_momentum
 from bnfix.errors import BnfixError, DataError, UnsupportedModelError, WorkerError, gist
 from bnfix.operations.population import data_facts_of, statistics_of
 from bnfix.passes import fold as fold_pass
+from bnfix.progress import counted
 from bnfix.recalibration.meeting import Meeting
 from bnfix.recalibration.together import on_every_worker
 from bnfix.restoring import all_or_nothing
@@ -52,7 +53,7 @@ def diagnose(
         ds: None, or what `fit` takes; read once and kept in memory. Preprocess it as for training.
         batch_size: For arrays.
         steps: Number of batches to take.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
 
     Returns:
         The report, worst first. Notes alone leave it `ok`.
@@ -72,7 +73,7 @@ def diagnose(
 
     def examined(own: Subject, stream: Iterator[Batch], meeting: Meeting) -> DiagnosisReport:
         sized = InBatchesOf(subject.adapter.batch_size(model), stream)
-        data = list(sized)
+        data = list(counted(sized, "reading data", verbose))
         return examine(own, data, sized.notes, verbose=verbose, meeting=meeting)
 
     workers = subject.adapter.workers(model, None)

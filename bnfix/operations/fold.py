@@ -76,7 +76,7 @@ def fold(
         open: What may become a part of the graph where a model or layer has none of its own:
             "auto" what holds a BatchNormalization and is to be changed, "all" everything that can
             be, "never" nothing. Code that goes another way for other values stays closed.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(model, report)`; the report says for every BatchNormalization where
             it went or why it stays.
 

@@ -39,7 +39,7 @@ def open_up(
         model: Built model of either Keras. Not changed.
         x: Inputs on which both are compared, and that tell what a subclassed model takes where it
             does not know; made from its specs by default.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(model, report)`; the report says what was opened, what stays closed
             and why.
 

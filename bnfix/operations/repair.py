@@ -19,6 +19,7 @@ from bnfix.operations.diagnose import examine
 from bnfix.operations.fold import fold as fold_model
 from bnfix.operations.mending import CHECKED_ROWS, Mending
 from bnfix.operations.repair_report import RepairReport
+from bnfix.progress import counted
 from bnfix.recalibration.guard import Metric
 from bnfix.recalibration.procedure import checked
 from bnfix.restoring import all_or_nothing
@@ -105,7 +106,7 @@ def repair(
         memory_limit: Bytes that tensors on their way through the network may take.
         guard: What is done where statistics make the compiled loss worse.
         metric: What is compared instead of the loss.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
@@ -129,7 +130,7 @@ def repair(
     chosen = None if layers is None else select(layers, norms, what="BatchNormalization")
     read = batches(ds, batch_size=batch_size, steps=steps)
     sized = InBatchesOf(adapter.batch_size(model), read)
-    data = list(sized)
+    data = list(counted(sized, "reading data", verbose))
     if not data:
         raise DataError(EMPTY)
     before = check(model, first_rows(data, CHECKED_ROWS), verbose=verbose)

@@ -67,7 +67,7 @@ def strip_augmentation(
         x: Inputs on which `model(x)` of the new model is compared with the inference of the old
             one; made from the input specs by default.
         open: As for `strip_training`.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:

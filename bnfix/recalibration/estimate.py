@@ -23,7 +23,7 @@ from bnfix.data.batches import EMPTY
 from bnfix.errors import DataError, OptionError
 from bnfix.graph.definition import LayerKey
 from bnfix.numerics.moments import ChannelMoments
-from bnfix.progress import progress
+from bnfix.progress import counted, progress
 from bnfix.recalibration.batch_moments import BatchMoments
 from bnfix.recalibration.lockstep import LockstepEngine
 from bnfix.recalibration.meeting import Meeting, room_for
@@ -197,7 +197,8 @@ def _lockstep(
     settings: Settings,
     meeting: Meeting,
 ) -> Estimate:
-    inputs = [as_inputs(subject, one) for one in batches]
+    coming = counted(batches, "reading data", settings.verbose)
+    inputs = [as_inputs(subject, one) for one in coming]
     engine = LockstepEngine(subject, norms, ddof=settings.ddof, meeting=meeting)
     meeting.agree(engine="lockstep", room=max((_room(norms, [path]) for path in norms), default=0))
     with progress(None, "recalibrating", settings.verbose) as advance:

@@ -17,6 +17,7 @@ from bnfix.adapters import weights
 from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import Loaded, as_inputs
 from bnfix.errors import DataError, Incomparable, OptionError, StatisticsError, gist
+from bnfix.progress import counted
 from bnfix.recalibration.verdict import Sample
 from bnfix.tree import map_leaves
 
@@ -85,7 +86,7 @@ class Guard:
         if self.mode and not self.kept and not empty:
             self._refuse_blindness(norms)
 
-    def sample(self, norms: dict[str, Any]) -> Sample | None:
+    def sample(self, norms: dict[str, Any], verbose: int | str = 0) -> Sample | None:
         """Losses of the rows kept, in inference mode; the model is as before when it returns.
 
         None where there is nothing to compare, and `reason` says why if there should be.
@@ -100,7 +101,7 @@ class Guard:
         found: list[tuple[float, int]] = []
         try:
             with self.adapter.preserved(self.model):
-                for one in self.kept:
+                for one in counted(self.kept, "comparing losses", verbose):
                     found += self._of(one, size)
         except Incomparable as reason:
             self.reason = str(reason)

@@ -70,10 +70,10 @@ def recalibrated(
     found = estimate(subject, norms, passing, settings, meeting)
     _check_counts(found.moments, settings.min_count)
     rows = tuple(_row(path, norms[path], m, o.ddof) for path, m in found.moments.items())
-    before = judge.sample(norms)
+    before = judge.sample(norms, o.verbose)
     updates = [(norms[row.path], row.mean, row.variance) for row in rows]
     with committed(adapter, updates) as keep:
-        after = None if before is None else judge.sample(norms)
+        after = None if before is None else judge.sample(norms, o.verbose)
         said = meeting.gathered(compared(before, after), at="the losses")
         verdict = Verdict.pooled(said)
         kept = verdict is None or not verdict.worse

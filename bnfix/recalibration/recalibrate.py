@@ -114,7 +114,7 @@ def recalibrate(
             the better.
         strategy: The `tf.distribute.Strategy` whose workers each hold a part of the data; by
             default that under which `model` was made. All of them have to make this call.
-        verbose: "auto" shows progress on a terminal; 0 never, 1 always.
+        verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
         return_report: Return `(model, report)`.
 
     Returns:
