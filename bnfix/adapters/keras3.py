@@ -157,9 +157,6 @@ class Keras3(Adapter):
         if self.keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
             tensor = ops.cast(tensor, "float32")
         axes = [i for i in range(len(tensor.shape)) if i != axis]
-        fused = self.backend.fused_batch_norm(tensor, axis, gamma=None, beta=None, epsilon=1.0)
-        if mask is None and fused is not None:
-            return fused[1:]
         if mask is None:
             shape = ops.shape(tensor)
             count = math.prod(shape[i] for i in axes)

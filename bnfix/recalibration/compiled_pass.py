@@ -15,10 +15,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from bnfix.adapters import weights
+from bnfix.adapters.backends.base import Fused
 from bnfix.adapters.intercepting import intercepted
 from bnfix.adapters.subject import Subject
+from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival
-from bnfix.recalibration.measuring import axis_of, merged
+from bnfix.recalibration.measuring import axis_of, merged, of_sample
+
+#: What is found of one call: a kernel's words, or count, mean and variance.
+_Part = Fused | tuple[Any, Any, Any]
 
 
 class CompiledPass:
@@ -32,7 +37,7 @@ class CompiledPass:
     def __init__(self, subject: Subject, norms: Mapping[str, Any]) -> None:
         self.adapter, self.model = adapter, model = subject
         self.norms = dict(norms)
-        self._measured: dict[str, list[Any]] = {}  # while it is traced
+        self._measured: dict[str, list[_Part]] = {}  # while it is traced
         self._traced = adapter.compiled(self._step, any_rows=True)
         self._works = adapter.has_graph(model) and all(
             len(weights.statistics(layer)) == 2 for layer in norms.values()
@@ -44,23 +49,36 @@ class CompiledPass:
         with self.adapter.each_step_once(self.model):
             yield
 
-    def run(self, batch: Any) -> list[Arrival] | None:
-        """What came to each BN on `batch`, in order; None where this cannot be compiled."""
+    def run(self, batch: Any, *, compiled: bool = True) -> list[Arrival] | None:
+        """What came to each BN on `batch`, in order; None where this cannot be compiled.
+
+        One batch is not worth compiling: the step can run as it is.
+        """
         if not self._works:
             return None
         try:
             with self.adapter.inference():
-                found = self._traced(batch)
+                found = self._traced(batch) if compiled else self._uncompiled(batch)
         except Exception:  # whatever it is, the uncompiled pass tells of it, or does without
             self._works = False
             return None
         return [
-            Arrival(path, merged(self.adapter, self.norms[path], part))
+            Arrival(path, self._moments(path, part))
             for path in self._measured  # of the last trace; JAX gives a dict back with sorted keys
             for part in found[path]
         ]
 
-    def _step(self, batch: Any) -> dict[str, list[Any]]:
+    def _uncompiled(self, batch: Any) -> dict[str, list[_Part]]:
+        with self.adapter.uncompiled():
+            return self._step(batch)
+
+    def _moments(self, path: str, part: _Part) -> ChannelMoments:
+        layer = self.norms[path]
+        if isinstance(part, Fused):
+            return of_sample(self.adapter, layer, part)
+        return merged(self.adapter, layer, part)
+
+    def _step(self, batch: Any) -> dict[str, list[_Part]]:
         self._measured = {}
         with intercepted(self.norms.values(), self._wrap):
             self.model(batch, training=False)
@@ -79,8 +97,8 @@ class CompiledPass:
             measured = self._measured.setdefault(path, [])
             fused = None if mask is not None else self._fused(layer, tensor, axis)
             if fused is not None:
-                measured.append(fused[1:])
-                return fused[0]
+                measured.append(fused._replace(normalized=None))
+                return fused.normalized
             count, mean, variance = self.adapter.moments(tensor, axis, mask)
             measured.append((count, mean, variance))
             for variable, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
@@ -91,7 +109,7 @@ class CompiledPass:
 
         return normalize
 
-    def _fused(self, layer: Any, tensor: Any, axis: int) -> tuple[Any, ...] | None:
+    def _fused(self, layer: Any, tensor: Any, axis: int) -> Fused | None:
         """`tensor` normalized, and its moments, by a kernel that finds all of it in one pass."""
         adapter = self.adapter
         if not adapter.is_own(layer) or str(layer.compute_dtype) != "float32":

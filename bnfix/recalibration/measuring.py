@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from bnfix.adapters import weights
+from bnfix.adapters.backends.base import Fused
 from bnfix.adapters.base import Adapter
 from bnfix.errors import ModelError, StatisticsError
 from bnfix.numerics.moments import ChannelMoments
@@ -33,6 +36,15 @@ def merged(adapter: Adapter, layer: Any, part: tuple[Any, Any, Any]) -> ChannelM
     """Count, mean and variance of one part, as tensors, as moments of `layer`'s channels."""
     moments = ChannelMoments(weights.channels(layer))
     moments.merge(*map(adapter.view, part))
+    return moments
+
+
+def of_sample(adapter: Adapter, layer: Any, fused: Fused) -> ChannelMoments:
+    """As `merged`, of what a kernel found that tells the variance of a sample."""
+    size, mean, variance = map(adapter.view, fused[1:])
+    moments = ChannelMoments(weights.channels(layer))
+    count = int(size) // mean.size
+    moments.merge(count, mean, variance.astype(np.float64) * ((count - 1) / count))
     return moments
 
 

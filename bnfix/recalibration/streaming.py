@@ -34,9 +34,8 @@ from bnfix.recalibration.measuring import (
 )
 from bnfix.recalibration.meeting import Meeting
 
-#: Batches that run uncompiled: errors are told best there, and one batch is not worth compiling,
-#: but where uncompiled code is compiled too, an operation at a time.
-#: Measured on six convolutions, 32 batches: 1.3 s compiled from the start, 1.7 s from the ninth.
+#: Batches that run uncompiled, since one is not worth compiling; none where uncompiled code is
+#: compiled too, an operation at a time.
 _UNCOMPILED = 1
 
 #: Rows per batch below which the report warns.
@@ -87,7 +86,7 @@ class StreamingEngine:
         uncompiled = 0 if adapter.backend.compiles_each_length else _UNCOMPILED
         with adapter.untouched(model), compiled.ready():
             for batch in batches:
-                found = compiled.run(batch) if self.batches >= uncompiled else None
+                found = compiled.run(batch, compiled=self.batches >= uncompiled)
                 if found is None:
                     self._forward(batch)
                 for arrival in found or ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,22 @@ Place = Callable[[], AbstractContextManager[Any]]
 
 #: Layers of a model, each with its path.
 Layers = Iterable[tuple[str, Any]]
+
+
+class Fused(NamedTuple):
+    """A batch normalized by itself, and what was found for that.
+
+    Attributes:
+        normalized: As the batch.
+        size: Number of its values, those of all channels together.
+        mean: By channel.
+        sample_variance: By channel: squared deviations by one less than the number of values.
+    """
+
+    normalized: Any
+    size: Any
+    mean: Any
+    sample_variance: Any
 
 
 class Backend(ABC):
@@ -89,8 +105,8 @@ class Backend(ABC):
     @abstractmethod
     def fused_batch_norm(
         self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
-    ) -> tuple[Any, Any, Any, Any] | None:
-        """`values` normalized by themselves; count, mean and population variance by channel.
+    ) -> Fused | None:
+        """`values` normalized by themselves, and their moments.
 
         Args:
             values: A batch.

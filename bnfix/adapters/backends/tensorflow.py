@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend, Layers, Place, rows
+from bnfix.adapters.backends.base import Backend, Fused, Layers, Place, rows
 from bnfix.adapters.spread import here
 from bnfix.graph.miscompiled import SWITCH
 from bnfix.restoring import Setting, put_back_after
@@ -119,23 +119,25 @@ class TensorFlow(Backend):
 
     def fused_batch_norm(
         self, values: Any, axis: int, *, gamma: Any, beta: Any, epsilon: float
-    ) -> tuple[Any, Any, Any, Any] | None:
+    ) -> Fused | None:
         import tensorflow as tf
 
         fits = len(values.shape) == 4 and axis == 3 and values.dtype == tf.float32
-        if not fits or self.accelerated or epsilon < _LEAST_EPSILON:
+        if not fits or self.accelerated:
             return None
         channels = values.shape[-1:]
-        normalized, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            values,
-            tf.ones(channels) if gamma is None else tf.convert_to_tensor(gamma),
-            tf.zeros(channels) if beta is None else tf.convert_to_tensor(beta),
+        # The bare operation: each further one costs more to trace than it does to run.
+        found: Any = tf.raw_ops.FusedBatchNormV3(
+            x=values,
+            scale=tf.ones(channels) if gamma is None else tf.convert_to_tensor(gamma),
+            offset=tf.zeros(channels) if beta is None else tf.convert_to_tensor(beta),
+            mean=[],
+            variance=[],
             epsilon=epsilon,
             is_training=True,
         )
-        count = tf.reduce_prod(tf.shape(values)[:3])
-        n = tf.cast(count, tf.float32)
-        return normalized, count, mean, variance * (n - 1) / n  # the kernel tells the unbiased one
+        size = tf.raw_ops.Size(input=values, out_type=tf.int64)
+        return Fused(found.y, size, found.batch_mean, found.batch_variance)
 
     # --- how code runs ---------------------------------------------------------------------------
 
@@ -287,10 +289,6 @@ def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return traced[key](tensors)
 
     return call
-
-
-#: Below it TensorFlow's function takes this one instead.
-_LEAST_EPSILON = 1.001e-5
 
 
 def _fused_affine(values: Any, scale: Any, shift: Any) -> Any:
