@@ -41,8 +41,8 @@ def check(
     `predict(x)`, `model(x)` and compiled code (`tf.function(model)(x)`; on JAX
     `jax.jit(model.stateless_call)`, whose caller goes on with the state that it returns) are each
     tried on a row among replaced neighbours, in smaller batches, twice, and against each other; the
-    weights are compared before and after. Where nothing is wrong that costs four passes over the
-    rows at most (of five rows or more; seven on JAX, where all batches but one are of one length,
+    weights are compared before and after. Where nothing is wrong that costs three passes over the
+    rows at most (of five rows or more; five on JAX, where all batches but one are of one length,
     since each length has to be compiled for); only where something is, everything is measured and
     the layer searched. Weights, seeds, recurrent states and compiled functions are as before when
     it ends, however it ends.

@@ -1,7 +1,7 @@
 """Call a model in every way users do, and measure what its rows depend on.
 
 Each call starts from the same weights, states and seeds, and all are put back in the end. A first
-look costs no more than four passes over the rows: with n rows, `predict` takes 2n + 1 of them, and
+look costs no more than three passes over the rows: with n rows, `predict` takes 2n + 1 of them, and
 the other entry points the rest, at smaller batch sizes of their own. On JAX, which compiles for
 each batch size, these stay at n rows. Only where that shows something is everything measured.
 """
@@ -68,21 +68,19 @@ class Meter:
         self.points = [EntryPoint(memory, name, call) for name, call in points.items()]
 
     def glance(self, probes: Probes) -> list[Measurement]:
-        """What is wrong anywhere shows somewhere: each point pairs a batch with another.
+        """What is wrong anywhere shows somewhere.
 
-        The first keeps row 0, the others the last row; what is random or goes on from call to call
-        shows in a row that was kept just as well as its neighbours do.
+        The first point pairs a batch with one in which row 0 has other neighbours. What the others
+        answer for the last row, among other neighbours again, has to be what the first did; what is
+        random or goes on from call to call shows in it just as well as its neighbours do.
         """
         first, *others = self.points
         found = [first.pair(probes)]
         self.advance()
+        predicted = [_turned(output) for output in first.outputs]
         for point, rows in zip(others, probes.sizes, strict=False):
-            turned = probes.turned.first(rows)
-            predicted = [_turned(output)[: turned.rows] for output in first.outputs]
-            if probes.alone is None:
-                found.append(point.single(turned, predicted))
-            else:
-                found.append(replace(point.pair(turned, predicted), at_last_row=True))
+            glanced = point.single(probes.turned.first(rows), predicted)
+            found.append(replace(glanced, at_last_row=True))
             self.advance()
         return found
 
@@ -129,15 +127,13 @@ class EntryPoint:
 
     # --- a first look ------------------------------------------------------------------------
 
-    def pair(self, probes: Probes, predicted: Arrays | None = None) -> Measurement:
-        """Two calls at one batch size and, through the first entry point, one on row 0 alone."""
+    def pair(self, probes: Probes) -> Measurement:
+        """Two calls at one batch size and, where it may be another, one on row 0 alone."""
         outputs, changed, carried = self._first_call(probes.x)
         again = self.fresh(probes.replaced)
-        is_first = probes.alone is not None and predicted is None
-        alone = self.fresh(probes.alone) if is_first else None
+        alone = None if probes.alone is None else self.fresh(probes.alone)
         coupling = gap(outputs, again, self.unit, row=0)
-        against = gap(outputs, predicted or outputs, self.unit)
-        found = self._measured(coupling, against, changed, carried)
+        found = self._measured(coupling, gap(outputs, outputs, self.unit), changed, carried)
         lonely = None if alone is None else gap(outputs, alone, self.unit, row=0)
         return replace(found, alone=lonely)
 

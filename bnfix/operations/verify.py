@@ -10,6 +10,7 @@ network makes of rounding. What then is left is compiled code that computes some
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,6 +26,9 @@ from bnfix.operations.agreement import Agreement
 from bnfix.operations.reference import Outputs
 from bnfix.operations.trial import Trial, gaps
 from bnfix.progress import progress
+
+#: What a model answers through each entry point, or what it raises there.
+_Answers = Mapping[str, Outputs | Exception]
 
 
 class MiscompiledError(VerificationError):
@@ -99,9 +103,12 @@ def verify_compiled(changed: Any, x: Any, *, operation: str, verbose: int | str 
     reading = Reading(Subject.of(changed))
     with progress(None, f"proving what {operation} made", verbose) as advance:
         trial = Trial.of(reading, x, frozenset())
-        with reading.adapter.uncompiled():
-            before = trial.answers(changed, advance)
-        return _Comparison(reading, Edit(), changed, trial, operation, advance, before).run()
+
+        def uncompiled() -> _Answers:
+            with reading.adapter.uncompiled():
+                return trial.answers(changed, advance)
+
+        return _Comparison(reading, Edit(), changed, trial, operation, advance, uncompiled).run()
 
 
 def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operation: str) -> None:
@@ -146,14 +153,14 @@ class _Comparison:
         trial: Trial,
         operation: str,
         advance: Callable[[], Any],
-        before: Mapping[str, Outputs | Exception] | None = None,
+        before: Callable[[], _Answers] | None = None,
     ) -> None:
         self.reading, self.edit, self.operation = reading, edit, operation
         self.changed, self.trial, self.advance = changed, trial, advance
         self.depth = len(reading.graph)
         self.dtype = _dtype(reading)
         self.answers = trial.answers(changed, advance)
-        self._before = before
+        self._answers_before = before or partial(trial.answers, reading.model, apart=True)
 
     def run(self) -> Agreement:
         tolerance = rounding(self.dtype, self.depth, 1.0)
@@ -254,12 +261,10 @@ class _Comparison:
             f"{self._uncompiling}"
         ]
 
-    @property
-    def before(self) -> Mapping[str, Outputs | Exception]:
-        """What the model given answers through each entry point."""
-        if self._before is None:
-            self._before = self.trial.answers(self.reading.model, apart=True)
-        return self._before
+    @cached_property
+    def before(self) -> _Answers:
+        """What the model given answers through each entry point; asked where one is in doubt."""
+        return self._answers_before()
 
     def _gap(self, name: str, wanted: Outputs) -> float:
         answer = self.answers[name]

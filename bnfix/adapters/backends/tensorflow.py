@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -174,7 +176,10 @@ class TensorFlow(Backend):
 
     def entry_points(self, model: Any, *, one_trace: bool) -> Mapping[str, Callable[[Any], Any]]:
         points = super().entry_points(model, one_trace=one_trace)
-        if not one_trace or model.predict_function is not None:  # users go on calling that one
+        if not one_trace:
+            return points
+        points = {**points, self.compiler: _traced_once(model)}
+        if model.predict_function is not None:  # users go on calling that one
             return points
         return {**points, "predict": _through(points[self.compiler], model, points["predict"])}
 
@@ -216,9 +221,53 @@ def _by_dataset(model: Any, by_array: Callable[[Any], Any]) -> Callable[[Any], A
             return by_array(inputs)
         # Of a length that is known when the model is traced, as that of an array is.
         batches = tf.data.Dataset.from_tensor_slices(inputs)
-        return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
+        with _traced_on_purpose():
+            return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
 
     return predict
+
+
+#: The compiled calls that have been tried, by the identity of the model, for as long as it lives.
+_tried: dict[int, Callable[[Any], Any]] = {}
+
+
+def _traced_once(model: Any) -> Callable[[Any], Any]:
+    """`tf.function(model)`, not traced again where it was tried before.
+
+    What was changed in the model since then does not reach it. So it differs from `model(x)` there,
+    or fails, which is why all are tried anew, each by itself.
+    """
+    key, reference = id(model), weakref.ref(model)
+
+    def call(inputs: Any) -> Any:
+        known = _tried.get(key)
+        traced = known or _function(lambda given: cast(Any, reference())(given))
+        if known is None:
+            weakref.finalize(model, _tried.pop, key, None)
+            _tried[key] = traced  # which must not keep the model alive
+        try:
+            return traced(inputs)
+        except Exception:
+            _tried.pop(key, None)
+            if known is None:
+                raise
+        return call(inputs)
+
+    return call
+
+
+@contextmanager
+def _traced_on_purpose() -> Generator[None]:
+    """Without TensorFlow's advice against functions that are traced often."""
+    import tensorflow as tf
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.funcName != "called_with_tracing"
+
+    logger = tf.get_logger()
+    logger.addFilter(keep)
+    with put_back_after(lambda: logger.removeFilter(keep)):
+        yield
 
 
 def _through(
