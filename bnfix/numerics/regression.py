@@ -72,22 +72,25 @@ def row_sums(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, axis: 
     """The sums of inputs `x` and outputs wanted `y`, both (rows, ...), channels along `axis`."""
     last = axis == x.ndim - 1
     x, y = (_by_position(values, axis) for values in (x, y))
-    x_pivot, y_pivot = (_pivot(values[0], last) for values in (x, y))
-    x, y = _less(x, x_pivot, last), _less(y, y_pivot, last)
+    pivots = [_pivot(values[0], last) for values in (x, y)]
     sums = np.zeros((5, len(x), x.shape[-1 if last else 1]))
-    scratch: npt.NDArray[np.floating] | None = None  # fresh memory costs more than the sums
+    scratch: list[npt.NDArray[np.floating]] = []  # fresh memory costs more than the sums
     for rows, columns in _blocks(x.shape):
-        ours, theirs = x[rows, columns], y[rows, columns]
-        scratch = np.empty_like(ours) if scratch is None else scratch
-        product = scratch[: ours.shape[0], : ours.shape[1]]
+        block = x[rows, columns]
+        scratch = scratch or [np.empty_like(block) for _ in range(3)]
+        product, *less = (one[: block.shape[0], : block.shape[1]] for one in scratch)
         here = sums[:, rows] if last else sums[:, rows, columns]
+        ours, theirs = (
+            _less(values[rows, columns], pivot if last else pivot[columns], last, out)
+            for values, pivot, out in zip((x, y), pivots, less, strict=True)
+        )
         here[0] += _over_positions(ours, last)
         here[1] += _over_positions(np.multiply(ours, ours, out=product), last)
         here[2] += _over_positions(theirs, last)
         here[3] += _over_positions(np.multiply(theirs, theirs, out=product), last)
         here[4] += _over_positions(np.multiply(ours, theirs, out=product), last)
     positions = x.shape[1 if last else -1]
-    return RowSums(positions, sums, x_pivot, y_pivot)
+    return RowSums(positions, sums, *pivots)
 
 
 class Regression:
@@ -191,10 +194,14 @@ def _pivot(row: npt.NDArray[np.floating], last: bool) -> Floats:
     return np.where(near, 0.0, mean.astype(row.dtype))
 
 
-def _less(values: npt.NDArray[np.floating], pivot: Floats, last: bool) -> npt.NDArray[np.floating]:
+def _less(
+    block: npt.NDArray[np.floating], pivot: Floats, last: bool, out: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """`block` less its part of the pivot, in `out` if that is anything."""
     if not pivot.any():
-        return values
-    return values - (pivot if last else pivot[:, np.newaxis]).astype(values.dtype)
+        return block
+    along = pivot if last else pivot[:, np.newaxis]
+    return np.subtract(block, along.astype(block.dtype), out=out)
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
