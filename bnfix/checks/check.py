@@ -45,8 +45,8 @@ def check(
     rows at most (of five rows or more; five on JAX, where all batches but one are of one length,
     since each length has to be compiled for); only where something is, everything is measured and
     the layer searched. What TensorFlow compiled of a model is kept while the model lives, so that
-    the next check of it has nothing to compile. Weights, seeds, recurrent states and compiled functions are as before when
-    it ends, however it ends.
+    the next check of it has nothing to compile. Weights, seeds, recurrent states and compiled
+    functions are as before when it ends, however it ends.
 
     Args:
         model: Built Keras 3 or tf_keras model of any kind, with BatchNormalization or without.
