@@ -112,14 +112,14 @@ _NOTHING_LEFT = 1 << 12
 
 
 def gist(error: BaseException) -> str:
-    """Kind and last line of a foreign error that says something.
+    """Kind and last line of a foreign error that says something, without a full stop.
 
     Keras puts calls before it and arguments behind, TensorFlow a count of what came of it.
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.split(r"(?:Call a|A)rguments received by", text)[0]
     lines = [line.strip() for line in text.splitlines() if not _SAYS_NOTHING.match(line)]
-    said = lines[-1][:_GIST] if lines else ""
+    said = lines[-1][:_GIST].rstrip(".") if lines else ""
     kind = type(error).__name__
     return said if said.startswith(kind) else f"{kind}: {said}".rstrip(": ")
 

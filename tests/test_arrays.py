@@ -105,6 +105,28 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path, suffix):
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", b"\x89PNG\r\n\x1a\n", b"\x89HDF\r\n\x1a\n"]
+)
+def test_of_another_kind_of_file_nothing_is_said_of_pickles(tmp_path, content):
+    """numpy takes whatever it does not know for a pickle, and names the option that runs it."""
+    file = tmp_path / "data.npy"
+    file.write_bytes(content)
+    with pytest.raises(
+        bnfix.DataError, match=r"neither a \.npy nor a \.npz file\. Write"
+    ) as refused:
+        read_arrays(file, ["image"])
+    assert "allow_pickle" not in str(refused.value)
+    assert ".." not in str(refused.value)
+
+
+def test_a_number_is_no_array_of_rows(tmp_path):
+    with pytest.raises(bnfix.DataError, match=r"data\.npy .* it is a single number, 3\.0"):
+        read_arrays(saved(tmp_path, np.float32(3)), ["image"])
+    with pytest.raises(bnfix.DataError, match=r"data\.npz .* y is a single number, 1"):
+        read_arrays(saved(tmp_path, x=X, y=1), ["image"])
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00", b"a,b\n"])
 def test_a_damaged_file_is_named(tmp_path, content):
     file = tmp_path / "data.npz"

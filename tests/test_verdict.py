@@ -159,6 +159,16 @@ def test_a_report_tells_of_losses_where_some_were_compared():
     assert "0.3 before" in str(RecalibrationReport((row,), 1, verdict=Verdict(0.3, 0.2)))
 
 
+def test_of_labels_that_the_loss_does_not_take_it_is_said_how_they_should_be(K):
+    model = model_of(K, loss="categorical_crossentropy")
+    x = data()[0]
+    sparse = np.arange(len(x)) % 2
+    _, report = bnfix.recalibrate(model, (x, sparse), verbose=0, return_report=True)
+    assert report.verdict is None
+    for notes in (report.notes, bnfix.diagnose(model, (x, sparse)).notes):
+        assert any("as fit takes them, one-hot or integers" in note for note in notes)
+
+
 def test_a_model_compiled_without_a_loss_is_recalibrated_and_that_is_said(K):
     model = model_of(K, optimizer="sgd")
     _, report = bnfix.recalibrate(model, data(), verbose=0, return_report=True)

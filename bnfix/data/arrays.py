@@ -32,16 +32,34 @@ def read_arrays(file: Path, names: Sequence[str], *, limit: int | None = None) -
     try:
         held = np.load(file, mmap_mode="r", allow_pickle=False)
         if isinstance(held, np.ndarray):
-            return (held[:limit] if held.ndim else held,)
+            return (_rows(file, "it", held, limit),)
         with held:
             arrays = {key: held[key] for key in held.files}
+    except DataError:
+        raise
     except Exception as error:  # whatever a damaged archive makes zip and zlib raise
+        # Of what has no beginning that it knows numpy says that it may be a pickle.
+        reason = gist(error) if _is_of_numpy(file) else "it is neither a .npy nor a .npz file"
         raise DataError(
-            f"{file} cannot be read as arrays: {gist(error)}. Write it with numpy.save or "
+            f"{file} cannot be read as arrays: {reason}. Write it with numpy.save or "
             f"numpy.savez, without pickled objects."
         ) from error
-    arrays = {key: array[:limit] if array.ndim else array for key, array in arrays.items()}
+    arrays = {key: _rows(file, key, array, limit) for key, array in arrays.items()}
     return _parts(file, arrays, list(names))
+
+
+def _is_of_numpy(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(6).startswith((b"\x93NUMPY", b"PK"))
+
+
+def _rows(file: Path, name: str, array: Any, limit: int | None) -> Any:
+    if not array.ndim:
+        raise DataError(
+            f"{file} cannot be read as arrays: {name} is a single number, {array}, without rows. "
+            "Write it with numpy.save or numpy.savez, a row for each input of the model."
+        )
+    return array[:limit]
 
 
 def _parts(file: Path, arrays: dict[str, Any], names: list[str]) -> tuple[Any, ...]:

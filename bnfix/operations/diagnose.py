@@ -155,7 +155,8 @@ def _data_facts(
     if why is None:
         return of_data, measured.notes
     note = (
-        f"the labels were not used: {model.name} {why}. Compile it with one to have both compared"
+        f"the labels were not used: {model.name} {why}. Compile it with one that takes them, or "
+        "pass them as fit takes them, one-hot or integers, to have both compared"
     )
     return of_data, (*measured.notes, note)
 

@@ -121,7 +121,10 @@ def checked(
 def _uncompared(model: Any, reason: str | None) -> tuple[str, ...]:
     if reason is None:
         return ()
-    return (f"losses were not compared, since {model.name} gives none ({reason}); metric= does",)
+    return (
+        f"losses were not compared, since {model.name} gives none ({reason}). Pass labels as fit "
+        "takes them, one-hot or integers; or compile it with a loss that takes these; or metric=",
+    )
 
 
 def _share(settings: Settings) -> int | None:
