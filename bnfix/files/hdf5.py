@@ -7,9 +7,10 @@ is followed: a value is looked at only once what its reading costs is known and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import h5py
 import numpy as np
@@ -19,7 +20,9 @@ from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from bnfix.errors import FileError
 from bnfix.files.backslashes import Backslashes
 from bnfix.files.damage import understood
-from bnfix.files.heaps import Heaps, Read, heaps_of
+from bnfix.files.heaps import Heaps, Read, heaps_of, most_of_texts
+
+_T = TypeVar("_T")
 
 #: What h5py raises when it meets bytes that make no sense.
 _UNREADABLE = (
@@ -154,16 +157,21 @@ class Hdf5:
         heaps = self._checked_heaps(where)
         # All texts of a list may be one and the same, stored once.
         if count > 1 and count * heaps.largest > _MAX_TEXTS:
-            self.refuse(where, f"{count:,} texts, which may take {_MAX_TEXTS:,} bytes")
+            most = self._of_bytes(lambda read: most_of_texts(read, self.size, count, _MAX_TEXTS))
+            if most is None or most > _MAX_TEXTS:
+                self.refuse(where, f"{count:,} texts, which may take {_MAX_TEXTS:,} bytes")
+
+    def _of_bytes(self, look: Callable[[Read], _T]) -> _T:
+        """What `look` finds in the file as it lies on disk."""
+        if isinstance(self._source, Path):
+            with self._source.open("rb") as file:
+                return look(_reader(file))
+        return look(_reader(self._source))
 
     def _checked_heaps(self, where: str) -> Heaps:
         """What is known of the heaps of texts in the file, once none is broken."""
         if self._heaps is None:
-            if isinstance(self._source, Path):
-                with self._source.open("rb") as file:
-                    self._heaps = heaps_of(_reader(file), self.size)
-            else:
-                self._heaps = heaps_of(_reader(self._source), self.size)
+            self._heaps = self._of_bytes(lambda read: heaps_of(read, self.size))
         if self._heaps.broken is not None:
             self.refuse(where, f"text in a heap whose parts overlap (byte {self._heaps.broken:,})")
         return self._heaps
