@@ -462,6 +462,20 @@ def other_preprocessing(K: ModuleType) -> Made:
     return Made(made.model, (made.x - made.x.mean(axis=0)) / made.x.std(axis=0) * 2)
 
 
+@fault("diagnose", "bn1", "other_units", mends=False)
+def bytes_for_a_network_trained_on_fractions(K: ModuleType) -> Made:
+    """Images that nobody has divided by 255."""
+    made = healthy(K)
+    return Made(made.model, made.x * 255)
+
+
+@fault("diagnose", "bn1", "other_units", mends=False)
+def fractions_for_a_network_trained_on_bytes(K: ModuleType) -> Made:
+    """Divided by 255, and what was subtracted in training was not."""
+    made = healthy(K)
+    return Made(made.model, made.x / 255 + 0.5)
+
+
 @fault("diagnose", "bn1", "never_updated")
 def statistics_lost(K: ModuleType) -> Made:
     """Trained in training mode, and saved by something that keeps trainable weights only."""

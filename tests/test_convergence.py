@@ -153,3 +153,19 @@ def test_a_channel_that_is_constant_everywhere_is_no_reason_for_an_overflow():
     for momentum in (0.9, [0.9, 0.99]):
         found = convergence([0.5, 3.0], [0.0, 2.0], [0.5, 1.0], [0.0, 1.0], momentum=momentum)
         assert found is None
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-44, 1e-12])
+def test_what_epsilon_hides_is_no_distance(tiny):
+    """Channels constant in file and data: the layer divides both by the root of epsilon."""
+    mean, variance = statistics(scale=1.0)
+    dead = np.arange(40) % 4 == 0
+    old = np.where(dead, 1e-9, mean), np.where(dead, tiny, variance)
+    new = np.where(dead, 0.0, mean), np.where(dead, 1e-40, variance)
+    assert distance(*old, *new, epsilon=1e-3) < 1e-6
+    assert convergence(*old, *new, momentum=0.99, epsilon=1e-3) is None
+    assert distance(*old, *new) > 1e-4, "were it not for epsilon"
+    live = np.where(dead, 0.1, mean), old[1]
+    root = np.sqrt(1e-3)
+    wanted = np.sqrt(np.mean(np.square(dead * 0.1 / root)) / 2)  # of means and variances
+    assert distance(*live, *new, epsilon=1e-3) == pytest.approx(wanted, rel=1e-6)

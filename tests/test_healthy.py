@@ -210,3 +210,44 @@ def test_a_deep_network_without_bn_shows_rounding_and_its_size(K):
     assert finding.path is None
     assert finding.code is None
     assert bnfix.diagnose(model).ok
+
+
+def network_with_dead_channels(K):
+    """Every other channel of `bn` is 0 whatever comes, and its variance all but faded to that."""
+    K.utils.set_random_seed(0)
+    L = K.layers
+    layers = [L.Dense(16, activation="relu", name="dense"), L.BatchNormalization(name="bn")]
+    model = K.Sequential([K.Input((6,)), *layers, L.Dense(3)])
+    model.get_layer("dense").bias.assign(np.tile([0.0, -1e3], 8))
+    x = faults.task()[0]
+    bnfix.recalibrate(model, x, verbose=0, guard=False)
+    bn = model.get_layer("bn")
+    bn.beta.assign(np.ones(16))
+    bn.moving_variance.assign(np.where(np.arange(16) % 2, 1e-20, bn.moving_variance.numpy()))
+    return model, x
+
+
+def test_channels_that_are_constant_in_file_and_data_are_not_off(K):
+    """By their own deviation they were off by 1e+145 sigma, in as many digits."""
+    model, x = network_with_dead_channels(K)
+    report = bnfix.diagnose(model, x)
+    assert report.ok, report
+    assert report.layers[0].distance < 0.02
+    _, found = bnfix.recalibrate(model, x, guard=False, return_report=True)
+    assert found.layers[0].dead == 8
+    assert found.layers[0].mean_shift < 0.02
+    assert found.layers[0].variance_ratio == pytest.approx(1, abs=0.02)
+    assert max(map(len, str(found).splitlines())) < 100
+
+
+def test_a_constant_channel_that_has_moved_is_off_by_as_much_as_the_layer_makes_of_it(K):
+    model, x = network_with_dead_channels(K)
+    bn = model.get_layer("bn")
+    moved = np.where(np.arange(16) % 2, 0.1, bn.moving_mean.numpy())
+    bn.moving_mean.assign(moved)
+    (symptom,) = [s for s in bnfix.diagnose(model, x).symptoms if s.severity != "note"]
+    assert (symptom.cause, symptom.paths) == ("shifted", ("bn",))
+    # 0.1 over the root of epsilon, in half of the channels, of means and not of variances.
+    assert f"{0.1 / np.sqrt(1e-3) / 2:.2g} sigma in bn" in symptom.detail
+    bn.moving_mean.assign(np.where(np.arange(16) % 2, 1e30, moved))
+    assert max(map(len, str(bnfix.diagnose(model, x).to_dataframe()).splitlines())) < 200

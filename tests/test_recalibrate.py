@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import faults
 import numpy as np
 import pytest
 import references as ref
@@ -529,3 +530,16 @@ def test_data_that_breaks_off_leaves_statistics_as_they_were(K):
         bnfix.recalibrate(model, breaks_off())
     assert isinstance(refusal.value.__cause__, Fails)
     ref.assert_same_weights(model, before)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(255, "{} times as"), (1 / 255, "1/{} as"), (2, "")])
+def test_data_in_other_units_are_told_once_and_only_where_all_layers_are_new(K, factor, said):
+    made = faults.healthy(K)
+    _, report = bnfix.recalibrate(made.model, made.x * factor, return_report=True)
+    found = [note for note in report.notes if "Prepare the data as for training" in note]
+    near = [f"bn1 the data vary {said.format(number)} much" for number in range(240, 270)]
+    assert [sum(sentence in note for sentence in near) for note in found] == [1] * bool(said)
+    made = faults.healthy(K)
+    _, report = bnfix.recalibrate(made.model, made.x * factor, layers=["bn2"], return_report=True)
+    assert report.notes == ()
+    assert bnfix.diagnose(made.model, made.x * factor).notes == ()

@@ -44,11 +44,12 @@ class Cause(Word):
     OF_ANOTHER_LAYER = "of_another_layer"
     ZERO_VARIANCE = "zero_variance"
     BATCH_OF_ONE = "batch_of_one", True, "", True
+    OTHER_UNITS = "other_units"
     OUT_OF_STEP = "out_of_step"
     SHARED_DOMAINS = "shared_domains"
     FROZEN_UNTRAINED = "frozen_untrained", False, "frozen_untrained self_consistent"
     NEVER_UPDATED = "never_updated", False, "never_updated self_consistent"
-    UNCONVERGED = "unconverged", False, "unconverged shifted"
+    UNCONVERGED = "unconverged", False, "unconverged shifted other_units"
     SHIFTED = "shifted"
     HUGE_GAIN = "huge_gain"
     WRONG_AXIS = "wrong_axis"

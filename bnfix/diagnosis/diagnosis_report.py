@@ -9,7 +9,7 @@ from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import Losses
 from bnfix.remedy import Mendable, Remedy
 from bnfix.rendering.charts import Bars, Mood, Panel
-from bnfix.rendering.story import Column, Remark, Story, Table, notes
+from bnfix.rendering.story import Column, Remark, Story, Table, in_sigma, notes
 from bnfix.report import Rendered, VerbReport
 
 #: In order of rank: predictions are wrong; they may be, or will be after the next `fit`; worth
@@ -181,7 +181,7 @@ _LAYERS: tuple[Column[LayerDistance], ...] = (
         "distance",
         lambda layer: layer.distance,
         "off by",
-        "{:.2f} sigma".format,
+        in_sigma,
         right=True,
         least=11,
     ),

@@ -22,6 +22,7 @@ from bnfix.diagnosis.static import merged
 from bnfix.diagnosis.updates import FROZEN, LEFT, THAW
 from bnfix.numerics.convergence import Convergence
 from bnfix.numerics.tolerance import BETWEEN, SHIFTED
+from bnfix.numerics.units import other_unit, told
 from bnfix.remedy import Remedy, Verb
 
 #: Fewest values per channel on which a judgement of statistics rests.
@@ -35,6 +36,8 @@ def measured_symptoms(facts: ModelFacts, of_data: DataFacts) -> list[Symptom]:
     finite = [pair for pair in pairs if pair[1].count >= MIN_COUNT and _is_finite(pair[0])]
     judged = [pair for pair in finite if np.all(pair[0].variance >= 0)]
     found += [symptom for pair in judged for symptom in _shared(pair)]
+    if in_units := list(_in_other_units(judged)):  # what else the data tell is told in them, too
+        return merged([*found, *in_units])
     own = [symptom for pair in finite for symptom in of_its_own(pair, judged)]
     explained = {path for symptom in own for path in symptom.paths}
     clear = before_spreading([pair[0].path for pair in finite], own)
@@ -108,6 +111,37 @@ def _shared(pair: Pair) -> Iterator[Symptom]:
         yield Symptom((norm.path,), Cause.SHARED_DOMAINS, "fault", detail, advice=advice)
 
 
+def _in_other_units(pairs: list[Pair]) -> Iterator[Symptom]:
+    """What reaches the first layer, which no normalization hides from it."""
+    factor = _unit(pairs[0]) if pairs else None
+    if factor is None:
+        return
+    near = [(norm, _unit((norm, actual)) or 1.0) for norm, actual in pairs]
+    paths = tuple(norm.path for norm, own in near if abs(np.log(own / factor)) < _SAME_UNIT)
+    detail = (
+        f"in every channel the data vary {told(factor)} as the stored statistics have it: they are "
+        "in other units than in training, as images of 0 to 255 are for a network trained on 0 to 1"
+    )
+    prepared = f"x / {factor:.3g}" if factor > 1 else f"{1 / factor:.3g} * x"
+    advice = (
+        f"pass the data prepared as for training, about {prepared} unless something is added too "
+        "(--scale of the command), and diagnose again. Only a model that is to take such data "
+        "from now on is to be recalibrated on them"
+    )
+    yield Symptom(paths, Cause.OTHER_UNITS, "fault", detail, advice=advice)
+
+
+#: Of the logarithms of two factors that are one.
+_SAME_UNIT = 0.15
+
+
+def _unit(pair: Pair) -> float | None:
+    norm, actual = pair
+    if norm.never_updated:
+        return None
+    return other_unit(norm.mean, norm.variance, actual.mean, actual.variance)
+
+
 # --- all layers together ---------------------------------------------------------------------
 
 
@@ -175,7 +209,8 @@ _STILL = (
 
 def _few_at_once(pairs: list[Pair]) -> str:
     """What batches of n values leave: their variance is (n - 1) / n of that of the data."""
-    logs = [np.log(n.variance / p.variance) for n, p in pairs if np.all(n.variance > 0)]
+    with np.errstate(divide="ignore", over="ignore"):  # of a channel that is constant in the data
+        logs = [np.log(n.variance / p.variance) for n, p in pairs if np.all(n.variance > 0)]
     varying = [found for found in logs if np.isfinite(found).all()]
     if not varying:
         return ""

@@ -34,7 +34,8 @@ _TINY = 1e-12
 def apart(pair: Pair) -> float:
     """Stored from actual statistics, in sigma."""
     norm, actual = pair
-    return distance(norm.mean, norm.variance, actual.mean, actual.variance)
+    ours, theirs = (norm.mean, norm.variance), (actual.mean, actual.variance)
+    return distance(*ours, *theirs, epsilon=norm.epsilon)
 
 
 def fitted(pairs: list[Pair]) -> Convergence | None:
@@ -45,8 +46,11 @@ def fitted(pairs: list[Pair]) -> Convergence | None:
         np.concatenate(parts)
         for parts in zip(*[(n.mean, n.variance, p.mean, p.variance) for n, p in pairs], strict=True)
     ]
-    momenta = np.concatenate([np.full(n.mean.shape, n.momentum) for n, _ in pairs])
-    return convergence(*joined, momentum=momenta)
+    momenta, epsilons = (
+        np.concatenate([np.full(n.mean.shape, getattr(n, name)) for n, _ in pairs])
+        for name in ("momentum", "epsilon")
+    )
+    return convergence(*joined, momentum=momenta, epsilon=epsilons)
 
 
 def of_its_own(pair: Pair, pairs: list[Pair]) -> Iterator[Symptom]:

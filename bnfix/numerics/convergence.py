@@ -8,7 +8,8 @@ steps towards the same mean and variance, with f = m**n left of where they began
 
 f is fitted to all channels by least squares, each distance in units of its channel's standard
 deviation, the larger of the stored and the actual one (by the actual alone, a channel that hardly
-varies would outweigh all others). It explains the share 1 - sum(residual**2) / sum(distance**2).
+varies would outweigh all others), and at least the root of epsilon: the layer divides by no less,
+however constant a channel is. It explains the share 1 - sum(residual**2) / sum(distance**2).
 
 The same update is an exponential moving average that starts at a constant and is not corrected for
 it (Kingma & Ba 2014, arXiv:1412.6980, section 3, where the correction divides by 1 - m**n).
@@ -57,9 +58,11 @@ def distance(
     old_variance: npt.ArrayLike,
     mean: npt.ArrayLike,
     variance: npt.ArrayLike,
+    *,
+    epsilon: npt.ArrayLike = 0.0,
 ) -> float:
     """Root mean square over channels of what separates stored from actual, in sigma."""
-    _, gaps = _terms(old_mean, old_variance, mean, variance)
+    _, gaps = _terms(old_mean, old_variance, mean, variance, epsilon)
     return float(np.sqrt(np.mean(np.square(gaps)))) if gaps.size else 0.0
 
 
@@ -70,6 +73,7 @@ def convergence(
     variance: npt.ArrayLike,
     *,
     momentum: npt.ArrayLike,
+    epsilon: npt.ArrayLike = 0.0,
 ) -> Convergence | None:
     """The fraction of initial values that fits stored statistics best.
 
@@ -80,12 +84,13 @@ def convergence(
         variance: (channels,), of the data.
         momentum: Of the moving average, one number or (channels,). Layers of several momenta have
             seen the same number of updates, which is fitted then.
+        epsilon: Of the layer, one number or (channels,).
 
     Returns:
         None where it explains too little: stored and actual statistics agree, or they differ for
         another reason, or a value is not finite.
     """
-    pulls, gaps = _terms(old_mean, old_variance, mean, variance)
+    pulls, gaps = _terms(old_mean, old_variance, mean, variance, epsilon)
     if not gaps.size or not (np.isfinite(pulls).all() and np.isfinite(gaps).all()):
         return None
     total = float(np.sum(np.square(gaps)))
@@ -114,6 +119,7 @@ def _terms(
     old_variance: npt.ArrayLike,
     mean: npt.ArrayLike,
     variance: npt.ArrayLike,
+    epsilon: npt.ArrayLike,
 ) -> tuple[Floats, Floats]:
     """Per channel the whole way to 0 and 1, and the way gone: (2, channels), in sigma.
 
@@ -124,7 +130,7 @@ def _terms(
         for values in (old_mean, old_variance, mean, variance)
     )
     with np.errstate(invalid="ignore", over="ignore"):  # stored values may be infinite or no number
-        wide = np.maximum(np.maximum(stored, actual), _TINY)
+        wide = np.maximum(np.maximum(stored, actual), np.maximum(epsilon, _TINY))
         sigma = np.sqrt(wide)
         pulls = np.stack([(0.0 - actual_mean) / sigma, (1.0 - actual) / wide])
         gaps = np.stack([(stored_mean - actual_mean) / sigma, (stored - actual) / wide])

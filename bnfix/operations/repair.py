@@ -12,6 +12,7 @@ from bnfix.adapters.subject import Subject
 from bnfix.checks.check import check
 from bnfix.data.batches import EMPTY, batches, first_rows
 from bnfix.data.sizes import InBatchesOf
+from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.diagnosis_report import DiagnosisReport
 from bnfix.errors import DataError
 from bnfix.graph.select import Selection, select
@@ -140,7 +141,10 @@ def repair(
         if symptom.severity != "note":
             mending.mend(symptom)
     mending.mend_what_is_left()
-    mending.recalibrate()
+    if any(found.cause is Cause.OTHER_UNITS for found in diagnosis.symptoms):
+        mending.did("left all statistics as they are, since the data are in other units", False)
+    else:
+        mending.recalibrate()
     mending.mend_what_is_left()  # statistics that were NaN have hidden it until now
     folded = None
     if fold:

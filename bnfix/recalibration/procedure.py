@@ -161,6 +161,7 @@ def _row(path: str, layer: Any, moments: ChannelMoments, ddof: int) -> LayerStat
         *new,
         momentum=float(layer.momentum),
         clamped=weights.too_large(layer, *new),
+        epsilon=float(layer.epsilon),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
@@ -12,7 +13,7 @@ from bnfix.graph.select import Selection
 from bnfix.recalibration.guard import Metric
 from bnfix.recalibration.meeting import Meeting
 from bnfix.recalibration.procedure import Options, read, recalibrated
-from bnfix.recalibration.statistics import RecalibrationReport
+from bnfix.recalibration.statistics import RecalibrationReport, of_other_units
 from bnfix.recalibration.together import together
 from bnfix.restoring import all_or_nothing
 
@@ -146,6 +147,8 @@ def recalibrate(
         report = recalibrated(subject, read(ds, options), options, Meeting())
     else:
         report = together(subject, workers, ds, options)
+    if layers is None and report.kept:
+        report = replace(report, notes=(*report.notes, *of_other_units(report.layers)))
     if report.verdict is not None and not report.kept:
         warnings.warn(
             f"recalibrate made {model.name} worse and put the old statistics back: "

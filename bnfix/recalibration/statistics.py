@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bnfix.numerics.convergence import Convergence, convergence, distance
 from bnfix.numerics.moments import Floats
+from bnfix.numerics.units import other_unit, told
 from bnfix.recalibration.verdict import Verdict
 from bnfix.rendering.charts import Bars, Mood, Panel
-from bnfix.rendering.story import Column, Remark, Story, Table, notes
+from bnfix.rendering.story import Column, Remark, Story, Table, in_sigma, notes
 from bnfix.report import Rendered, VerbReport
 
 #: A channel of variance below this fraction of its squared mean is constant but for rounding.
@@ -33,6 +34,8 @@ class LayerStatistics(Rendered):
         momentum: Of the layer's moving average.
         clamped: Number of channels whose statistics exceed what the layer's dtype can hold, and are
             stored as its largest number.
+        epsilon: Of the layer. Its root is the least that sigma counts as, since the layer divides
+            by no less, however constant a channel is.
     """
 
     path: str
@@ -43,37 +46,59 @@ class LayerStatistics(Rendered):
     variance: Floats
     momentum: float
     clamped: int = 0
+    epsilon: float = 0.0
+
+    @property
+    def _least(self) -> float:
+        return max(self.epsilon, float(np.finfo(np.float32).tiny))
 
     @property
     def mean_shift(self) -> float:
         """Root mean square over channels of old mean - mean, in standard deviations."""
-        sigma = np.sqrt(np.maximum(self.variance, np.finfo(np.float32).tiny))
+        sigma = np.sqrt(np.maximum(self.variance, self._least))
         return float(np.sqrt(np.mean(np.square((self.old_mean - self.mean) / sigma))))
 
     @property
     def variance_ratio(self) -> float:
-        """Geometric mean over channels of old variance / variance."""
-        tiny = np.finfo(np.float32).tiny
-        old, new = np.maximum(self.old_variance, tiny), np.maximum(self.variance, tiny)
+        """Geometric mean over channels of old variance / variance, none below epsilon."""
+        old, new = (np.maximum(v, self._least) for v in (self.old_variance, self.variance))
         return float(np.exp(np.mean(np.log(old) - np.log(new))))
 
     @property
     def distance(self) -> float:
         """How far the old statistics were from the new, root mean square in sigma."""
-        return distance(self.old_mean, self.old_variance, self.mean, self.variance)
+        old, new = (self.old_mean, self.old_variance), (self.mean, self.variance)
+        return distance(*old, *new, epsilon=self.epsilon)
 
     @property
     def convergence(self) -> Convergence | None:
         """How much of the initial 0 and 1 was left in the old statistics; None if that is no
         explanation of the distance.
         """
-        new = self.mean, self.variance
-        return convergence(self.old_mean, self.old_variance, *new, momentum=self.momentum)
+        old, new = (self.old_mean, self.old_variance), (self.mean, self.variance)
+        return convergence(*old, *new, momentum=self.momentum, epsilon=self.epsilon)
 
     @property
     def dead(self) -> int:
         """Number of channels that are constant on the calibration data."""
         return int(np.sum(self.variance <= _CONSTANT * np.square(self.mean)))
+
+
+def of_other_units(rows: Sequence[LayerStatistics]) -> tuple[str, ...]:
+    """What to know where the first of all layers, whose input no other normalizes, has other units
+    now than it had before.
+    """
+    first = rows[0] if rows else None
+    if first is None or np.array_equal(first.old_variance, np.ones_like(first.old_variance)):
+        return ()
+    factor = other_unit(first.old_mean, first.old_variance, first.mean, first.variance)
+    if factor is None:
+        return ()
+    return (
+        f"in every channel of {first.path} the data vary {told(factor)} as the old statistics had "
+        "it: if the network was trained on other units, as 0 to 1 instead of 0 to 255, it is now "
+        "wrong for these. Prepare the data as for training, and recalibrate again",
+    )
 
 
 @dataclass(frozen=True)
@@ -155,7 +180,7 @@ _COLUMNS: tuple[Column[LayerStatistics], ...] = (
         "mean_shift",
         lambda layer: layer.mean_shift,
         "mean off by",
-        "{:.2f} sigma".format,
+        in_sigma,
         right=True,
         least=11,
     ),

@@ -167,3 +167,11 @@ class Story:
 
 def notes(sentences: Iterable[str]) -> tuple[Remark, ...]:
     return tuple(Remark(f"note: {sentence}") for sentence in sentences)
+
+
+def in_sigma(value: float) -> str:
+    """A distance in standard deviations, which no number of digits makes more exact where large."""
+    return f"{value:.2f} sigma" if abs(value) < _FAR else f"{value:.2g} sigma"
+
+
+_FAR = 1e4
