@@ -130,7 +130,8 @@ def recalibrate(
         ResourceError: Memory or disk space does not suffice.
         OptionError: An argument is none of what it may be.
         WorkerError: Another worker failed, is gone, or does something else.
-        In every case, KeyboardInterrupt included, nothing is changed.
+
+    Whatever it raises, KeyboardInterrupt included, nothing is changed then.
 
     Examples:
         >>> model, report = bnfix.recalibrate(model, (x, y), verbose=0, return_report=True)
