@@ -20,7 +20,8 @@ STYLE = """
 .bnfix .head.bad{border-color:#c2410c}
 .bnfix table{border-collapse:collapse;margin:.6em 0;font-size:13px}
 .bnfix th,.bnfix td{padding:.25em .8em;border-bottom:1px solid rgba(128,128,128,.35);
-text-align:left;vertical-align:top;overflow-wrap:anywhere;background:none}
+text-align:left;vertical-align:top;background:none}
+.bnfix td{max-width:40em;overflow-wrap:break-word}
 .bnfix th{border-bottom-width:2px;white-space:nowrap}
 .bnfix td.right,.bnfix th.right{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}
