@@ -54,6 +54,11 @@ def all_or_nothing(*parts: Part) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return around
 
 
+def within() -> bool:
+    """Whether a public function of bnfix is at work, rather than code of the user alone."""
+    return _within.get()
+
+
 @contextmanager
 def _restoring(parts: Iterable[Callable[[], Undo]]) -> Generator[None]:
     outermost = not _within.get()

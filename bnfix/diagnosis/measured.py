@@ -117,7 +117,7 @@ def _in_other_units(pairs: list[Pair]) -> Iterator[Symptom]:
     if factor is None:
         return
     near = [(norm, _unit((norm, actual)) or 1.0) for norm, actual in pairs]
-    paths = tuple(norm.path for norm, own in near if abs(np.log(own / factor)) < _SAME_UNIT)
+    paths = tuple(norm.path for norm, own in near if _is_near(own, factor))
     detail = (
         f"in every channel the data vary {told(factor)} as the stored statistics have it: they are "
         "in other units than in training, as images of 0 to 255 are for a network trained on 0 to 1"
@@ -131,8 +131,12 @@ def _in_other_units(pairs: list[Pair]) -> Iterator[Symptom]:
     yield Symptom(paths, Cause.OTHER_UNITS, "fault", detail, advice=advice)
 
 
-#: Of the logarithms of two factors that are one.
-_SAME_UNIT = 0.15
+def _is_near(one: float, other: float) -> bool:
+    return abs(np.log(one / other)) < np.log(_NEAR)
+
+
+#: Two factors this near are one.
+_NEAR = 1.5
 
 
 def _unit(pair: Pair) -> float | None:

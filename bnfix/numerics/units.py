@@ -18,8 +18,9 @@ from bnfix.numerics.tolerance import SUSPICIOUS
 #: Factors nearer to 1 have other reasons, as batches of two values have.
 _LEAST = 4.0
 
-#: Root mean square over channels of the logarithm of their factors, from that of all.
-_ALIKE = 0.15
+#: How far the logarithms of the channels' factors may be from that of all, root mean square, as a
+#: part of that: other images vary otherwise, by some ten percent, or a half between two channels.
+_ALIKE = 1 / 8
 
 #: With fewer channels a chance agreement is too likely.
 _LEAST_CHANNELS = 4
@@ -40,7 +41,7 @@ def other_unit(
     mean, variance = mean[varies], variance[varies]
     logs = (np.log(variance) - np.log(old_variance)) / 2
     middle = float(np.median(logs))
-    if abs(middle) < np.log(_LEAST) or _rms(logs - middle) > _ALIKE:
+    if abs(middle) < np.log(_LEAST) or _rms(logs - middle) > _ALIKE * abs(middle):
         return None
     factor = float(np.exp(middle))
 

@@ -17,8 +17,16 @@ import numpy as np
 from bnfix.adapters.backends.base import Backend, Fused, Layers, Place, rows
 from bnfix.adapters.spread import here
 from bnfix.graph.miscompiled import SWITCH
-from bnfix.restoring import Setting, put_back_after
+from bnfix.restoring import Setting, put_back_after, within
 from bnfix.workers import Alone, Workers
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that functions are traced anew, where bnfix does that: a model of its own each time."""
+    return not (within() and "triggered tf.function retracing" in record.getMessage())
+
+
+logging.getLogger("tensorflow").addFilter(_is_news)
 
 
 class TensorFlow(Backend):
