@@ -43,6 +43,22 @@ def test_what_is_no_unit_is_none():
     assert other_unit(mean[:3], variance[:3], 255 * mean[:3], 255**2 * variance[:3]) is None
 
 
+@given(
+    left=st.floats(0.02, 1.0),
+    scale=st.sampled_from([1e-3, 0.1, 1.0, 30.0, 1e3]),
+    noise=st.floats(0, 0.1),
+    seed=st.integers(0, 20),
+)
+def test_too_few_updates_are_no_unit(left, scale, noise, seed):
+    """Small variances beside what is left of the initial 1 make all stored ones nearly equal."""
+    mean, variance = (
+        factor * part for factor, part in zip((scale, scale**2), statistics(seed=seed), strict=True)
+    )
+    before = mean * np.exp(np.random.default_rng(seed).normal(0, noise, 16))  # as weights change
+    old_mean, old_variance = (1 - left) * before, left + (1 - left) * variance
+    assert other_unit(old_mean, old_variance, mean, variance) is None
+
+
 def test_constant_channels_have_no_say():
     mean, variance = statistics()
     dead = np.arange(16) % 2 == 0
@@ -64,3 +80,17 @@ def test_repair_leaves_the_model_to_the_data_that_it_was_made_for(K, labels):
     ]
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert any(f"about x / {number} " in report.left[0] for number in range(240, 270))
+
+
+@pytest.mark.parametrize("steps", [1, 20, 88, 200])
+def test_a_network_of_small_activations_that_was_trained_too_briefly_is_unconverged(K, steps):
+    K.utils.set_random_seed(0)
+    L = K.layers
+    layers = [L.Dense(16, name="dense"), L.BatchNormalization(name="bn"), L.Dense(3, name="out")]
+    model = K.Sequential([K.Input((6,)), *layers])
+    x = faults.task()[0] / 50
+    for _ in range(steps):
+        model(x, training=True)
+    found = [symptom.cause for symptom in bnfix.diagnose(model, x).symptoms]
+    assert "other_units" not in found
+    assert "unconverged" in found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bnfix.numerics.convergence import convergence
 from bnfix.numerics.moments import Floats
 from bnfix.numerics.tolerance import SUSPICIOUS
 
@@ -32,7 +33,7 @@ def other_unit(
     """The k of the module docstring, all arguments (channels,); None where none fits.
 
     Means are asked what deviations leave open: whether it is the unit, or both statistics or the
-    variances alone were multiplied.
+    variances alone were multiplied. What too few updates explain as well is left to them.
     """
     varies = np.minimum(old_variance, variance) > np.finfo(np.float32).tiny
     if np.sum(varies) < _LEAST_CHANNELS:
@@ -48,7 +49,28 @@ def other_unit(
     def fits(multiple: float) -> bool:
         return _rms((mean - multiple * old_mean) / np.sqrt(variance)) < SUSPICIOUS / 2
 
-    return None if (fits(1.0) or fits(factor**2)) and not fits(factor) else factor
+    if (fits(1.0) or fits(factor**2)) and not fits(factor):
+        return None
+    left = 4 * _rms(logs - middle)  # of the logarithms of variances, twice
+    return None if _is_initial(old_mean, old_variance, mean, variance, left) else factor
+
+
+def _is_initial(
+    old_mean: Floats, old_variance: Floats, mean: Floats, variance: Floats, left: float
+) -> bool:
+    """Whether the initial 0 and 1, moved towards the data, leave no more than `left`."""
+    fit = convergence(old_mean, old_variance, mean, variance, momentum=0.0)
+    if fit is None:
+        return False
+    gone = 1 - fit.fraction
+    expected = fit.fraction + gone * variance
+    means = _rms((old_mean - gone * mean) / np.sqrt(old_variance))
+    variances = _rms(np.log(old_variance) - np.log(expected))
+    return means < SUSPICIOUS / 2 and variances < max(left, _LITTLE)
+
+
+#: Of a logarithm: what training leaves between statistics and a number of updates, at least.
+_LITTLE = 0.2
 
 
 def told(factor: float) -> str:
