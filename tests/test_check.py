@@ -434,15 +434,6 @@ def test_what_was_compiled_for_a_check_may_fail_later_and_dies_with_its_model(K)
     assert key not in tensorflow._tried
 
 
-def test_tensorflow_does_not_complain_of_what_is_traced_on_purpose(K, caplog):
-    """A check of one model after the other, each in batches of several lengths."""
-    zoo.tensorflow()
-    with caplog.at_level("WARNING", "tensorflow"):
-        for _ in range(4):
-            assert not bnfix.check(baked(K), images()).ok
-    assert [record.message for record in caplog.records if record.name == "tensorflow"] == []
-
-
 def need_exports():
     if zoo.BACKEND == "jax":
         pytest.skip("what Keras exports on JAX takes TensorFlow: a note says so")

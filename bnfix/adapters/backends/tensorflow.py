@@ -23,7 +23,7 @@ from bnfix.workers import Alone, Workers
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Not that functions are traced anew, where bnfix does that: a model of its own each time."""
-    return not (within() and "triggered tf.function retracing" in record.getMessage())
+    return not (within() and record.funcName == "called_with_tracing")
 
 
 logging.getLogger("tensorflow").addFilter(_is_news)
@@ -229,8 +229,7 @@ def _by_dataset(model: Any, by_array: Callable[[Any], Any]) -> Callable[[Any], A
             return by_array(inputs)
         # Of a length that is known when the model is traced, as that of an array is.
         batches = tf.data.Dataset.from_tensor_slices(inputs)
-        with _traced_on_purpose():
-            return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
+        return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
 
     return predict
 
@@ -262,20 +261,6 @@ def _traced_once(model: Any) -> Callable[[Any], Any]:
         return call(inputs)
 
     return call
-
-
-@contextmanager
-def _traced_on_purpose() -> Generator[None]:
-    """Without TensorFlow's advice against functions that are traced often."""
-    import tensorflow as tf
-
-    def keep(record: logging.LogRecord) -> bool:
-        return record.funcName != "called_with_tracing"
-
-    logger = tf.get_logger()
-    logger.addFilter(keep)
-    with put_back_after(lambda: logger.removeFilter(keep)):
-        yield
 
 
 def _through(
