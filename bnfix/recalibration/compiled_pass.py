@@ -97,7 +97,7 @@ class CompiledPass:
             measured = self._measured.setdefault(path, [])
             fused = None if mask is not None else self._fused(layer, tensor, axis)
             if fused is not None:
-                measured.append(fused._replace(normalized=None))
+                measured.append(Fused(None, *fused[1:]))
                 return fused.normalized
             count, mean, variance = self.adapter.moments(tensor, axis, mask)
             measured.append((count, mean, variance))
