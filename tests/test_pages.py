@@ -1,6 +1,7 @@
 """What the documentation shows is so: every block of every page runs, and prints what it promises.
 
-A page that uses `keras` without importing it runs in both Kerases.
+A page that uses `keras` without importing it runs in both Kerases, and so does one that imports
+Keras 3 where it says nothing of that alone.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,10 @@ def at_hand(prepared, tmp_path, monkeypatch):
 LONG = {"docs/recipes.md", "docs/group_norm.md", "docs/index.md"}
 
 
+#: It uses `keras.ops`, which Keras 2 has not.
+KERAS_3_ALONE = {"docs/composite.md"}
+
+
 def readings():
     for page, text in PAGES.items():
         long = [pytest.mark.long] if page in LONG else []
@@ -79,20 +85,32 @@ def readings():
                 yield pytest.param(page, which, id=f"{page}-{which}", marks=long)
         elif examples(text):
             yield pytest.param(page, None, id=page, marks=long)
+            if (
+                any(_KERAS_3 in block.code for block in examples(text))
+                and page not in KERAS_3_ALONE
+            ):
+                yield pytest.param(page, "tf_keras", id=f"{page}-tf_keras", marks=pytest.mark.long)
+
+
+_KERAS_3 = "import keras\n"
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
 @pytest.mark.parametrize(("page", "dialect"), [*readings()])
 def test_every_block_runs_and_prints_what_stands_below_it(page, dialect, at_hand):
-    names = at_hand
-    if dialect:
+    names, code = at_hand, list(examples(PAGES[page], dialect))
+    if dialect and "keras" in supposed(PAGES[page]):
         names = {"keras": zoo.keras_module(dialect)}
+    elif dialect:
+        code = [
+            replace(b, code=b.code.replace(_KERAS_3, f"import {dialect} as keras\n")) for b in code
+        ]
     try:
-        for block in examples(PAGES[page], dialect):
+        for block in code:
             assert_shows(block, names, f"{page}: {block.section}")
     finally:
         if dialect:
-            names["keras"].mixed_precision.set_global_policy("float32")
+            zoo.keras_module(dialect).mixed_precision.set_global_policy("float32")
 
 
 def assert_shows(block, names, where):
