@@ -182,6 +182,29 @@ def test_a_bn_inside_a_layer_of_ones_own_is_named(K):
     assert "bnfix.freeze" in report.findings[0].fix
 
 
+def test_the_fix_that_is_shown_is_for_all_layers_that_are_named_above_it(K):
+    """It was for the first; the second went on with the statistics of the batch."""
+
+    class Own(K.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.bn = K.layers.BatchNormalization(name="bn")
+            self.scale = self.add_weight(shape=(), initializer="ones", name="scale")  # stays closed
+
+        def call(self, x):
+            return self.bn(x, training=True) * self.scale
+
+    inputs = K.Input((6,))
+    model = K.Model(inputs, Own(name="b")(K.layers.ReLU()(Own(name="a")(inputs))))
+    x = zoo.inputs_for(model, rows=8)
+    report = bnfix.check(model, x)
+    assert [found.path for found in report.findings] == ["a/bn", "b/bn"]
+    (fix,) = [line for line in str(report).splitlines() if line.strip().startswith("fix:")]
+    names = {"bnfix": bnfix, "model": model}
+    exec(fix.strip().removeprefix("fix:").strip(), names)
+    assert bnfix.check(names["model"], x).ok, fix
+
+
 def test_dropout_that_is_on_at_inference_is_called_random(K):
     inputs = K.Input((30,))
     x = K.layers.Dropout(0.5)(K.layers.BatchNormalization()(inputs), training=True)

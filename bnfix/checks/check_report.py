@@ -164,9 +164,19 @@ def _grouped(findings: tuple[Finding, ...]) -> list[list[Finding]]:
 
 
 def _shown(findings: list[Finding]) -> list[str]:
-    first = findings[0]
-    fix = [f"  fix: {first.fix}"] if first.fix else []
-    return [_titled(findings), f"  {first.detail}", *fix]
+    fix = _of_all(findings).fix
+    return [_titled(findings), f"  {findings[0].detail}", *([f"  fix: {fix}"] if fix else [])]
+
+
+def _of_all(findings: list[Finding]) -> Finding:
+    """The first, with a remedy for the layers of all where each has the same for its own."""
+    first, remedies = findings[0], [f.remedy for f in findings if f.remedy and f.remedy.paths]
+    if first.remedy is None or len(remedies) < len(findings):
+        return first
+    if any(remedy.verb is not first.remedy.verb for remedy in remedies):
+        return first
+    paths = dict.fromkeys(path for remedy in remedies for path in remedy.paths or ())
+    return replace(first, remedy=replace(first.remedy, paths=tuple(paths)))
 
 
 def _followed(findings: list[Finding]) -> list[str]:
