@@ -16,6 +16,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import faults
 import h5py
 import hostile
 import numpy as np
@@ -270,6 +271,16 @@ def test_with_data_the_model_is_repaired_and_its_training_goes_on(K, suffix, tmp
     ours, theirs = (adapter.optimizer_variables(one.optimizer) for one in (again, model))
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(adapter.to_numpy(one), adapter.to_numpy(other), atol=1e-7)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1, "left as it was"), (255, "NOT repaired")])
+def test_the_first_line_claims_no_repair_that_was_none(K, factor, said, tmp_path):
+    made = faults.healthy(K)
+    made.model.save(tmp_path / "model.h5")
+    target = tmp_path / "repaired.h5"
+    data = made.x * factor
+    _, report = bnfix.repair_file(tmp_path / "model.h5", target, ds=data, return_report=True)
+    assert str(report).splitlines()[0].endswith(f"opened, {said} and saved as {target}")
 
 
 def test_what_comes_back_otherwise_than_it_was_written_is_withheld(K, tmp_path, monkeypatch):

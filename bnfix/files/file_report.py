@@ -172,9 +172,15 @@ class FileRepair(VerbReport):
     def ok(self) -> bool:
         return self.after.ok and (self.repair is None or self.repair.ok)
 
+    @property
+    def _how(self) -> str:
+        if self.repair is None:
+            return "edited without being opened"
+        done = str(self.repair.outcome)
+        return f"opened, {'left as it was' if done == 'nothing to do' else done} and saved"
+
     def story(self) -> Story:
-        how = "opened, repaired and saved" if self.loaded else "edited without being opened"
-        head = f"repair_file: {self.source} {how} as {self.target}"
+        head = f"repair_file: {self.source} {self._how} as {self.target}"
         parts: list[Part] = [outcome_table(self.outcomes)] if self.outcomes else []
         if self.repair is not None:
             parts.append(Section("", self.repair.story()))
