@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import zoo
 from zoo.courses import _convolutional_block, _identity_block
 
 BOTH = frozenset({"keras3", "tf_keras"})
@@ -201,9 +202,8 @@ def _between(K: ModuleType, layer: Any, width: int = 5) -> Made:
 
 @fault("check", "centre", "batch_coupling", mends=False)
 def lambda_over_the_batch(K: ModuleType) -> Made:
-    import tensorflow as tf
-
-    centre = lambda x: x - tf.reduce_mean(x, axis=0, keepdims=True)  # noqa: E731
+    f = zoo.functions(K)
+    centre = lambda x: x - f.mean(x, axis=0, keepdims=True)  # noqa: E731
     return _between(K, K.layers.Lambda(centre, output_shape=(5,), name="centre"))
 
 
@@ -219,11 +219,11 @@ def unit_normalization_over_the_batch(K: ModuleType) -> Made:
 
 @fault("check", "attend", "batch_coupling", mends=False)
 def attention_over_the_batch(K: ModuleType) -> Made:
-    import tensorflow as tf
+    f = zoo.functions(K)
 
     class Attend(K.layers.Layer):
         def call(self, inputs: Any) -> Any:
-            return tf.nn.softmax(inputs @ tf.transpose(inputs)) @ inputs
+            return f.softmax(inputs @ f.transpose(inputs)) @ inputs
 
         def compute_output_shape(self, shape: Any) -> Any:
             return shape
@@ -266,7 +266,7 @@ def monte_carlo_dropout(K: ModuleType) -> Made:
 
 @fault("check", "noise", "randomness", mends=False)
 def noise_at_inference(K: ModuleType) -> Made:
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     class Noise(K.layers.Layer):
         def call(self, inputs: Any) -> Any:
@@ -489,8 +489,7 @@ def statistics_lost(K: ModuleType) -> Made:
 @fault("diagnose", "bn1", "self_consistent", mends=False, severity="note")
 def trained_in_inference_mode(K: ModuleType) -> Made:
     """A loop that never passes `training=True`: the statistics are initial and must stay so."""
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     K.utils.set_random_seed(0)
     model = network(K)
     x, y = task()

@@ -9,6 +9,7 @@ from typing import Any
 
 import faults
 import numpy as np
+import zoo
 from faults import Made, fault, healthy, network, rows, spoil, task
 
 
@@ -46,23 +47,23 @@ def an_option_freeze_that_means_training(K: ModuleType) -> Made:
 @fault("check", "unit", "batch_coupling", mends=False, report="keras-team/keras 3521")
 def columns_scaled_to_unit_length(K: ModuleType) -> Made:
     """A Lambda written for one row, in which the axis 0 is that of the batch."""
-    import tensorflow as tf
-
+    f = zoo.functions(K)
     inputs = K.Input((4,))
     x = K.layers.Reshape((2, 2))(inputs)
     x = K.layers.Lambda(
-        lambda x: x / tf.sqrt(tf.reduce_sum(x**2, axis=0)), output_shape=(2, 2), name="unit"
+        lambda x: x / f.sqrt(f.sum(x**2, axis=0)), output_shape=(2, 2), name="unit"
     )(x)
     return Made(K.Model(inputs, K.layers.Flatten()(x)), rows(8, 4))
 
 
 @fault("check", "normalize", "batch_coupling", mends=False, report="a library of audio layers")
 def spectrograms_normalized_by_their_batch(K: ModuleType) -> Made:
-    import tensorflow as tf
+    f = zoo.functions(K)
 
     def normalize(x: Any) -> Any:
-        mean, variance = tf.nn.moments(x, axes=[0, 1, 2], keepdims=True)
-        return (x - mean) / tf.sqrt(variance + 1e-6)
+        apart = x - f.mean(x, axis=(0, 1, 2), keepdims=True)
+        variance = f.mean(f.square(apart), axis=(0, 1, 2), keepdims=True)
+        return apart / f.sqrt(variance + 1e-6)
 
     return behind(K, layer_of(K, normalize, name="normalize"))
 
@@ -76,18 +77,17 @@ def behind(K: ModuleType, layer: Any) -> Made:
 
 @fault("check", "mean", "batch_coupling", mends=False, report="tensorflow/tensorflow 45656")
 def the_mean_of_the_batch_as_an_answer(K: ModuleType) -> Made:
-    import tensorflow as tf
-
+    f = zoo.functions(K)
     inputs = K.Input((4,))
     x = K.layers.Dense(3)(inputs)
-    mean = K.layers.Lambda(lambda x: tf.reduce_mean(x, axis=0), output_shape=(), name="mean")
+    mean = K.layers.Lambda(lambda x: f.mean(x, axis=0), output_shape=(), name="mean")
     return Made(K.Model(inputs, mean(x)), rows(8, 4))
 
 
 @fault("check", "norm", "batch_coupling", mends=False, report="d2l-ai/d2l-en 2086")
 def a_batch_norm_written_from_scratch(K: ModuleType) -> Made:
     """Without a word on `training`: it follows the batch, and keeps count of that at inference."""
-    import tensorflow as tf
+    f = zoo.functions(K)
 
     class Norm(K.layers.Layer):
         def build(self, shape: Any) -> None:
@@ -96,9 +96,9 @@ def a_batch_norm_written_from_scratch(K: ModuleType) -> Made:
             )
 
         def call(self, inputs: Any) -> Any:
-            mean = tf.reduce_mean(inputs, axis=0)
+            mean = f.mean(inputs, axis=0)
             self.mean.assign(0.9 * self.mean + 0.1 * mean)
-            return (inputs - mean) / tf.math.reduce_std(inputs, axis=0)
+            return (inputs - mean) / f.std(inputs, axis=0)
 
         def compute_output_shape(self, shape: Any) -> Any:
             return shape
@@ -113,8 +113,7 @@ def a_batch_norm_written_from_scratch(K: ModuleType) -> Made:
 
 @fault("check", "dropout", "randomness", mends=False, report="tensorflow/tensorflow 28484")
 def dropout_that_is_always_on(K: ModuleType) -> Made:
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     inputs = K.Input((30,))
     x = layer_of(K, lambda x: tf.nn.dropout(x, 0.5), name="dropout")(inputs)
     return Made(K.Model(inputs, K.layers.Dense(2)(x)), rows(8, 30))
@@ -122,7 +121,7 @@ def dropout_that_is_always_on(K: ModuleType) -> Made:
 
 @fault("check", "z", "randomness", mends=False, report="keras-team/keras-io 1836")
 def the_sampling_of_an_autoencoder(K: ModuleType) -> Made:
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     class Sampling(K.layers.Layer):
         def call(self, inputs: Any) -> Any:
@@ -141,7 +140,10 @@ def the_sampling_of_an_autoencoder(K: ModuleType) -> Made:
 @fault("check", "spectral", "state", mends=False, report="tensorflow/addons 1244")
 def power_iterations_at_inference(K: ModuleType) -> Made:
     """Spectral normalization as discriminators had it: one step nearer with every call."""
-    import tensorflow as tf
+    f = zoo.functions(K)
+
+    def unit(x: Any) -> Any:
+        return x / f.sqrt(f.sum(f.square(x)))
 
     class Spectral(K.layers.Layer):
         def build(self, shape: Any) -> None:
@@ -151,11 +153,11 @@ def power_iterations_at_inference(K: ModuleType) -> Made:
             self.u = self.add_weight(name="u", shape=(1, 5), initializer="ones", trainable=False)
 
         def call(self, inputs: Any) -> Any:
-            v = tf.math.l2_normalize(tf.matmul(self.u, self.kernel, transpose_b=True))
-            u = tf.math.l2_normalize(tf.matmul(v, self.kernel))
+            v = unit(f.matmul(self.u, f.transpose(self.kernel)))
+            u = unit(f.matmul(v, self.kernel))
             self.u.assign(u)
-            sigma = tf.matmul(tf.matmul(v, self.kernel), u, transpose_b=True)
-            return tf.matmul(inputs, self.kernel / sigma)
+            sigma = f.matmul(f.matmul(v, self.kernel), f.transpose(u))
+            return f.matmul(inputs, self.kernel / sigma)
 
         def compute_output_shape(self, shape: Any) -> Any:
             return (*shape[:-1], 5)
@@ -176,12 +178,12 @@ def states_in_both_directions(K: ModuleType) -> Made:
 @fault("check", "instance", "nonfinite", mends=False, report="tensorflow/tensorflow 47156")
 def a_variance_in_half_precision(K: ModuleType) -> Made:
     """Squares of what is far from 0 are beyond 65,504."""
-    import tensorflow as tf
+    f = zoo.functions(K)
 
     def normalize(x: Any) -> Any:
-        mean = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
-        variance = tf.reduce_mean(tf.square(x), axis=[1, 2], keepdims=True) - tf.square(mean)
-        return (x - mean) / tf.sqrt(variance + tf.cast(1e-3, x.dtype))
+        mean = f.mean(x, axis=(1, 2), keepdims=True)
+        variance = f.mean(f.square(x), axis=(1, 2), keepdims=True) - f.square(mean)
+        return (x - mean) / f.sqrt(variance + f.cast(1e-3, x.dtype))
 
     made = behind(K, layer_of(K, normalize, name="instance", dtype="mixed_float16"))
     return Made(made.model, made.x * 900)

@@ -8,6 +8,7 @@ from typing import Any
 
 import faults
 import numpy as np
+import zoo
 from faults import Made, fault, healthy, network, rows, spoil, task
 
 KERAS3 = frozenset({"keras3"})
@@ -68,7 +69,7 @@ def a_pretrained_base_behind_a_crop(K: ModuleType) -> Made:
 
 @fault("check", "jitter", "training_by_default", severity="note")
 def a_layer_of_a_library_with_such_a_default(K: ModuleType) -> Made:
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     class Jitter(K.layers.Layer):
         def call(self, inputs: Any, training: Any = True) -> Any:
@@ -145,26 +146,21 @@ def _lambda(K: ModuleType, name: str, function: Any) -> Made:
 
 @fault("check", "scale", "batch_coupling", mends=False)
 def scaled_by_the_largest_of_the_batch(K: ModuleType) -> Made:
-    import tensorflow as tf
-
-    return _lambda(K, "scale", lambda x: x / tf.reduce_max(tf.abs(x)))
+    f = zoo.functions(K)
+    return _lambda(K, "scale", lambda x: x / f.max(f.abs(x)))
 
 
 @fault("check", "deviation", "batch_coupling", mends=False)
 def the_deviation_of_the_batch_as_a_feature(K: ModuleType) -> Made:
     """As discriminators of progressive GANs have it, by design and at inference too."""
-    import tensorflow as tf
-
-    return _lambda(
-        K, "deviation", lambda x: x * 0.5 + tf.reduce_mean(tf.math.reduce_std(x, axis=0))
-    )
+    f = zoo.functions(K)
+    return _lambda(K, "deviation", lambda x: x * 0.5 + f.mean(f.std(x, axis=0)))
 
 
 @fault("check", "reshape", "batch_coupling", mends=False)
 def rows_torn_apart_by_a_reshape(K: ModuleType) -> Made:
-    import tensorflow as tf
-
-    return _lambda(K, "reshape", lambda x: tf.transpose(tf.reshape(x, (6, -1))))
+    f = zoo.functions(K)
+    return _lambda(K, "reshape", lambda x: f.transpose(f.reshape(x, (6, -1))))
 
 
 @fault("check", None, "stale_function")

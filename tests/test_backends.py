@@ -55,11 +55,9 @@ def test_the_law_sees_a_member_that_is_left_out(member):
 def test_one_place_makes_arrays_of_what_a_model_gives(K, dialect, dtype):
     to_numpy = adapter_of(K.Sequential([K.layers.Dense(1)])).to_numpy
     values = np.arange(6).reshape(2, 3)
-    tensor = K.ops.convert_to_tensor(values, dtype) if dialect == "keras3" else None
-    if tensor is None:
-        import tensorflow as tf
-
-        tensor = tf.constant(values, dtype)
+    keras3 = dialect == "keras3"
+    to_tensor = K.ops.convert_to_tensor if keras3 else zoo.tensorflow().constant
+    tensor = to_tensor(values, dtype)
     got = to_numpy(tensor)
     assert got.dtype.name == dtype.replace("bfloat16", "float32")
     np.testing.assert_array_equal(got, values)

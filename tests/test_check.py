@@ -613,7 +613,6 @@ def test_code_that_cannot_be_compiled_is_told_apart_from_inputs_that_do_not_fit(
     class ByValues(K.Model):
         def call(self, x, training=None):
             tf = zoo.tensorflow()
-
             return x * (2.0 if tf.reduce_max(x).numpy() > 0 else 1.0)
 
     model = ByValues()

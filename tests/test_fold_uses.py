@@ -107,8 +107,7 @@ def test_using_a_folded_model_does_not_warn(K, recwarn, tmp_path):
 
 @pytest.mark.parametrize("lower", [False, True])
 def test_a_folded_model_converts_to_tflite_with_the_same_outputs(dialect, lower, tmp_path):
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     model = zoo.build(BY_NAME["small_mobilenet"], dialect)
     x = zoo.inputs_for(model, rows=1)
     folded = bnfix.fold(model, lower=lower)

@@ -110,12 +110,8 @@ def test_what_is_compiled_rightly_folds(K, activation):
 @FUSED
 def test_activations_that_nobody_can_read_are_found_by_the_proof_and_kept_apart(K):
     """A slope in a function of the user's own: only compiled code shows it."""
-    if K.__name__ == "tf_keras":
-        import tensorflow as tf
-
-        own = lambda K: K.layers.Lambda(lambda x: tf.nn.leaky_relu(x, 0.3))  # noqa: E731
-    else:
-        own = lambda K: K.layers.Lambda(lambda x: K.ops.leaky_relu(x, 0.3))  # noqa: E731
+    f = zoo.functions(K)
+    own = lambda K: K.layers.Lambda(lambda x: f.leaky_relu(x, 0.3))  # noqa: E731
     _, report = assert_predict_is_kept(residual(K, own))
     assert len(report.declined) == (2 if ONEDNN else 0)
 
@@ -227,8 +223,7 @@ def is_listed(model):
 @pytest.mark.long
 def test_the_list_holds_everything_that_a_sweep_finds(K):
     """Convolutions x bias x joins x activations, compiled against uncompiled in float64."""
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     r, table, missing = np.random.default_rng(0), [], []
     combinations = itertools.product(producers(K).items(), (False, True), JOINS, activations(K))
     for (name, (shape, make)), bias, join, activation in combinations:
@@ -263,8 +258,7 @@ def normalized(K, activation):
 
 
 def runs_compiled(model, x):
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     try:
         tf.function(model, autograph=False)(x)
     except tf.errors.UnimplementedError:

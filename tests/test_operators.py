@@ -15,26 +15,9 @@ BIAS = {"bias_initializer": "glorot_uniform"}
 PER_CHANNEL = np.array([0.5, -2.0, 1.5, 3.0], "float32")
 
 
-class TF:
-    """The functions that a user of tf_keras calls, by the names that Keras 3 has for them."""
-
-    def __init__(self):
-        import tensorflow as tf
-
-        self.concatenate, self.reshape, self.transpose = tf.concat, tf.reshape, tf.transpose
-        self.pad, self.maximum, self.expand_dims = tf.pad, tf.maximum, tf.expand_dims
-        self.squeeze, self.relu, self.stop_gradient = tf.squeeze, tf.nn.relu, tf.stop_gradient
-        self.split, self.mean, self.max = tf.split, tf.reduce_mean, tf.reduce_max
-        self.cast, self.subtract = tf.cast, tf.subtract
-
-
-def functions(K):
-    return K.ops if K.__name__ == "keras" else TF()
-
-
 def between(K, act, *, down=False, joins=False, positive=False):
     """`act` between a convolution and a BN; with `down` between the BN and a Dense."""
-    L, f = K.layers, functions(K)
+    L, f = K.layers, zoo.functions(K)
     K.utils.set_random_seed(0)
     inputs = K.Input((6, 5, 3))
     if down:
@@ -101,7 +84,7 @@ def test_a_normalization_passes_down_as_well(K, name):
 
 def test_part_of_the_channels_takes_up_its_part(K):
     K.utils.set_random_seed(0)
-    L, f = K.layers, functions(K)
+    L, f = K.layers, zoo.functions(K)
     inputs = K.Input((6, 5, 3))
     x = L.Conv2D(6, 3, **BIAS)(inputs)
     a, _, c = f.split(x, 3, axis=-1)
@@ -115,7 +98,7 @@ def test_part_of_the_channels_takes_up_its_part(K):
 
 
 def test_a_normalization_goes_down_into_all_parts(K):
-    L, f = K.layers, functions(K)
+    L, f = K.layers, zoo.functions(K)
     inputs = K.Input((6,))
     a, b, _ = f.split(L.BatchNormalization()(L.ReLU()(inputs)), 3, axis=-1)
     model = K.Model(inputs, [L.Dense(2)(a), L.Dense(3)(b)])
@@ -198,8 +181,7 @@ def test_what_may_be_trained_is_no_constant(K):
     if K.__name__ == "keras":
         variable = K.Variable(np.ones(4, "f4"))
     else:
-        import tensorflow as tf
-
+        tf = zoo.tensorflow()
         variable = tf.Variable(np.ones(4, "f4"))
     model = between(K, lambda f, x: x * variable)
     _, report = bnfix.fold(model, return_report=True)
@@ -209,8 +191,7 @@ def test_what_may_be_trained_is_no_constant(K):
 def test_a_size_that_is_computed_is_no_option():
     """In Keras 3 shapes are numbers, or None."""
     K = zoo.keras_module("tf_keras")
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     model = between(K, lambda f, x: tf.reshape(x, [tf.shape(x)[0], 12, 4]))
     _, report = bnfix.fold(model, return_report=True)
     assert "(Operation)" in report.declined[0].detail
@@ -257,7 +238,7 @@ def test_a_wrong_rescaling_would_be_seen(K, monkeypatch):
 def test_a_map_that_goes_on_over_other_parts_would_be_seen(K, monkeypatch):
     monkeypatch.setattr(proven, "verify", ref.not_checked)
     monkeypatch.setattr(Affine, "placed", goes_on_beside)
-    L, f = K.layers, functions(K)
+    L, f = K.layers, zoo.functions(K)
     inputs = K.Input((6, 5, 3))
     first, second = f.split(L.Conv2D(4, 3, **BIAS)(inputs), 2, axis=1)
     model = K.Model(inputs, [L.ReLU()(L.BatchNormalization()(first)), L.ReLU()(second)])

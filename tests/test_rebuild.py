@@ -262,8 +262,7 @@ def test_weights_of_a_copy_load_into_the_source_and_back(entry, dialect, tmp_pat
 
 
 def exported_outputs(model, x, folder):
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     model.export(folder)
     loaded = tf.saved_model.load(folder)
     return ref.numbers(loaded.serve(x))

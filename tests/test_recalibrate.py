@@ -195,13 +195,11 @@ def in_batches(x, y, weight):
 
 def as_tf_dataset(K, x, y, weight):
     tf = zoo.tensorflow()
-
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
 
 
 def as_endless_dataset(K, x, y, weight):
     tf = zoo.tensorflow()
-
     return tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(10).repeat()
 
 

@@ -76,8 +76,7 @@ with_self_consistent = trained_once(-1)
 
 
 def without_training_mode(K, model, x, y):
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     optimizer, loss_of = K.optimizers.Adam(3e-3), K.losses.SparseCategoricalCrossentropy()
 
     @tf.function

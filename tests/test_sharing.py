@@ -84,12 +84,8 @@ def tied(K, *, told):
             self.embedding = embedding
 
         def call(self, x):
-            kernel = self.embedding.embeddings
-            if K.__name__ == "keras":
-                return K.ops.matmul(x, K.ops.transpose(kernel))
-            import tensorflow as tf
-
-            return tf.matmul(x, kernel, transpose_b=True)
+            f = zoo.functions(K)
+            return f.matmul(x, f.transpose(self.embedding.embeddings))
 
         def compute_output_shape(self, shape):
             return (*shape[:-1], self.embedding.input_dim)

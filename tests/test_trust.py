@@ -132,11 +132,11 @@ def test_classes_are_known_by_the_names_of_their_functions_too(name):
 
 
 def test_a_file_that_names_an_initializer_of_tensorflow_1_is_opened(tmp_path):
-    import tensorflow as tf
     import zoo
 
     import bnfix
 
+    tf = zoo.tensorflow()
     K = zoo.keras_module("tf_keras")
     with tf.device("CPU"):
         first = tf.compat.v1.initializers.he_uniform()

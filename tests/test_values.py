@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zoo
 
 from bnfix.adapters import values
 from bnfix.adapters.choose import adapter_of
@@ -21,8 +22,7 @@ def _add(K: Any, model: Any, kernel: Any) -> None:
 
 
 def _slice(K: Any, model: Any, kernel: Any) -> None:
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     variable = kernel if isinstance(kernel, tf.Variable) else kernel.value
     variable[0].assign(np.full(kernel.shape[1:], 7.0, "f"))
 
@@ -33,7 +33,7 @@ def _train(K: Any, model: Any, kernel: Any) -> None:
 
 
 def _in_compiled_code(K: Any, model: Any, kernel: Any) -> None:
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     def more() -> None:
         kernel.assign_add(kernel * 0 + 1.0)

@@ -187,7 +187,7 @@ def test_a_model_compiled_without_a_loss_is_recalibrated_and_that_is_said(K):
 
 
 def test_a_training_step_of_ones_own_goes_on_when_its_loss_cannot_be_compared(K):
-    import tensorflow as tf
+    tf = zoo.tensorflow()
 
     class Own(K.Model):
         def train_step(self, batch):

@@ -77,6 +77,7 @@ from .entry import (
     tensorflow,
     too_old,
 )
+from .functions import functions
 from .inputs import inputs_for, targets_for, to_numpy
 from .statistics import batch_norms, randomise_batch_norms
 
@@ -169,6 +170,7 @@ __all__ = [
     "cases",
     "custom_objects",
     "entries",
+    "functions",
     "inputs_for",
     "keras_module",
     "need_precision",
