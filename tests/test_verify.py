@@ -206,7 +206,9 @@ def test_pixels_get_the_range_that_rescaling_brings_to_one(K):
 
 def test_a_network_that_is_dead_around_zero_is_tried_further_out(K):
     K.utils.set_random_seed(0)
-    dead = K.layers.Dense(3, activation="relu", bias_initializer=K.initializers.Constant(-60.0))
+    far = K.initializers.Constant(-60.0)
+    same = K.initializers.Identity()
+    dead = K.layers.Dense(3, activation="relu", kernel_initializer=same, bias_initializer=far)
     model = followed(K, dead, K.Input((4,)))
     assert not excited(model).unproven
 
@@ -264,6 +266,41 @@ def test_a_wrong_instance_norm_is_withheld(K, monkeypatch):
     monkeypatch.setattr(replacing, "_write_affine", lambda layer, gamma, beta: None)
     with pytest.raises(bnfix.VerificationError, match="answers otherwise to single rows"):
         bnfix.to_group_norm(model, groups=-1)
+
+
+def answers_asked_for(monkeypatch, answers=Trial.answers):
+    asked = []
+
+    def counted(trial, model, *args, **options):
+        asked.append(model.name)
+        return answers(trial, model, *args, **options)
+
+    monkeypatch.setattr(Trial, "answers", counted)
+    return asked
+
+
+def test_what_a_new_model_answers_uncompiled_is_asked_only_where_compiled_code_is_off(
+    K, monkeypatch
+):
+    model, x = network(K), np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype("float32")
+    asked = answers_asked_for(monkeypatch)
+    bnfix.to_group_norm(model, x, groups=2, verbose=0)
+    assert len(asked) == 1
+
+
+@pytest.mark.skipif(not zoo.COMPILED, reason=f"proofs compile nothing on {zoo.BACKEND}")
+def test_it_is_asked_where_compiled_code_is_off(K, monkeypatch):
+    model = network(K)
+    adapter = type(adapter_of(model))
+    right = adapter.entry_points
+
+    def off(self, one, **options):
+        return {**right(self, one, **options), zoo.COMPILED[0]: lambda x: one(x) * 1.2}
+
+    monkeypatch.setattr(adapter, "entry_points", off)
+    asked = answers_asked_for(monkeypatch)
+    bnfix.to_group_norm(model, groups=2)  # as before, whatever may be wrong there
+    assert len(asked) == 3  # all at once, each by itself, and uncompiled
 
 
 def test_the_proof_leaves_nothing_in_either_model(K):
