@@ -53,7 +53,14 @@ class Carrying:
             UnsupportedModelError: A copy has other weights, or two copies one weight each of what
                 was one.
         """
+        kept = [
+            layer for key in self.kept if self.adapter.is_layer(layer := self.reading.layers[key])
+        ]
+        shared = [part for layer in kept for _, part in self.adapter.tree(layer)]
+        flags = [(part, part.trainable) for part in shared]
         self._copy_flags(self.reading.model, model)
+        for part, trainable in flags:  # Keras has handed those of the new model down to these, too
+            part.trainable = trainable
         for key, layer in self.made.items():
             if key not in self.definitions and key not in self.kept:
                 self._copy_values(key, self.reading.layers[key], layer)
