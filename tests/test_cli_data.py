@@ -10,6 +10,7 @@ import zoo
 
 import bnfix
 from bnfix.cli.data import Data
+from bnfix.data import decoding
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def rows(batches):
     return x[np.lexsort(x.T)]
 
 
+@zoo.reads_images
 @pytest.mark.parametrize(
     "said", [{}, {"scale": 1 / 255}, {"scale": 2 / 255, "offset": -1.0}, {"offset": -128.0}]
 )
@@ -57,6 +59,13 @@ def test_a_folder_of_images_and_their_array_give_the_same_rows(folder, K, said):
     assert np.isclose(arrays.max(), wanted.max() + said.get("offset", 0), rtol=1e-6)
 
 
+def test_without_tensorflow_folders_of_images_are_refused(folder, K, monkeypatch):
+    monkeypatch.setattr(decoding, "find_spec", lambda name: None)
+    with pytest.raises(bnfix.BnfixError, match=r"needs TensorFlow.*bnfix\[tensorflow\].*\.npz"):
+        data(folder / "images").of(model_for(K, (8, 8, 1)))
+
+
+@zoo.reads_images
 def test_channels_first_models_get_channels_first(folder, K):
     last = rows(data(folder / "images").of(model_for(K, (8, 8, 3))))
     first = data(folder / "images", preprocess="resnet50").of(model_for(K, (3, 8, 8)))
@@ -66,6 +75,7 @@ def test_channels_first_models_get_channels_first(folder, K):
     assert np.isclose(blue.max(), last.max() - 103.939)
 
 
+@zoo.reads_images
 def test_labels_go_with_their_images(folder, K):
     model = model_for(K, (8, 8, 1))
     pairs = {
@@ -77,7 +87,9 @@ def test_labels_go_with_their_images(folder, K):
         assert all(pairs[np.ascontiguousarray(a).tobytes()] == b for a, b in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize("path", ["images", "raw.npy", "xy.npz"])
+@pytest.mark.parametrize(
+    "path", [pytest.param("images", marks=zoo.reads_images), "raw.npy", "xy.npz"]
+)
 def test_a_limit_holds_in_every_form(folder, K, path):
     model = model_for(K, (8, 8, 1))
     held = list(data(folder / path, limit=10, batch_size=4).of(model))

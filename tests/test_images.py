@@ -17,6 +17,8 @@ from bnfix.data import images
 from bnfix.data.images import SUFFIXES, ImageFolder, ImageForm
 from bnfix.graph.definition import TensorSpec
 
+pytestmark = zoo.reads_images
+
 RGB = ImageForm(8, 6, 3)
 
 

@@ -8,6 +8,7 @@ not).
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ INTERPOLATIONS = (
 )
 
 
-def check_pillow() -> None:
-    """Refuse to read images without Pillow, which looks at each before it is decoded."""
+def check_readers() -> None:
+    """Refuse to read images without Pillow, which looks at each, and TensorFlow, which decodes."""
     try:
         import PIL.Image  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:
         raise BnfixError('reading images needs Pillow: pip install "bnfix[images]".') from error
+    if find_spec("tensorflow") is None:
+        raise BnfixError(
+            "reading images needs TensorFlow, with which Keras decodes them on every backend: "
+            'pip install "bnfix[tensorflow]". Arrays in .npy and .npz files do not need it.'
+        )
 
 
 def check_pixels(file: Path) -> None:

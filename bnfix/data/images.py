@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfix.data.decoding import check_pillow, check_pixels, decoded
+from bnfix.data.decoding import check_pixels, check_readers, decoded
 from bnfix.data.fit import shown
 from bnfix.errors import DataError, OptionError, gist
 from bnfix.graph.definition import TensorSpec
@@ -156,7 +156,7 @@ class ImageFolder:
         crop: bool = False,
         prepare: Prepare | None = None,
     ) -> None:
-        check_pillow()
+        check_readers()
         self.folder, self.form, self.batch_size = folder, form, batch_size
         self.labels, self.interpolation, self.crop = labels, interpolation, crop
         self.prepare = prepare

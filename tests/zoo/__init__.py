@@ -74,6 +74,7 @@ from .entry import (
     custom_objects,
     keras_module,
     need_precision,
+    reads_images,
     tensorflow,
     too_old,
 )
@@ -175,6 +176,7 @@ __all__ = [
     "keras_module",
     "need_precision",
     "randomise_batch_norms",
+    "reads_images",
     "targets_for",
     "tensorflow",
     "to_numpy",

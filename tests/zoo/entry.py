@@ -6,6 +6,7 @@ name. Builders take the Keras as their argument `K`, so that the same text makes
 
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,13 @@ def tensorflow() -> ModuleType:
     if BACKEND != "tensorflow":
         pytest.skip(f"is about TensorFlow's own, and Keras runs on {BACKEND} here")
     return importlib.import_module("tensorflow")
+
+
+#: Marks tests that read images, which TensorFlow decodes whatever Keras runs on.
+reads_images = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None,
+    reason="images are decoded by TensorFlow, which is not installed",
+)
 
 
 def need_precision(dtype: str) -> None:
