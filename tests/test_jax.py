@@ -1,5 +1,7 @@
 """What is JAX's own: compiled calls that change no model, but return what should become of it."""
 
+import warnings
+
 import numpy as np
 import pytest
 import references as ref
@@ -96,3 +98,102 @@ def test_nothing_is_said_of_tensorflow(K):
     said.append(str(bnfix.freeze(model, return_report=True)[1]))
     assert not any(word in text for text in said for word in ("tf.", "TensorFlow", "TF_"))
     assert "jax.jit(model.stateless_call)" in said[-1]
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def counted(K, **options):
+    """A network, and the lengths of the batches on which its code ran."""
+    runs = []
+
+    class Counted(K.layers.Layer):
+        def call(self, x):
+            runs.append(x.shape[0])
+            return x
+
+    K.utils.clear_session()  # so that names are the same each time
+    K.utils.set_random_seed(0)
+    inputs = K.Input((6,))
+    x = Counted(name="counted")(K.layers.Dense(4)(inputs))
+    x = K.layers.ReLU()(K.layers.BatchNormalization(name="first")(x))
+    x = K.layers.BatchNormalization(name="second")(K.layers.Dropout(0.5)(K.layers.Dense(4)(x)))
+    model = K.Model(inputs, K.layers.Dense(2)(x))
+    model.compile("sgd", "mse", **options)
+    runs.clear()
+    return model, runs
+
+
+def test_training_is_checked_in_compiled_code_as_fit_runs_it(K):
+    model, runs = counted(K)
+    before = ref.weights_of(model)
+    compiled = bnfix.check(model, ROWS, training=True)
+    assert runs == [8, 1, 8]  # a program for all rows, one for one, and one that tells of layers
+    ref.assert_same_weights(model, before)
+    model, runs = counted(K, run_eagerly=True)
+    uncompiled = bnfix.check(model, ROWS, training=True)
+    assert len(runs) > 3
+    found = [[(f.path, f.cause) for f in one.findings] for one in (compiled, uncompiled)]
+    assert found[0] == found[1] != []
+    for one, other in zip(compiled.layers, uncompiled.layers, strict=True):
+        assert one.path == other.path
+        assert one.gap.difference == pytest.approx(other.gap.difference, rel=1e-4, abs=1e-6)
+
+
+def test_the_law_rejects_operations_that_are_compiled_one_by_one(K, monkeypatch):
+    model, runs = counted(K)
+    backend = type(adapter_of(model).backend)
+    monkeypatch.setattr(backend, "trained", super(backend, adapter_of(model).backend).trained)
+    bnfix.check(model, ROWS, training=True)
+    assert runs != [8, 1, 8]
+
+
+def test_layers_of_code_that_goes_by_values_are_watched_uncompiled(K):
+    class ByValue(K.layers.Layer):
+        def call(self, x):
+            return x - K.ops.mean(x, 0) if float(K.ops.sum(x)) else x
+
+        def compute_output_spec(self, x):
+            return K.KerasTensor(x.shape, x.dtype)
+
+    inputs = K.Input((6,))
+    model = K.Model(inputs, ByValue(name="by_value")(K.layers.Dense(4)(inputs)))
+    model.compile(run_eagerly=True)
+    assert bnfix.check(model, ROWS, training=True).culprit == "by_value"
+
+
+# --- compiled code and what is written to afterwards ---------------------------------------------
+
+
+def watched_by_its_loss(K):
+    """Statistics far off, and more batches than compiling takes to pay."""
+    K.utils.set_random_seed(0)
+    inputs = K.Input((6,))
+    x = K.layers.BatchNormalization(name="norm")(K.layers.Dense(4)(inputs))
+    model = K.Model(inputs, K.layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(3, 2, (256, 6)).astype("float32")
+    y = K.ops.convert_to_numpy(model(x, training=True))
+    model.get_layer("norm").moving_mean.assign(np.full(4, 50.0, "f"))
+    return model, (x, y)
+
+
+def losses(model, data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bnfix.BnfixWarning)
+        _, report = bnfix.recalibrate(model, data, batch_size=8, verbose=0, return_report=True)
+    return report.verdict.before, report.verdict.after
+
+
+def test_losses_are_those_before_and_after_however_many_batches_there_are(K):
+    before, after = losses(*watched_by_its_loss(K))
+    assert after < 0.1 * before
+
+
+def test_the_law_rejects_statistics_that_became_constants(K, monkeypatch):
+    model, data = watched_by_its_loss(K)
+    backend = type(adapter_of(model).backend)
+    compiled = backend.compiled
+    monkeypatch.setattr(backend, "compiled", lambda *a, reads=(), **o: compiled(*a, **o))
+    before, after = losses(model, data)
+    assert after == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -95,12 +95,20 @@ class Running(Values):
             made = model(inputs, training=False)
         return [self.to_numpy(tensor) for tensor in self.flatten(made)]
 
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+    def compiled(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        any_rows: bool,
+        quickly: bool = False,
+        reads: Sequence[Any] = (),
+    ) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
 
-        With `any_rows` it is compiled once for batches of every length.
+        With `any_rows` it is compiled once for batches of every length, `quickly` for a few calls;
+        what is written to between calls has to be among the variables that it `reads`.
         """
-        return self.backend.compiled(fn, any_rows=any_rows)
+        return self.backend.compiled(fn, any_rows=any_rows, quickly=quickly, reads=reads)
 
     def uncompiled(self) -> AbstractContextManager[None]:
         """While the block runs, functions that the user has compiled run step by step."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,22 +47,76 @@ class Event:
 
 
 @contextmanager
-def watched(subject: Subject, rows: int, *, whole: bool = False) -> Generator[list[Event]]:
+def watched(
+    subject: Subject, rows: int, *, whole: bool = False, traced: bool = False
+) -> Generator[list[Event]]:
     """A list that fills with the calls made while the block runs, in the order they return.
 
     Args:
         rows: Length of the batches that the model is called on. The first axis of that length is
             taken for the rows; where a tensor has a multiple of it in front (time folded into the
             batch), that many entries make up row 0.
+        whole: Whether all rows are summed up, too.
+        traced: Whether what is kept stands for values that compiled code will have later.
     """
-    watching = _Watching(subject.adapter, rows, whole)
-    with intercepted(subject.adapter.callables(subject.model), watching.spy):
-        yield watching.events
+    spying = _Watching(subject.adapter, rows, whole, traced)
+    with intercepted(subject.adapter.callables(subject.model), spying.spy):
+        yield spying.events
+
+
+def watching(
+    subject: Subject, rows: int, *, training: bool | None, whole: bool = False
+) -> Callable[[Any], list[Event]]:
+    """From inputs to the calls that happen in the model on them.
+
+    Args:
+        subject: The model.
+        rows: As for `watched`.
+        training: What the model is called with; None where it decides itself.
+        whole: As for `watched`.
+    """
+    adapter, model = subject
+    options = {} if training is None else {"training": training}
+
+    def run(x: Any) -> list[Event]:
+        with watched(subject, rows, whole=whole) as events, adapter.inference():
+            model(x, **options)
+        return events
+
+    return run
+
+
+def watching_compiled(
+    subject: Subject, rows: int, *, training: bool
+) -> Callable[[Any], list[Event]]:
+    """As `watching`, in compiled code for batches of one length."""
+    adapter, model = subject
+    calls: list[Event] = []  # while it is traced
+
+    def traced(x: Any) -> list[tuple[Rows, Rows]]:
+        with watched(subject, rows, traced=True) as events:
+            model(x, training=training)
+        calls[:] = events
+        return [(call.inputs, call.outputs) for call in events]
+
+    compiled = adapter.compiled(traced, any_rows=False, quickly=True)
+
+    def values(tensors: Rows) -> Rows:
+        return tuple(np.asarray(adapter.to_numpy(tensor)) for tensor in tensors)
+
+    def run(x: Any) -> list[Event]:
+        seen = compiled(x)
+        return [
+            replace(call, inputs=values(entering), outputs=values(leaving))
+            for call, (entering, leaving) in zip(calls, seen, strict=True)
+        ]
+
+    return run
 
 
 class _Watching:
-    def __init__(self, adapter: Adapter, rows: int, whole: bool) -> None:
-        self.adapter, self.rows, self.whole = adapter, rows, whole
+    def __init__(self, adapter: Adapter, rows: int, whole: bool, traced: bool) -> None:
+        self.adapter, self.rows, self.whole, self.traced = adapter, rows, whole, traced
         self.events: list[Event] = []
         self.around: list[str] = []
         self.begun = 0
@@ -86,7 +140,7 @@ class _Watching:
         return spy
 
     def _seen(self, structure: Any) -> tuple[Rows, Rows]:
-        first = _first(self.adapter, structure, self.rows)
+        first = _first(self.adapter, structure, self.rows, traced=self.traced)
         return first, _sums(self.adapter, structure) if self.whole else ()
 
 
@@ -111,7 +165,7 @@ def _sums(adapter: Adapter, structure: Any) -> Rows:
 _GOLDEN = 0.6180339887498949
 
 
-def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:
+def _first(adapter: Adapter, structure: Any, rows: int, *, traced: bool) -> Rows:
     """Row 0 of every tensor in `structure` that has rows and values."""
     found: list[npt.NDArray[Any]] = []
     for leaf in adapter.flatten(structure):
@@ -120,7 +174,10 @@ def _first(adapter: Adapter, structure: Any, rows: int) -> Rows:
             continue
         first = (slice(None),) * axis + (slice(0, length),)
         try:
-            found.append(np.asarray(adapter.to_numpy(leaf[first])))
+            if traced:
+                found.append(leaf[first])
+            else:  # cut as an array, since a library may compile the cut of each shape
+                found.append(np.array(adapter.to_numpy(leaf)[first]))
         except (AttributeError, *adapter.run_errors):
             continue  # ragged, or a placeholder in a loop that the layer traces by itself
     return tuple(found)

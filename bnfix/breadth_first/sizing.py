@@ -30,11 +30,13 @@ def rows_at_a_time(
     """For each stage, never fewer than for the one before; None where batches stay as they are.
 
     Tensors become smaller on their way through most networks, and calls of few rows waste time.
+    Where each length is compiled for, lengths are powers of two: few, of which most are met again.
     """
     fixed = any(value.shape[:1] != (None,) for value in network.graph.inputs)
     apart = all(keeps_rows_apart(c.kind, network.layers[c.layer]) for c in network.graph)
     if fixed or not apart or network.subject.adapter.accelerated:
         return [None] * len(plan.stages)
+    few_lengths = network.subject.adapter.backend.compiles_each_length
     rows: list[int | None] = []
     together = at_once(network)
     most = None
@@ -43,5 +45,5 @@ def rows_at_a_time(
         if limit is not None:
             fits = min(fits, int(limit * _UNDER_WAY) // (together * working(stage, sizes) or 1))
         most = max(fits, 1) if most is None else max(min(fits, most), 1)
-        rows.append(most)
+        rows.append(1 << (most.bit_length() - 1) if few_lengths else most)
     return rows[::-1]

@@ -153,7 +153,7 @@ def _entry_points(
     """All ways of calling the model, and notes on those that cannot be had."""
     adapter, model = subject
     if training:
-        return entry_point(model), ()
+        return entry_point(subject), ()
     points = dict(adapter.entry_points(model))
     if not export:
         return points, ()

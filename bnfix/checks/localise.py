@@ -16,7 +16,7 @@ import numpy as np
 
 from bnfix.adapters import weights
 from bnfix.adapters.subject import Subject
-from bnfix.adapters.watching import Event, Rows, watched
+from bnfix.adapters.watching import Event, Rows, watching, watching_compiled
 from bnfix.checks.gaps import gap
 from bnfix.checks.measurement import Gap, LayerGap, worst
 from bnfix.checks.probes import Probes
@@ -39,9 +39,18 @@ class Trace:
     def __init__(self, subject: Subject, probes: Probes, training: bool | None) -> None:
         self.subject, self.probes, self.training = subject, probes, training
         self.adapter, self.model = subject
+        self._compiled = (
+            watching_compiled(subject, probes.rows, training=True) if self._compiles() else None
+        )
         with self.adapter.untouched(self.model):
             self.norms = dict(_norms(subject))
             self.events = self._run(probes.x)
+
+    def _compiles(self) -> bool:
+        """In training there is one way of calling, so that all that is compared is one program."""
+        backend = self.adapter.backend
+        compiles = backend.compiles_each_length and not backend.runs_eagerly(self.model)
+        return self.training is True and compiles
 
     @cached_property
     def _replaced(self) -> list[Event]:
@@ -49,18 +58,20 @@ class Trace:
             return self._run(self.probes.replaced)
 
     def _run(self, x: Any, *, whole: bool = False) -> list[Event]:
-        with watched(self.subject, self.probes.rows, whole=whole) as events:
-            fed = map_leaves(self.adapter.fed, x)
-            options = {} if self.training is None else {"training": self.training}
+        fed = map_leaves(self.adapter.fed, x)
+        if self._compiled is not None and not whole:
             try:
-                with self.adapter.inference():
-                    self.model(fed, **options)
-            except Exception as error:  # whatever the code of a model raises
-                raise ModelError(
-                    f"{self.model.name} ran on these inputs, and then failed while its layers were "
-                    f"watched: {gist(error)}. It has to run on the same inputs again and again."
-                ) from error
-        return events
+                return self._compiled(fed)
+            except Exception:  # whatever it is, uncompiled code tells of it, or does without
+                self._compiled = None
+        run = watching(self.subject, self.probes.rows, training=self.training, whole=whole)
+        try:
+            return run(fed)
+        except Exception as error:  # whatever the code of a model raises
+            raise ModelError(
+                f"{self.model.name} ran on these inputs, and then failed while its layers were "
+                f"watched: {gist(error)}. It has to run on the same inputs again and again."
+            ) from error
 
     def position(self, path: str | None) -> int:
         """When the layer at `path` has first run; what has not run comes last."""

@@ -39,9 +39,10 @@ def without_chance(subject: Subject) -> Generator[None]:
         yield
 
 
-def entry_point(model: Any) -> dict[str, Callable[[Any], Any]]:
+def entry_point(subject: Subject) -> dict[str, Callable[[Any], Any]]:
     """The model as a training step calls it."""
-    return {ENTRY_POINT: lambda x: model(x, training=True)}
+    adapter, model = subject
+    return {ENTRY_POINT: adapter.backend.trained(model)}
 
 
 def faults(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -177,10 +177,13 @@ class Guard:
 
     def _predicted(self, inputs: Any) -> Any:
         if self._predict is None:
-            predict = partial(self.model, training=False)
+            predict: Callable[[Any], Any] = partial(self.model, training=False)
             many = len(self.kept) >= self.adapter.backend.compiling_pays_from
             pays = many and self.adapter.has_graph(self.model)
-            self._predict = self.adapter.compiled(predict, any_rows=False) if pays else predict
+            if pays:  # for the statistics before as for those after
+                reads = self.adapter.weights(self.model)
+                predict = self.adapter.compiled(predict, any_rows=False, reads=reads)
+            self._predict = predict
         return self._predict(inputs)
 
 

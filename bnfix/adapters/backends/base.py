@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,12 +123,24 @@ class Backend(ABC):
     # --- how code runs ---------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+    def compiled(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        any_rows: bool,
+        quickly: bool = False,
+        reads: Sequence[Any] = (),
+    ) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled where the library compiles.
 
         What `fn` assigns to a variable is what it reads there afterwards, in the order of the code.
 
-        With `any_rows` it is compiled once for batches of every length, where the library can.
+        Args:
+            fn: Compiled for what it is given first.
+            any_rows: It is compiled once for batches of every length, where the library can.
+            quickly: With less optimization, for a few calls, where the library can.
+            reads: Variables that are written to between calls; others may be taken as they are in
+                the first call.
         """
 
     @abstractmethod
@@ -225,6 +238,10 @@ class Backend(ABC):
         """The compiled calls that serving code uses, by name; each leaves in `model` what it makes
         of its state.
         """
+
+    def trained(self, model: Any) -> Callable[[Any], Any]:
+        """`model` as a training step calls it; what it makes of its state is left in it."""
+        return partial(model, training=True)
 
     @abstractmethod
     def exported(self, model: Any, **options: Any) -> AbstractContextManager[Callable[[Any], Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,6 +16,11 @@ from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
 jax: Any = import_module("jax")  # absent in most environments, so that nothing is known of it
+
+
+#: How what is called a few times is compiled. Measured on ResNet50, 32 images of 96 x 96: 3.6 s
+#: rather than 5.2 s for the first call, and 0.7 s rather than 0.5 s for each other.
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Jax(Undistributed):
@@ -59,14 +65,23 @@ class Jax(Undistributed):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+    def compiled(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        any_rows: bool,
+        quickly: bool = False,
+        reads: Sequence[Any] = (),
+    ) -> Callable[[Any], Any]:
         scope = import_module("keras").StatelessScope
 
-        def pure(structure: Any) -> Any:
-            with scope():  # which holds what is assigned, for this call
+        def pure(values: Sequence[Any], structure: Any) -> Any:
+            # It holds what is assigned, for this call; what else is read becomes a constant.
+            with scope(state_mapping=list(zip(reads, values, strict=True))):
                 return fn(structure)
 
-        return jax.jit(pure)
+        called = jax.jit(pure, compiler_options=_QUICKLY if quickly else None)
+        return lambda structure: called(_values(reads), structure)
 
     def uncompiled(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # `disable_jit` holds for one thread: see inference_thread
@@ -81,8 +96,9 @@ class Jax(Undistributed):
     @contextmanager
     def float64(self) -> Generator[None]:
         # Without it JAX makes float32 of whatever is asked for in float64.
-        switch = getattr(jax, "enable_x64", None) or import_module("jax.experimental").enable_x64
-        with switch(True), float64_kept():
+        # Newer versions have it in front; it has no truth value there.
+        where = jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")
+        with where.enable_x64(True), float64_kept():
             yield
 
     # --- what is trained and remembered ----------------------------------------------------------
@@ -130,7 +146,19 @@ class Jax(Undistributed):
         return kept
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
-        called = jax.jit(model.stateless_call)
+        return {self.compiler: self._compiled_call(model)}
+
+    def trained(self, model: Any) -> Callable[[Any], Any]:
+        # An operation at a time takes several times as long to compile, and `fit` does not do it.
+        eager = self.runs_eagerly(model)
+        return (
+            super().trained(model) if eager else self._compiled_call(model, _QUICKLY, training=True)
+        )
+
+    def _compiled_call(
+        self, model: Any, compiling: Mapping[str, Any] | None = None, **options: Any
+    ) -> Callable[[Any], Any]:
+        called = jax.jit(partial(model.stateless_call, **options), compiler_options=compiling)
 
         def run(inputs: Any) -> Any:
             states = model.trainable_variables, model.non_trainable_variables
@@ -140,7 +168,7 @@ class Jax(Undistributed):
                 variable.assign(value)
             return outputs
 
-        return {self.compiler: run}
+        return run
 
     def exported(self, model: Any, **options: Any) -> NoReturn:
         raise UnsupportedModelError(

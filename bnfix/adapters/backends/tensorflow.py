@@ -151,7 +151,14 @@ class TensorFlow(Backend):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+    def compiled(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        any_rows: bool,
+        quickly: bool = False,
+        reads: Sequence[Any] = (),
+    ) -> Callable[[Any], Any]:
         return _traced(fn) if any_rows else _function(fn)
 
     def uncompiled(self) -> contextlib.AbstractContextManager[None]:

@@ -68,7 +68,14 @@ class Torch(Undistributed):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(self, fn: Callable[[Any], Any], *, any_rows: bool) -> Callable[[Any], Any]:
+    def compiled(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        any_rows: bool,
+        quickly: bool = False,
+        reads: Sequence[Any] = (),
+    ) -> Callable[[Any], Any]:
         return fn  # compiling takes longer than any calibration set would win back
 
     def uncompiled(self) -> AbstractContextManager[None]:
