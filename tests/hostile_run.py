@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bnfix
+from bnfix.adapters import kerases
 from bnfix.files.container import Format, format_of
 
 MEMORY = 2 << 30
@@ -66,7 +67,8 @@ def main(folder: Path) -> None:
         told("edit", path, lambda path=path, out=out: bnfix.repair_file(path, out, freeze=True))
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     bnfix.check  # noqa: B018 - so does this, and it brings TensorFlow along
-    __import__("tf_keras"), __import__("keras")
+    for root in filter(kerases.is_installed, kerases.ROOTS):
+        __import__(root)
     for path in files:
         if path not in light:
             told("inspect", path, lambda path=path: bnfix.inspect(path))

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import zoo
 
 import bnfix
 from bnfix import cli
@@ -40,7 +41,7 @@ def test_the_module_runs_as_the_command_and_tells_its_version():
     told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert (done.returncode, done.stderr) == (0, "")
     assert told["bnfix"] == bnfix.__version__
-    assert told["keras"] == f"{metadata.version('keras')} on tensorflow"
+    assert told["keras"] == f"{metadata.version('keras')} on {zoo.BACKEND}"
 
 
 def test_without_a_command_the_help_lists_all_of_them(capsys):

@@ -137,6 +137,7 @@ assert "bnfix" not in sys.modules
 
 
 def test_exported_and_saved_it_loads_where_bnfix_is_not_imported(dialect, K, tmp_path):
+    zoo.tensorflow()
     model = zoo.build(BY_NAME["small_resnet"], dialect)
     x = np.asarray(zoo.inputs_for(model, rows=3))
     folded = bnfix.fold(model, lower=True)

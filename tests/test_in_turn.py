@@ -109,7 +109,7 @@ def assert_each_model_is_met(choose):
     assert len({item.nodeid for item, _ in cases}) == len(cases) > 1000
     choose([item for item, _ in cases])
     met = {model for item, model in cases if not item.get_closest_marker("long")}
-    assert met == {entry.name for entry in zoo.MODELS}
+    assert met == {entry.name for entry in zoo.MODELS if entry.dialects & {*zoo.DIALECTS}}
 
 
 def test_each_model_of_the_zoo_is_met_by_some_law():

@@ -244,8 +244,7 @@ def test_weights_alone_are_told_by_their_names(K, tmp_path):
 
 
 def test_a_saved_model_is_told_and_opened_without_running_it(tmp_path):
-    import tf_keras as K
-
+    K = zoo.keras_module("tf_keras")
     L = K.layers
     inner = K.Sequential([K.Input((4,)), L.Dense(4), L.BatchNormalization(name="a")], name="inner")
     inputs = K.Input((4,))

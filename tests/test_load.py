@@ -275,6 +275,7 @@ def test_a_class_registered_under_a_package_may_be_handed_in_by_its_bare_name(K,
 
 def test_a_name_that_is_handed_in_does_not_let_its_module_be_imported(tmp_path):
     """Without a registered name Keras would not look among the custom objects."""
+    zoo.keras_module("tf_keras")
     path = tmp_path / "evil.keras"
     evil = {"module": "canary_module", "class_name": "Evil", "registered_name": None, "config": {}}
     hostile.plain_keras(path, hostile.keras3_config(evil), version="2.15.0")

@@ -18,7 +18,7 @@ from bnfix.adapters.subject import Subject
 from bnfix.graph import miscompiled
 from bnfix.operations import proven
 
-ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+ONEDNN = zoo.BACKEND == "tensorflow" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
 
 
 def leaky(slope):
@@ -120,7 +120,7 @@ def test_activations_that_nobody_can_read_are_found_by_the_proof_and_kept_apart(
 def test_a_fold_that_takes_no_care_is_withheld(K, monkeypatch):
     """The mutant: without the list, compiled code of the folded model is wrong, and is caught."""
     if not ONEDNN:
-        pytest.skip("oneDNN is switched off, so TensorFlow computes it rightly")
+        pytest.skip("TensorFlow with oneDNN, which computes it wrongly, is not here")
     monkeypatch.setattr(miscompiled, "merged", lambda *args, **options: iter(()))
     with pytest.raises(bnfix.VerificationError, match=f"compiled code.*{miscompiled.SWITCH}"):
         bnfix.fold(residual(K, leaky(0.3)))
@@ -153,7 +153,7 @@ def test_what_was_wrong_before_is_folded_and_told(K):
 @FUSED
 def test_check_says_that_compiled_code_is_off_and_not_call(K):
     if not ONEDNN:
-        pytest.skip("oneDNN is switched off, so TensorFlow computes it rightly")
+        pytest.skip("TensorFlow with oneDNN, which computes it wrongly, is not here")
     model = wrong_already(K)
     x = np.random.default_rng(0).normal(size=(8, 6, 7, 8)).astype("f")
     (found,) = bnfix.check(model, x).findings

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import references as ref
+import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
@@ -51,6 +52,8 @@ def test_every_file_of_the_index_is_here(shared):
 @pytest.mark.parametrize("name", FILES)
 def test_a_real_file_is_looked_into(name, shared):
     batch_norms, kinds, _ = FILES[name]
+    if name.endswith("savedmodel"):
+        zoo.keras_module("tf_keras")
     report = bnfix.inspect(shared / "models" / name)
     assert len(report.batch_norms) == batch_norms
     assert {defect.kind for norm in report.batch_norms for defect in norm.defects} == kinds
@@ -59,6 +62,8 @@ def test_a_real_file_is_looked_into(name, shared):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in OPENED])
 def test_what_cannot_be_opened_is_explained(name, shared):
+    if name.endswith(".h5"):
+        zoo.keras_module("tf_keras")
     with pytest.raises(bnfix.FileError, match=FILES[name][2]):
         bnfix.load(shared / "models" / name)
 
@@ -81,6 +86,7 @@ def test_each_real_file_is_opened_by_the_right_keras(name, shared):
 
 
 def assert_opened(name, shared):
+    zoo.keras_module("keras3" if FILES[name][2] == KERAS3 else "tf_keras")
     model = opened(shared / "models" / name)
     assert adapter_of(model).keras.__name__ == FILES[name][2]
     paths = [path for path, _ in adapter_of(model).batch_norms(model)]

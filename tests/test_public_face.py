@@ -157,5 +157,5 @@ def names() -> dict[str, Any]:
     model = keras.Model(inputs, keras.layers.Dense(1, name="head")(keras.layers.ReLU()(x)))
     model.compile(keras.optimizers.SGD(0.01), "mse")
     rows = np.random.default_rng(0).normal(3.0, 2.0, (64, 6)).astype("float32")
-    labels = model(rows, training=True).numpy() + 0.01
+    labels = keras.ops.convert_to_numpy(model(rows, training=True)) + 0.01
     return {"bnfix": bnfix, "keras": keras, "np": np, "model": model, "x": rows, "y": labels}

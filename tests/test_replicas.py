@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import zoo
+
 from bnfix.errors import gist
 
 HERE = Path(__file__).parent
 
 
 def test_every_replica_has_a_row_and_every_row_a_neighbour(dialect):
+    zoo.tensorflow()
     told = subprocess.run(
         [sys.executable, HERE / "replicas_run.py", dialect],
         capture_output=True,

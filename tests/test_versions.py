@@ -70,6 +70,7 @@ def test_a_file_of_keras_3_without_keras_3_tells_what_to_install(installed, tmp_
 def test_a_file_that_neither_keras_opens_tells_that_one_of_them_is_not_usable(
     tmp_path, monkeypatch
 ):
+    zoo.keras_module("tf_keras")
     config = hostile.config(hostile.layer("NoSuchLayer", "odd", "bn"), last="odd")
     hostile.plain_h5(tmp_path / "odd.h5", config)
     monkeypatch.setattr(
@@ -157,6 +158,7 @@ def test_a_nightly_build_under_another_name_is_asked_itself(monkeypatch):
 
 
 def test_with_tf_use_legacy_keras_tf_keras_is_keras_2(tmp_path):
+    zoo.keras_module("tf_keras")
     code = """
 import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"

@@ -15,12 +15,15 @@ import sys
 import time
 from pathlib import Path
 
+import zoo
+
 HERE = Path(__file__).parent
 ENOUGH = 240.0  # seconds; TensorFlow alone takes ten to start
 
 
 def run(dialect, scenario, size):
     """What each worker has printed, and how many seconds all took; None for one that was killed."""
+    zoo.tensorflow()
     ports = ",".join(free_ports(size))
     started = time.monotonic()
     with contextlib.ExitStack() as ended:
