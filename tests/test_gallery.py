@@ -301,13 +301,16 @@ def test_what_training_on_single_rows_leaves_is_mended_in_part_and_said_so():
     assert "have had no gradient" in symptom.fix
 
 
+@pytest.mark.skipif(not zoo.COMPILED, reason=f"predict is not compiled on {zoo.BACKEND}")
 def test_a_predict_that_knows_of_no_change_is_compiled_again_by_repair(dialect):
     made = built("an_activation_taken_away_after_predict", dialect)
     same, story = bnfix.repair(made.model, faults.rows(64, 4), copy=False, return_report=True)
     assert same is made.model
     assert story.steps[0].startswith("had predict compiled again")
     assert story.after.ok
-    np.testing.assert_allclose(same.predict(made.x, verbose=0), same(made.x), atol=1e-5)
+    np.testing.assert_allclose(
+        same.predict(made.x, verbose=0), *ref.numbers(same(made.x)), atol=1e-5
+    )
 
 
 def test_the_gallery_rejects_a_check_that_trusts_compiled_functions(monkeypatch, dialect):

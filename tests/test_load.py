@@ -134,6 +134,22 @@ def test_training_goes_on_where_it_was(K, suffix, x, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+def test_an_optimizer_written_down_as_that_of_a_backend_is_keras_own(tmp_path):
+    K = zoo.keras_module("keras3")
+    bnfix.save(small(K, optimizer="adam", loss="mse"), tmp_path / "model.keras")
+    there = {"module": "keras.src.backend.torch.optimizers.torch_adam", "registered_name": "Adam"}
+    old = zipfile.ZipFile(tmp_path / "model.keras")
+    config = json.loads(old.read("config.json"))
+    config["compile_config"]["optimizer"] |= there
+    with old, zipfile.ZipFile(tmp_path / "torch.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, json.dumps(config) if name == "config.json" else old.read(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bnfix.BnfixWarning)
+        again = bnfix.load(tmp_path / "torch.keras")
+    assert isinstance(again.optimizer, K.optimizers.Adam)
+
+
 def made_up_loss(y, p):
     return (y - p) ** 2
 

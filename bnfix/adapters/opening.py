@@ -72,6 +72,13 @@ def _safe_mode(root: str, safe: bool) -> Generator[None]:
         yield
 
 
+def optimizers(root: str, names: Iterable[str]) -> dict[str, Any]:
+    """Those of `names` that are optimizers of the Keras in the package `root`, for any backend."""
+    module = importlib.import_module(root).optimizers
+    found = {name: getattr(module, name, None) for name in names}
+    return {name: one for name, one in found.items() if isinstance(one, type)}
+
+
 def registered(roots: Sequence[str] = ()) -> dict[str, Any]:
     """Classes and functions registered with a Keras, by their full names.
 

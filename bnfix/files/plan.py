@@ -7,6 +7,7 @@ would run, so that nothing but Keras and what the user has handed in does.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -131,6 +132,7 @@ def plan_for(stored: Stored, custom_objects: Mapping[str, Any], *, allow_unsafe:
     model, training = _parts(stored)
     custom_objects = {**_in_scope([model, training]), **custom_objects}
     roots = _roots(title, stored, custom_objects)
+    custom_objects = {**_optimizers(training, roots), **custom_objects}
     given = {**opening.registered(), **custom_objects}
     if any(isinstance(concern, Missing) for concern in concerns([model, training], given)):
         given |= opening.registered(roots)  # Kerases register some of their own as well
@@ -155,6 +157,17 @@ def _in_scope(parts: list[Any]) -> dict[str, Any]:
     """What `custom_object_scope` holds of what the file needs."""
     found = (c for c in concerns(parts, opening.registered()) if isinstance(c, Missing))
     return opening.in_scope({name for m in found for name in (m.key, m.name)})
+
+
+def _optimizers(training: Json | None, roots: tuple[str, ...]) -> dict[str, Any]:
+    """Keras's own that were written down as those of one backend, so that any backend has them."""
+    found = (concern for concern in concerns(training) if isinstance(concern, Missing))
+    names = {m.name for m in found if m.module and _OF_A_BACKEND.fullmatch(m.module)}
+    return opening.optimizers(roots[0], names) if names else {}
+
+
+#: Where Keras 3 has optimizers that run on PyTorch.
+_OF_A_BACKEND = re.compile(r"keras\.src\.backend\.\w+\.optimizers\.\w+")
 
 
 def _parts(stored: Stored) -> tuple[Json, Json | None]:
