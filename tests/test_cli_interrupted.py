@@ -141,10 +141,12 @@ def test_the_real_command_can_be_stopped_from_outside(original, here, number, se
     time.sleep(seconds)
     running.send_signal(number)
     out, err = running.communicate(timeout=60)
-    wanted = 130 if number == signal.SIGINT else -signal.SIGKILL
-    assert running.returncode == wanted or (running.returncode == 0 and seconds > 3), err
+    # As a shell tells it. Python ends by the signal itself, not by the status that it was told to
+    # end with, where Ctrl-C has met an `exec` of some text, as in the making of a dataclass.
+    status = 128 - running.returncode if running.returncode < 0 else running.returncode
+    assert status == 128 + number or (status == 0 and seconds > 3), err
     assert "Traceback" not in err
-    if running.returncode == 130:
+    if status == 130:
         assert out == ""
         assert {entry.name for entry in here.iterdir()} == {"model.h5", "x.npy", "xy.npz"}
     is_repaired(here / "model.h5", before)
