@@ -9,7 +9,7 @@ import references as ref
 import zoo
 
 import bnfix
-from bnfix.adapters.backends import tensorflow
+from bnfix.adapters.backends import tensorflow, tensorflow_calls
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.subject import Subject
 from bnfix.checks import localise, probes
@@ -420,7 +420,7 @@ def test_what_was_compiled_for_a_check_is_not_traced_by_the_next(K, monkeypatch)
     zoo.tensorflow()
     model, x = small(K), np.random.default_rng(0).normal(size=(8, 5)).astype("f")
     assert_tried_again_without_a_trace(model, x, monkeypatch)
-    monkeypatch.setattr(tensorflow, "_traced_once", tensorflow._function)
+    monkeypatch.setattr(tensorflow, "traced_once", tensorflow_calls.function)
     with pytest.raises(AssertionError):
         assert_tried_again_without_a_trace(small(K), x, monkeypatch)
 
@@ -446,15 +446,15 @@ def test_what_was_compiled_for_a_check_may_fail_later_and_dies_with_its_model(K)
     def fails(inputs):
         raise ValueError("a variable of it is gone")
 
-    assert id(model) in tensorflow._tried
-    tensorflow._tried[id(model)] = fails
+    assert id(model) in tensorflow_calls._tried
+    tensorflow_calls._tried[id(model)] = fails
     assert bnfix.check(model, x).ok
-    assert tensorflow._tried[id(model)] is not fails
+    assert tensorflow_calls._tried[id(model)] is not fails
     key, reference = id(model), weakref.ref(model)
     del model
     gc.collect()
     assert reference() is None
-    assert key not in tensorflow._tried
+    assert key not in tensorflow_calls._tried
 
 
 def need_exports():

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
-from bnfix.adapters.backends.base import Place
+from bnfix.adapters.backends.base import Compiling, Place
 from bnfix.adapters.models import RawNode
 from bnfix.adapters.values import Values
 from bnfix.errors import UnsupportedModelError
@@ -105,10 +105,9 @@ class Running(Values):
     ) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled by the backend, if the backend compiles.
 
-        With `any_rows` it is compiled once for batches of every length, `quickly` for a few calls;
-        what is written to between calls has to be among the variables that it `reads`.
+        The options are those of `Compiling`.
         """
-        return self.backend.compiled(fn, any_rows=any_rows, quickly=quickly, reads=reads)
+        return self.backend.compiled(fn, Compiling(any_rows, quickly, reads))
 
     def uncompiled(self) -> AbstractContextManager[None]:
         """While the block runs, functions that the user has compiled run step by step."""

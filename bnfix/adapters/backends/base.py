@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,6 +35,22 @@ class Fused(NamedTuple):
     size: Any
     mean: Any
     sample_variance: Any
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """How a function is compiled, where the library can.
+
+    Attributes:
+        any_rows: Once for batches of every length.
+        quickly: With less optimization, for a few calls.
+        reads: Variables that are written to between calls; others may be taken as they are in the
+            first call.
+    """
+
+    any_rows: bool
+    quickly: bool = False
+    reads: Sequence[Any] = ()
 
 
 class Backend(ABC):
@@ -123,24 +140,10 @@ class Backend(ABC):
     # --- how code runs ---------------------------------------------------------------------------
 
     @abstractmethod
-    def compiled(
-        self,
-        fn: Callable[[Any], Any],
-        *,
-        any_rows: bool,
-        quickly: bool = False,
-        reads: Sequence[Any] = (),
-    ) -> Callable[[Any], Any]:
+    def compiled(self, fn: Callable[[Any], Any], how: Compiling) -> Callable[[Any], Any]:
         """`fn` of one structure of tensors, compiled where the library compiles.
 
         What `fn` assigns to a variable is what it reads there afterwards, in the order of the code.
-
-        Args:
-            fn: Compiled for what it is given first.
-            any_rows: It is compiled once for batches of every length, where the library can.
-            quickly: With less optimization, for a few calls, where the library can.
-            reads: Variables that are written to between calls; others may be taken as they are in
-                the first call.
         """
 
     @abstractmethod

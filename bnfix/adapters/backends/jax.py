@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Layers, Undistributed
+from bnfix.adapters.backends.base import Compiling, Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 
@@ -72,23 +72,16 @@ class Jax(Undistributed):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(
-        self,
-        fn: Callable[[Any], Any],
-        *,
-        any_rows: bool,
-        quickly: bool = False,
-        reads: Sequence[Any] = (),
-    ) -> Callable[[Any], Any]:
+    def compiled(self, fn: Callable[[Any], Any], how: Compiling) -> Callable[[Any], Any]:
         scope = import_module("keras").StatelessScope
 
         def pure(values: Sequence[Any], structure: Any) -> Any:
             # It holds what is assigned, for this call; what else is read becomes a constant.
-            with scope(state_mapping=list(zip(reads, values, strict=True))):
+            with scope(state_mapping=list(zip(how.reads, values, strict=True))):
                 return fn(structure)
 
-        called = _jit(pure, quickly=quickly)
-        return lambda structure: called(_values(reads), structure)
+        called = _jit(pure, quickly=how.quickly)
+        return lambda structure: called(_values(how.reads), structure)
 
     def uncompiled(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # `disable_jit` holds for one thread: see inference_thread
@@ -130,6 +123,9 @@ class Jax(Undistributed):
                 "optimizer_variables": _values(model.optimizer.variables),
                 "metrics_variables": _values(model.metrics_variables),
             }
+            if hasattr(model, "_record_training_state_sharding_spec"):
+                # Older Kerases hold by position, too, on which device each weight is.
+                model._record_training_state_sharding_spec()
 
     # --- how users run a model -------------------------------------------------------------------
 

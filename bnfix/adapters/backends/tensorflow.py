@@ -6,18 +6,18 @@ import contextlib
 import io
 import logging
 import tempfile
-import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend, Fused, Layers, Place, rows
+from bnfix.adapters.backends.base import Backend, Compiling, Fused, Layers, Place
+from bnfix.adapters.backends.tensorflow_calls import by_dataset, function, through, traced_once
 from bnfix.adapters.spread import here
 from bnfix.graph.miscompiled import SWITCH
-from bnfix.restoring import Setting, put_back_after, within
+from bnfix.restoring import Setting, within
 from bnfix.workers import Alone, Workers
 
 
@@ -151,15 +151,8 @@ class TensorFlow(Backend):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(
-        self,
-        fn: Callable[[Any], Any],
-        *,
-        any_rows: bool,
-        quickly: bool = False,
-        reads: Sequence[Any] = (),
-    ) -> Callable[[Any], Any]:
-        return _traced(fn) if any_rows else _function(fn)
+    def compiled(self, fn: Callable[[Any], Any], how: Compiling) -> Callable[[Any], Any]:
+        return _traced(fn) if how.any_rows else function(fn)
 
     def uncompiled(self) -> contextlib.AbstractContextManager[None]:
         return _eagerly.held(True)
@@ -193,14 +186,14 @@ class TensorFlow(Backend):
         points = super().entry_points(model, one_trace=one_trace)
         if not one_trace:
             return points
-        points = {**points, self.compiler: _traced_once(model)}
+        points = {**points, self.compiler: traced_once(model)}
         if model.predict_function is not None:  # users go on calling that one
             return points
-        return {**points, "predict": _through(points[self.compiler], model, points["predict"])}
+        return {**points, "predict": through(points[self.compiler], model, points["predict"])}
 
     def predict(self, model: Any) -> Callable[[Any], Any]:
         by_array = super().predict(model)
-        return by_array if self.is_distributed(model) else _by_dataset(model, by_array)
+        return by_array if self.is_distributed(model) else by_dataset(model, by_array)
 
     def runs_eagerly(self, model: Any) -> bool:
         # While everything runs eagerly, tf_keras says so of each model.
@@ -208,7 +201,7 @@ class TensorFlow(Backend):
 
     def compiled_calls(self, model: Any) -> Mapping[str, Callable[[Any], Any]]:
         # Traced for the first batch and then, as for serving, for batches of any length at once.
-        return {self.compiler: _function(model)}
+        return {self.compiler: function(model)}
 
     @contextmanager
     def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
@@ -220,75 +213,6 @@ class TensorFlow(Backend):
                 model.export(folder, **options)
             served = tf.saved_model.load(folder)
             yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _by_dataset(model: Any, by_array: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`predict` of one batch, which costs Keras less as a data set than to cut from an array.
-
-    A small model runs in a tenth of what the cutting takes. The function that Keras compiles is the
-    same for both, and one that is there already is not traced anew.
-    """
-
-    def predict(inputs: Any) -> Any:
-        import tensorflow as tf
-
-        if not tf.is_tensor(inputs):
-            return by_array(inputs)
-        # Of a length that is known when the model is traced, as that of an array is.
-        batches = tf.data.Dataset.from_tensor_slices(inputs)
-        return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
-
-    return predict
-
-
-#: The compiled calls that have been tried, by the identity of the model, for as long as it lives.
-_tried: dict[int, Callable[[Any], Any]] = {}
-
-
-def _traced_once(model: Any) -> Callable[[Any], Any]:
-    """`tf.function(model)`, not traced again where it was tried before.
-
-    What was changed in the model since then does not reach it. So it differs from `model(x)` there,
-    or fails, which is why all are tried anew, each by itself.
-    """
-    key, reference = id(model), weakref.ref(model)
-
-    def call(inputs: Any) -> Any:
-        known = _tried.get(key)
-        traced = known or _function(lambda given: cast(Any, reference())(given))
-        if known is None:
-            weakref.finalize(model, _tried.pop, key, None)
-            _tried[key] = traced  # which must not keep the model alive
-        try:
-            return traced(inputs)
-        except Exception:
-            _tried.pop(key, None)
-            if known is None:
-                raise
-        return call(inputs)
-
-    return call
-
-
-def _through(
-    traced: Callable[[Any], Any], model: Any, predict: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
-    """`predict`, whose step runs `traced` where Keras's own would trace `model` once more.
-
-    Keras's loop, its data handling and its compiled function around the step stay what they are.
-    """
-
-    def step(data: Any) -> Any:
-        return traced(data[0] if isinstance(data, tuple) else data)
-
-    def run(inputs: Any) -> Any:
-        if model.predict_function is not None:  # there is nothing left to trace
-            return predict(inputs)
-        vars(model)["predict_step"] = step  # past Keras's own bookkeeping of attributes
-        with put_back_after(lambda: vars(model).pop("predict_step")):
-            return predict(inputs)
-
-    return run
 
 
 def _runs_eagerly() -> bool:
@@ -306,12 +230,6 @@ def _run_eagerly(eagerly: bool) -> None:
 _eagerly = Setting(_runs_eagerly, _run_eagerly)
 
 
-def _function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    import tensorflow as tf
-
-    return tf.function(fn, autograph=False, reduce_retracing=True)
-
-
 def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`fn`, traced for tensors of an unknown first dimension; None may stand in for a tensor."""
     import tensorflow as tf
@@ -322,7 +240,7 @@ def _traced(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         flat = tf.nest.flatten(structure)
         tensors = [leaf for leaf in flat if leaf is not None]
         if not all(isinstance(leaf, tf.Tensor) for leaf in tensors):
-            return traced.setdefault("any", _function(fn))(structure)
+            return traced.setdefault("any", function(fn))(structure)
         present = [leaf is not None for leaf in flat]
         specs = [tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype) for leaf in tensors]
         key = (*present, *specs)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import torch_modules
-from bnfix.adapters.backends.base import Layers, Undistributed
+from bnfix.adapters.backends.base import Compiling, Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
 from bnfix.tree import map_leaves
@@ -68,14 +68,7 @@ class Torch(Undistributed):
 
     # --- how code runs ---------------------------------------------------------------------------
 
-    def compiled(
-        self,
-        fn: Callable[[Any], Any],
-        *,
-        any_rows: bool,
-        quickly: bool = False,
-        reads: Sequence[Any] = (),
-    ) -> Callable[[Any], Any]:
+    def compiled(self, fn: Callable[[Any], Any], how: Compiling) -> Callable[[Any], Any]:
         return fn  # compiling takes longer than any calibration set would win back
 
     def uncompiled(self) -> AbstractContextManager[None]:
