@@ -113,6 +113,7 @@ OPERATIONS = {
 
 
 @pytest.mark.every(3)
+@pytest.mark.filterwarnings("ignore:to_group_norm. :bnfix.BnfixWarning")  # chance made the weights
 @pytest.mark.parametrize("words", OPERATIONS)
 def test_the_command_writes_what_the_function_returns(here, words):
     name, _, rest = words.partition(" ")

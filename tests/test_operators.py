@@ -65,9 +65,12 @@ ONE = {
 }
 
 
-#: What older Kerases cannot record.
-SINCE = {"stop_gradient": pytest.mark.since(keras3="3.8")}
-NAMES = [pytest.param(name, marks=SINCE.get(name, ())) for name in ONE]
+#: What older Kerases cannot record, and what a backend cannot run.
+NEEDS = {
+    "stop_gradient": pytest.mark.since(keras3="3.8"),
+    "reverse": pytest.mark.skipif(zoo.BACKEND == "torch", reason="PyTorch slices forwards only"),
+}
+NAMES = [pytest.param(name, marks=NEEDS.get(name, ())) for name in ONE]
 
 
 @pytest.mark.every(3)

@@ -41,8 +41,7 @@ def test_verbs_do_not_show_it_and_code_of_the_user_does(K, said):
 
 
 def test_what_the_user_traces_and_whatever_else_is_logged_is_seen(said):
-    import tensorflow as tf
-
+    tf = zoo.tensorflow()
     bnfix.check(network(zoo.keras_module("tf_keras")), np.ones((8, 3), "float32"))
     for length in range(12):
         tf.function(lambda x: x + 1)(tf.ones(length))
