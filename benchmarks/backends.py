@@ -5,9 +5,10 @@
 Each backend runs in a process of its own: JAX and PyTorch by the Python of the environments `jax`
 and `torch` in DIR. Weights and inputs are made by NumPy, and so the same everywhere.
 Models of the zoo that were tried; those on which the verb found what it finds on TensorFlow, to a
-thousandth of the largest number (statistics, what the new model's `predict` answers) or the same
-causes; the largest difference among these; seconds of all, the first calls with all compiling, and
-over TensorFlow's. Below that, seconds for whole networks at 96 x 96.
+thousandth of the largest number or four units in the last place of 16 bits (statistics, what the
+new model's `predict` answers), or the same causes; the largest difference among these; seconds of
+all, the first calls with all compiling, and over TensorFlow's. Below that, seconds for whole
+networks at 96 x 96, and how far each model lies from TensorFlow, in units of the largest number.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bnfix.numerics.tolerance import floor
 
 from .benchmark import Benchmark, Measured, Row, Skipped, once
 from .compare.environments import interpreter
@@ -83,6 +86,8 @@ def measure(options: Options) -> Iterator[Row | Skipped]:
         given = (options.models, options.images, options.seconds)
         found[name] = told(started(work, *given, python=python, environment=environment))
         yield from _verbs_of(name, found[name]["models"], found["tensorflow"]["models"])
+        if name != "tensorflow":
+            yield from _models_of(name, found[name]["models"], found["tensorflow"]["models"])
     for name in found["tensorflow"]["networks"]:
         times = {key: each["networks"].get(name) for key, each in found.items()}
         numbers = {key: once("s", each) for key, each in times.items() if each is not None}
@@ -141,7 +146,10 @@ def _verbs(entry: Any) -> dict[str, Any]:
 def _timed(entry: Any, verb: Callable[..., Any]) -> dict[str, Any]:
     import zoo
 
+    from bnfix.adapters.choose import adapter_of
+
     model = zoo.build(entry, "keras3")
+    dtype = adapter_of(model).coarsest_dtype(model)
     _same_weights(model)
     x = zoo.inputs_for(model, rows=ROWS)
     begin = time.perf_counter()
@@ -152,7 +160,7 @@ def _timed(entry: Any, verb: Callable[..., Any]) -> dict[str, Any]:
     except Exception as error:
         return {"error": type(error).__name__}
     told = made if made and isinstance(made[0], str) else [np.ravel(a).tolist() for a in made]
-    return {"seconds": seconds, "found": told}
+    return {"seconds": seconds, "found": told, "alike": max(1e-3, floor(dtype))}
 
 
 def _same_weights(model: Any) -> None:
@@ -217,7 +225,11 @@ def _verbs_of(backend: str, ours: dict[str, Any], wanted: dict[str, Any]) -> Ite
         }
         ran = [pair for pair in pairs.values() if all("found" in one for one in pair)]
         apart = {name: _apart(*pair) for name, pair in pairs.items()}
-        equal = {name: gap for name, gap in apart.items() if gap is not None and gap <= 1e-3}
+        equal = {
+            name: gap
+            for name, gap in apart.items()
+            if gap is not None and gap <= pairs[name][0].get("alike", 0)
+        }
         here, there = (once("s", sum(pair[i]["seconds"] for pair in ran)) for i in (0, 1))
         numbers: dict[str, Measured] = {
             "models": once("count", len(pairs)),
@@ -232,6 +244,24 @@ def _verbs_of(backend: str, ours: dict[str, Any], wanted: dict[str, Any]) -> Ite
             for name in sorted(apart.keys() - equal.keys())
         )
         yield Row({"backend": backend, "verb": verb}, numbers, {"not alike": others})
+
+
+def _models_of(backend: str, ours: dict[str, Any], wanted: dict[str, Any]) -> Iterator[Row]:
+    for name, each in ours.items():
+        if name not in wanted:
+            continue
+        gaps = {verb: _apart(each[verb], wanted[name][verb]) for verb in VERBS}
+        numbers = {
+            verb: once("of the largest", gap) for verb, gap in gaps.items() if gap is not None
+        }
+        seconds = sum(each[verb].get("seconds", 0.0) for verb in VERBS)
+        errors = (f"{verb}: {each[verb].get('error', 'differs')}" for verb in gaps.keys() - numbers)
+        yield Row(
+            {"backend": backend, "model": name},
+            {**numbers, "time": once("s", seconds)},
+            {"not compared": "; ".join(errors)},
+            table="Model by model",
+        )
 
 
 def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:

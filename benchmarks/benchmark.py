@@ -102,14 +102,14 @@ class Target:
         number: The head of its column.
         most: In the unit of that column.
         where: Labels that rows must have; the row with the largest median counts.
-        bound: The head of the column that says what bounds it, where one does.
+        bounds: The heads of columns that say what bounds it, where any do.
     """
 
     what: str
     number: str
     most: float
     where: Mapping[str, str] = field(default_factory=dict[str, str])
-    bound: str = ""
+    bounds: tuple[str, ...] = ()
 
     def row(self, rows: Iterable[Row]) -> Row | None:
         """The one that counts; None where none was measured."""

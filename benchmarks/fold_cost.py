@@ -98,7 +98,7 @@ BENCHMARK = Benchmark(
     targets=(
         Target("`fold` without proof / `clone_model` + `set_weights`", "unproven / clone", 0.9),
         Target(
-            "proof of `fold` / first `predict`", "proof / predict", 1.0, bound="least / predict"
+            "proof of `fold` / first `predict`", "proof / predict", 1.0, bounds=("least / predict",)
         ),
     ),
 )

@@ -50,8 +50,8 @@ def _judged(target: Target, entry: Entry | None) -> list[str]:
     verdict = "yes" if number.median <= target.most else "**no**"
     if entry.quick:
         verdict = "not judged: a quick run"
-    bound = row.numbers.get(target.bound)
-    bounded = f"{target.bound}: {shown(bound)} {_unit(bound)}".strip() if bound else ""
+    bounds = ((name, row.numbers[name]) for name in target.bounds if name in row.numbers)
+    bounded = "; ".join(f"{name}: {shown(one)} {_unit(one)}".strip() for name, one in bounds)
     most = f"{target.most:g} {_unit(number)}".strip()
     return [target.what, most, shown(number), verdict, bounded]
 

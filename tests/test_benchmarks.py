@@ -100,10 +100,13 @@ def test_curves_and_ratios_are_drawn(tmp_path):
 def judged(repeats, most, *, quick=False):
     """The line of a target, beside a row that it is not for."""
     rows = (
-        Row({"network": "one"}, {"ratio": Measured("x", repeats), "limit": once("x", 0.5)}),
+        Row(
+            {"network": "one"},
+            {"ratio": Measured("x", repeats), "limit": once("x", 0.5), "share": once("%", 12)},
+        ),
         Row({"network": "two"}, {"ratio": once("x", 99)}),
     )
-    target = Target("one is fast", "ratio", most, {"network": "one"}, "limit")
+    target = Target("one is fast", "ratio", most, {"network": "one"}, ("limit", "share"))
     benchmark = made(*rows, targets=(target,))
     text = document(benchmark, ran(benchmark, quick=quick))
     (line,) = (line for line in text.splitlines() if "one is fast" in line)
@@ -116,7 +119,8 @@ def assert_targets_are_judged_by_medians():
 
 
 def test_a_missed_target_is_told_as_missed_with_what_bounds_it():
-    assert judged((2.0, 0.9, 2.0), 1.0) == ["1", "2.00 (0.90 to 2.00)", "**no**", "limit: 0.50"]
+    bounds = "limit: 0.50; share: 12.0 %"
+    assert judged((2.0, 0.9, 2.0), 1.0) == ["1", "2.00 (0.90 to 2.00)", "**no**", bounds]
     assert_targets_are_judged_by_medians()
 
 
