@@ -212,7 +212,7 @@ def _run(subject: Subject, x: Any) -> tuple[Any, list[Any]]:
     adapter, model = subject
     with telling(model.name, "a batch"):
         outputs = model.predict_on_batch(map_leaves(adapter.fed, x))
-    return outputs, [np.asarray(leaf) for leaf in adapter.flatten(outputs)]
+    return outputs, [adapter.to_numpy(leaf) for leaf in adapter.flatten(outputs)]
 
 
 def _joined(pieces: Sequence[Any]) -> Any:
