@@ -17,6 +17,9 @@ from bnfix.numerics.moments import Floats
 #: Share of the variance beyond which one row is told of.
 _MOST = 0.9
 
+#: Values that are worked on at a time: what a core's own cache holds.
+_BLOCK = 1 << 16
+
 #: Fewest rows among which one can stand out.
 _ENOUGH = 32
 
@@ -47,31 +50,41 @@ class Outliers:
         self._rest = self._largest = self._where = self._value = np.zeros(0)
 
     def update(self, batch: Floats) -> None:
-        values = np.asarray(batch, np.float64)
-        if not values.size:
+        if not batch.size:
             return
-        values = values.reshape(len(values), -1, values.shape[-1] if values.ndim > 1 else 1)
+        values = batch.reshape(len(batch), -1, batch.shape[-1] if batch.ndim > 1 else 1)
         if self._middle is None:
-            channels = values.shape[-1]
-            self._middle = np.median(values, axis=(0, 1))  # which one row does not move
-            self._rest, self._largest, self._where, self._value = np.zeros((4, channels))
+            self._middle = _middle(values)
+            self._rest, self._largest, self._where, self._value = np.zeros((4, values.shape[-1]))
         if values.shape[-1] != self._rest.size:
             return
-        with np.errstate(over="ignore"):
-            apart = np.square(values - self._middle)
-            sums = apart.sum(axis=1)
+        sums = self._squares(values)
         first = sums.argmax(axis=0)
         channels = np.arange(self._rest.size)
         most = sums[first, channels]
-        larger = most > self._largest
-        farthest = apart[first, :, channels].argmax(axis=1)
-        self._value = np.where(larger, values[first, farthest, channels], self._value)
-        self._where = np.where(larger, self._rows + first, self._where)
+        for channel in np.flatnonzero(most > self._largest):
+            row = values[first[channel], :, channel]
+            self._value[channel] = row[np.abs(row - self._middle[channel]).argmax()]
+            self._where[channel] = self._rows + first[channel]
         # The rest by itself: in the sum with what outweighs it, it would be rounded away.
         sums[first, channels] = np.minimum(self._largest, most)
         self._rest += sums.sum(axis=0)
         self._largest = np.maximum(self._largest, most)
         self._rows += len(values)
+
+    def _squares(self, values: Floats) -> Floats:
+        """Of the deviations of each row and channel, the sum."""
+        rows, positions, channels = values.shape
+        sums = np.empty((rows, channels))
+        height = min(max(_BLOCK // (positions * channels), 1), rows)
+        scratch, ones = np.empty((height, positions, channels)), np.ones(positions)
+        for start in range(0, rows, height):
+            block = values[start : start + height]
+            with np.errstate(over="ignore", invalid="ignore"):
+                apart = np.subtract(block, self._middle, out=scratch[: len(block)])
+                # A product with ones is the fastest sum.
+                np.matmul(ones, np.square(apart, out=apart), out=sums[start : start + height])
+        return sums
 
     def found(self) -> list[Outlier]:
         """One for each channel that has one."""
@@ -84,3 +97,9 @@ class Outliers:
             Outlier(int(self._where[c]), int(c), float(share[c]), float(self._value[c]))
             for c in np.flatnonzero(alone)
         ]
+
+
+def _middle(values: Floats) -> Floats:
+    """The median of each channel, which one row does not move; of some positions, if many."""
+    step = max(values[..., 0].size // _BLOCK, 1)
+    return np.median(values[:, :: min(step, values.shape[1])].astype(np.float64), axis=(0, 1))
