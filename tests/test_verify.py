@@ -12,7 +12,7 @@ from bnfix.adapters.rebuilding import rebuild
 from bnfix.adapters.subject import Subject
 from bnfix.graph.edit import Edit
 from bnfix.numerics.norm import NormSpec
-from bnfix.operations import proven
+from bnfix.operations import proven, reference
 from bnfix.operations.samples import Domain
 from bnfix.operations.trial import Trial
 from bnfix.operations.verify import verify
@@ -155,6 +155,40 @@ def test_what_an_input_is_declared_as_does_not_loosen_the_proof(K):
     assert tolerance < 1e-12
 
 
+def cancelling(K):
+    """A BN that rounds as its affine map does, and outputs far below the numbers in their sums."""
+    zoo.need_precision("float64")
+    with ref.in_dtype(K, "float64"):
+        inputs, norm = K.Input((4,)), K.layers.BatchNormalization(center=False, scale=False)
+        wide, narrow = K.layers.Dense(4, use_bias=False), K.layers.Dense(1, use_bias=False)
+        model = K.Model(inputs, narrow(wide(norm(inputs))))
+    norm.moving_variance.assign([0.3, 0.7, 1.1, 1.9])
+    generator = np.random.default_rng(0)
+    nearly = generator.normal(size=(4, 1)) + 1e-4 * generator.normal(size=(4, 4))
+    wide.kernel.assign(nearly)
+    narrow.kernel.assign([[1.0], [-1.0], [1.0], [-1.0]])
+    return model
+
+
+def test_nor_is_rounding_that_float64_as_its_own_judge_does_not_see(K):
+    assert not zoo.batch_norms(bnfix.fold(cancelling(K)))
+
+
+def test_that_law_refuses_a_judge_who_looks_at_float64_alone(K, monkeypatch):
+    monkeypatch.setattr(reference, "rounded", lambda *given: None)
+    with pytest.raises(bnfix.VerificationError, match="in float64"):
+        bnfix.fold(cancelling(K))
+
+
+def test_in_float64_too_wrong_algebra_is_still_seen(K, monkeypatch):
+    right = NormSpec.affine
+    monkeypatch.setattr(
+        NormSpec, "affine", lambda norm: (right(norm)[0] * (1 + 1e-8), right(norm)[1])
+    )
+    with pytest.raises(bnfix.VerificationError, match="in float64"):
+        bnfix.fold(cancelling(K))
+
+
 # --- inputs that excite ---------------------------------------------------------------------------
 
 
@@ -233,8 +267,6 @@ def test_a_domain_says_nothing_where_nothing_is_known():
 
 def test_strip_training_is_held_against_the_layers_of_the_source(K, monkeypatch):
     """Not against a rebuilt copy, which would be wrong in the same way."""
-    from bnfix.operations import proven
-
     inputs = K.Input((6,))
     x = K.layers.BatchNormalization()(K.layers.Dense(4)(inputs), training=True)
     model = K.Model(inputs, K.layers.Dense(2)(x))

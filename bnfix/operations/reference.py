@@ -145,6 +145,15 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
         return None
 
 
+def rounded(reading: Reading, inputs: Any) -> Outputs | None:
+    """What the model read answers in float32 and without baked `training=`; None if it cannot."""
+    calm = Edit(untrain=baked(reading), replace=_affine(reading))
+    try:
+        return reading.adapter.infer(rebuild(reading, calm, dtype="float32").model, inputs)
+    except (UnsupportedModelError, *reading.adapter.run_errors):
+        return None
+
+
 def _affine(reading: Reading) -> dict[LayerKey, Replacement]:
     """Each BatchNormalization as the affine map that it is; one that sees a mask has to pass it.
 

@@ -23,7 +23,7 @@ from bnfix.graph.edit import Edit
 from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
 from bnfix.operations import reference
 from bnfix.operations.agreement import Agreement
-from bnfix.operations.reference import Outputs
+from bnfix.operations.reference import Outputs, Twins
 from bnfix.operations.trial import Trial, gaps
 from bnfix.progress import progress
 
@@ -180,20 +180,32 @@ class _Comparison:
         pair = reference.twins(self.reading, self.edit, self.trial.inputs)
         if pair is None:
             return self._without_judge(tolerance)
-        noise = max(gaps(self._calm(), pair.old), default=0.0)
-        if not noise <= believable(self.dtype):
+        noises = self._noises(pair)
+        if not noises:
             return self._without_judge(tolerance)
+
+        def carried(dtype: str) -> float:
+            return max(carried_over(noise, seen, dtype) for seen, noise in noises.items())
+
         apart = max(gaps(pair.new, pair.old), default=0.0)
-        allowed = max(
-            rounding(pair.dtype, self.depth, 1.0),
-            carried_over(noise, self.dtype, pair.dtype),
-        )
+        allowed = max(rounding(pair.dtype, self.depth, 1.0), carried(pair.dtype))
         if not apart <= allowed:
             self._refuse(Agreement(apart, allowed, pair.dtype))
         least = floor(self.dtype) if is_half(self.dtype) else tolerance
-        tolerance = max(least, carried_over(noise, self.dtype, self.dtype))
-        remarks = self._compiled(tolerance)
+        remarks = self._compiled(max(least, carried(self.dtype)))
         return self._agreement(apart, allowed, pair.dtype, remarks)
+
+    def _noises(self, pair: Twins) -> Mapping[str, float]:
+        """What rounding comes to in the model given, by the dtype in which it was seen."""
+        answers: dict[str, Outputs | None] = {self.dtype: self._calm()}
+        if self.dtype == "float64":  # which as its own judge may see none of it, by chance
+            answers["float32"] = reference.rounded(self.reading, self.trial.inputs)
+        noises = {
+            dtype: max(gaps(seen, pair.old), default=0.0)
+            for dtype, seen in answers.items()
+            if seen is not None
+        }
+        return {dtype: noise for dtype, noise in noises.items() if noise <= believable(dtype)}
 
     def _calm(self) -> Outputs:
         """What the model given answers where no `training=` is written into its calls."""
