@@ -359,7 +359,7 @@ def test_the_law_sees_a_proof_that_runs_no_compiled_code(K, monkeypatch):
 
 
 def test_a_bn_whose_proof_fails_only_compiled_is_tried_once_more_with_care(K, monkeypatch):
-    from bnfix.operations.verify import MiscompiledError
+    from bnfix.operations.comparison import MiscompiledError
 
     asked = []
 

@@ -58,7 +58,7 @@ class Outliers:
             self._rest, self._largest, self._where, self._value = np.zeros((4, values.shape[-1]))
         if values.shape[-1] != self._rest.size:
             return
-        sums = self._squares(values)
+        sums = _squares(values, self._middle)
         first = sums.argmax(axis=0)
         channels = np.arange(self._rest.size)
         most = sums[first, channels]
@@ -71,20 +71,6 @@ class Outliers:
         self._rest += sums.sum(axis=0)
         self._largest = np.maximum(self._largest, most)
         self._rows += len(values)
-
-    def _squares(self, values: Floats) -> Floats:
-        """Of the deviations of each row and channel, the sum."""
-        rows, positions, channels = values.shape
-        sums = np.empty((rows, channels))
-        height = min(max(_BLOCK // (positions * channels), 1), rows)
-        scratch, ones = np.empty((height, positions, channels)), np.ones(positions)
-        for start in range(0, rows, height):
-            block = values[start : start + height]
-            with np.errstate(over="ignore", invalid="ignore"):
-                apart = np.subtract(block, self._middle, out=scratch[: len(block)])
-                # A product with ones is the fastest sum.
-                np.matmul(ones, np.square(apart, out=apart), out=sums[start : start + height])
-        return sums
 
     def found(self) -> list[Outlier]:
         """One for each channel that has one."""
@@ -103,3 +89,18 @@ def _middle(values: Floats) -> Floats:
     """The median of each channel, which one row does not move; of some positions, if many."""
     step = max(values[..., 0].size // _BLOCK, 1)
     return np.median(values[:, :: min(step, values.shape[1])].astype(np.float64), axis=(0, 1))
+
+
+def _squares(values: Floats, middle: Floats) -> Floats:
+    """Of each row and channel, the sum of squared deviations from `middle`."""
+    rows, positions, channels = values.shape
+    sums = np.empty((rows, channels))
+    height = min(max(_BLOCK // (positions * channels), 1), rows)
+    scratch, ones = np.empty((height, positions, channels)), np.ones(positions)
+    for start in range(0, rows, height):
+        block = values[start : start + height]
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = np.subtract(block, middle, out=scratch[: len(block)])
+            # A product with ones is the fastest sum.
+            np.matmul(ones, np.square(apart, out=apart), out=sums[start : start + height])
+    return sums

@@ -12,8 +12,8 @@ from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.errors import BnfixWarning, UnsupportedModelError
 from bnfix.graph.edit import Edit
+from bnfix.operations.comparison import MiscompiledError
 from bnfix.operations.proven import proven
-from bnfix.operations.verify import MiscompiledError
 from bnfix.outcomes import Report
 from bnfix.passes import fold as fold_pass
 from bnfix.restoring import all_or_nothing
