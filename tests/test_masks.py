@@ -121,3 +121,25 @@ def test_a_mask_that_is_passed_by_hand_counts_as_one_that_came_along(K):
     bnfix.recalibrate(model, [x, np.tile(np.arange(6) < 4, (40, 1))], verbose=0)
     mean = model.get_layer("bn").moving_mean
     np.testing.assert_allclose(mean, x[:, :4].mean(axis=(0, 1)), rtol=1e-5)
+
+
+def words(L, x):
+    return L.GRU(3)(L.BatchNormalization()(x))
+
+
+def paragraphs(L, x):
+    """Masks along two axes, of inputs that look like images."""
+    lines = L.Masking()(L.Reshape((7, 5, 1))(L.ReLU()(x)))
+    return L.TimeDistributed(L.GRU(3))(L.BatchNormalization()(lines))
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("make", [words, paragraphs])
+def test_what_is_lowered_hands_the_mask_on_or_stays(K, make):
+    model, x = tokens(K, make)
+    wanted = ref.inferred(model, x)
+    lowered, report = bnfix.fold(model, lower=True, return_report=True)
+    ref.assert_close(ref.inferred(lowered, x), wanted, CLOSE)
+    if report.declined:
+        assert "a mask comes with its inputs" in report.declined[0].detail
+        assert not K.layers.Rescaling(1.0).supports_masking

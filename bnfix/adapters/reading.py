@@ -86,6 +86,10 @@ class Reading:
         except Exception:  # code of whoever made the layer, or of an activation without a name
             return {}
 
+    def plain_passes_masks(self) -> bool:
+        """Whether a mask travels through the affine layer that a BatchNormalization may become."""
+        return bool(self.adapter.keras.layers.Rescaling(1.0).supports_masking)
+
     def _wrapped(self, call: Call) -> tuple[Any, str]:
         """The layer that `call` applies, TimeDistributed or not, and its kind."""
         layer = weights.inner(self.layers[call.layer], call.kind)

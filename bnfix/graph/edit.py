@@ -14,9 +14,15 @@ from bnfix.numerics.norm import GroupNormSpec, NormSpec
 
 @dataclass(frozen=True)
 class Lowered:
-    """In place of a BatchNormalization, the plain affine layer that it is at inference."""
+    """In place of a BatchNormalization, the plain affine layer that it is at inference.
+
+    Attributes:
+        norm: What the BatchNormalization holds.
+        masked: Whether a mask comes with its inputs, which what follows may read.
+    """
 
     norm: NormSpec
+    masked: bool = False
 
 
 @dataclass(frozen=True)

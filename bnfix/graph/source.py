@@ -36,6 +36,10 @@ class Source(Protocol):
         """The configuration of the layer that `call` applies."""
         ...
 
+    def plain_passes_masks(self) -> bool:
+        """Whether a mask travels through the affine layer that a BatchNormalization may become."""
+        ...
+
     def hidden(self) -> Mapping[str, str]:
         """By path, why a BatchNormalization that the model runs is no call of the graph."""
         ...

@@ -72,7 +72,7 @@ def plan(
     lowered: dict[LayerKey, Replacement] = {}
     for key in left:
         try:
-            lowered[key] = Lowered(_lowered(source, norms[key]))
+            lowered[key] = _lowered(source, norms[key])
         except Objection as objection:
             detail = f"{outcomes[key].detail}; it cannot be lowered: {objection}"
             outcomes[key] = Outcome(norms[key].path, False, detail)
@@ -94,14 +94,17 @@ def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) ->
     return Outcome(call.path, True, f"folded into {', '.join(into)}", tuple(into))
 
 
-def _lowered(source: Source, call: Call) -> NormSpec:
-    norm = _norm(source, source.graph.sharing(call))
+def _lowered(source: Source, call: Call) -> Lowered:
+    calls = source.graph.sharing(call)
+    norm, masked = _norm(source, calls), any(each.masked for each in calls)
+    if masked and not source.plain_passes_masks():
+        raise Objection("a mask comes with its inputs, which a plain layer would not hand on")
     computes = call.outputs[0].dtype
     if computes not in ("float32", "float64"):
         raise Objection(f"it normalizes in float32, and a plain layer would compute in {computes}")
     if not all(np.all(np.abs(part) <= largest_finite(computes)) for part in norm.affine()):
         raise Objection("its scales or shifts are not finite")
-    return norm
+    return Lowered(norm, masked)
 
 
 def _is_added(source: Source, call: Call) -> bool:
