@@ -240,3 +240,13 @@ def test_no_data_values_that_are_not_finite_and_a_bn_without_inputs_are_refused(
     other.build((None, *IMAGE))
     with pytest.raises(bnfix.ModelError, match=r"other is not called.*batches 0 to 2"):
         streamed(model, images(12), 4, norms={"other": other})
+
+
+@pytest.mark.both
+def test_a_refusal_within_the_model_is_told_without_what_keras_adds(K, monkeypatch):
+    model = chain(K, K.layers.Rescaling(1e38), K.layers.BatchNormalization(name="bn"))
+    monkeypatch.setattr(CompiledPass, "run", lambda *args, **options: None)
+    with pytest.raises(bnfix.StatisticsError) as refusal:
+        streamed(model, images(40), 40)
+    assert refusal.value.path == "bn"
+    assert str(refusal.value).startswith("bn: 3 of 3 channels")

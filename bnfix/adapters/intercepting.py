@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
+from bnfix.errors import BnfixError
 from bnfix.restoring import put_back_after
 
 #: From a layer and its own `call` to what is called instead.
@@ -25,8 +26,21 @@ def intercepted(layers: Iterable[Any], wrap: Wrap) -> Generator[None]:
     with put_back_after(*undos):
         for layer in chosen:
             call = layer.call
-            layer.call = functools.wraps(call)(wrap(layer, call))
+            layer.call = functools.wraps(call)(_in_own_words(wrap(layer, call)))
         yield
+
+
+def _in_own_words(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, whose refusals pass through Keras without the arguments of each call added."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except BnfixError as error:
+            vars(error)["_keras_call_info_injected"] = True
+            raise
+
+    return refuse
 
 
 def _put_back(layer: Any, own: Any) -> None:
