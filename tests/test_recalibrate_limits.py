@@ -342,3 +342,11 @@ def test_the_report_tells_how_far_the_old_statistics_had_come(K):
     found = [layer.convergence for layer in report.layers]
     assert all(fit is not None and abs(fit.updates - 100) < 1 for fit in found)
     assert "about 100.0 updates" in str(report)
+
+
+@pytest.mark.both
+def test_keys_of_no_input_are_refused_whatever_they_are(K):
+    model = K.Sequential([K.Input((4,)), K.layers.BatchNormalization()], name="network")
+    for keys in ({"other"}, {1, "other"}):
+        with pytest.raises(bnfix.DataError, match="the inputs have the keys .*'other'.*; network"):
+            bnfix.recalibrate(model, dict.fromkeys(keys, np.ones((64, 4))), verbose=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -173,20 +174,19 @@ def flat_inputs(adapter: Adapter, model: Any, inputs: Any) -> list[Any]:
     if isinstance(inputs, dict):
         if isinstance(structure, dict):
             if set(structure) - set(inputs):
-                raise _other_keys(adapter, model, inputs)
+                raise _other_keys(model, inputs, structure)
             inputs = {key: inputs[key] for key in structure}
-        elif set(adapter.input_names(model)) <= set(inputs):
-            return [inputs[name] for name in adapter.input_names(model)]
+        elif set(names := adapter.input_names(model)) <= set(inputs):
+            return [inputs[name] for name in names]
         else:
-            raise _other_keys(adapter, model, inputs)
+            raise _other_keys(model, inputs, names)
     return adapter.flatten(inputs)
 
 
-def _other_keys(adapter: Adapter, model: Any, inputs: dict[str, Any]) -> DataError:
-    wanted = model.input if isinstance(model.input, dict) else adapter.input_names(model)
+def _other_keys(model: Any, inputs: Mapping[Any, Any], wanted: Iterable[str]) -> DataError:
+    seen = sorted(inputs, key=str)  # whatever the keys are
     return DataError(
-        f"the inputs have the keys {sorted(inputs)}; {model.name} takes {sorted(wanted)}. Rename "
-        "them."
+        f"the inputs have the keys {seen}; {model.name} takes {sorted(wanted)}. Rename them."
     )
 
 
