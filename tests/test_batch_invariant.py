@@ -125,6 +125,11 @@ def test_what_it_cannot_do_is_refused(K):
         bnfix.batch_invariant(model, 0)
     with pytest.raises(bnfix.DataError, match="is empty"):
         bnfix.batch_invariant(model).predict(x[:0])
+    for misfit in (x[..., :-1], x.astype(str), {"other": x}, x * np.nan):
+        with pytest.raises(bnfix.DataError):
+            bnfix.batch_invariant(model).predict(misfit)
+        with pytest.raises(bnfix.DataError):
+            bnfix.batch_invariant(model, x=misfit)
 
 
 def test_the_law_rejects_filling_up_without_regard_to_positions(monkeypatch):

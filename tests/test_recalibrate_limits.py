@@ -348,5 +348,5 @@ def test_the_report_tells_how_far_the_old_statistics_had_come(K):
 def test_keys_of_no_input_are_refused_whatever_they_are(K):
     model = K.Sequential([K.Input((4,)), K.layers.BatchNormalization()], name="network")
     for keys in ({"other"}, {1, "other"}):
-        with pytest.raises(bnfix.DataError, match="the inputs have the keys .*'other'.*; network"):
+        with pytest.raises(bnfix.DataError, match=r"the inputs have the keys .*'other'.*; network"):
             bnfix.recalibrate(model, dict.fromkeys(keys, np.ones((64, 4))), verbose=0)

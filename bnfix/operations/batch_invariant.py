@@ -111,6 +111,7 @@ def batch_invariant(model: Any, batch_size: int = 8, *, x: Any = None) -> BatchI
     Raises:
         UnsupportedModelError: `model` is not a Keras model, carries states from call to call,
             takes another batch size only, or has no inputs to make some for and `x` is not given.
+        DataError: `x` is empty, does not fit the model, or is not finite.
         OptionError: `batch_size` is not a whole number of at least 1.
         ModelError: The model cannot be run.
 
@@ -178,7 +179,8 @@ def _inputs(subject: Subject, batch_size: int, number: int, x: Any) -> Any:
     """`number` rows on which the model runs."""
     adapter, model = subject
     if x is not None:
-        taken = first_rows(batches(x, batch_size=number, steps=number), number)
+        stream = loaded(subject, batches(x, batch_size=number, steps=number))
+        taken = first_rows((one.batch for one in stream), number)
         if taken is None or not length(taken):
             raise DataError("x is empty: at least one row is required.")
         return _rows(taken, [row % length(taken) for row in range(number)])
