@@ -448,3 +448,17 @@ def test_optimizers_that_tf_keras_registers_as_if_they_were_a_users_are_known():
         if value.__module__.startswith("tf_keras.src.optimizers.")
     }
     assert named == OPTIMIZERS_OF_TF_KERAS
+
+
+def _of_this_module(x):
+    return x
+
+
+def test_bytecode_that_does_not_run_is_nothing_that_could_be_handed_in(tmp_path):
+    K, path = zoo.keras_module("keras3"), tmp_path / "model.keras"
+    far = K.layers.Lambda(lambda x: _of_this_module(x))  # whose globals no file has
+    inputs = K.Input((4,))
+    K.Model(inputs, K.layers.BatchNormalization()(far(inputs))).save(path)
+    with pytest.raises(bnfix.FileError, match="Lambda") as refusal:
+        bnfix.load(path, allow_unsafe=True)
+    assert "__lambda__" not in str(refusal.value)

@@ -105,7 +105,8 @@ class Plan:
                 "tf_keras and assign its weights, which bnfix.inspect(path) lists. "
             ), ()
         known = [{name for name in self.classes if opening.knows(r, name)} for r in self.roots]
-        unknown = sorted(self.classes.difference(*known))
+        # The file itself holds what is called __lambda__, so nobody can hand it in.
+        unknown = sorted(self.classes.difference(*known, ["__lambda__"]))
         if not unknown:
             return "", ()
         if functions := _operations(self.roots, unknown):
