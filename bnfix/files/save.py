@@ -83,7 +83,8 @@ def write(model: Any, draft: Path) -> None:
             warnings.filterwarnings("ignore", message=".*HDF5 file", category=UserWarning)
             opening.save_model(model, str(draft))
     except Exception as error:  # whatever a Keras raises on a model
+        other = ".h5" if draft.suffix == ".keras" else ".keras"
         raise FileError(
             f"{model.name} cannot be saved as {draft.suffix}: {gist(error)}. Another format may "
-            "hold it: .keras or .h5."
+            f"hold it: {other}."
         ) from error
