@@ -6,6 +6,7 @@ import references as ref
 import zoo
 from test_graph import assert_is_a_view
 
+import bnfix
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
@@ -185,6 +186,27 @@ class SharingSource:
         return adapter.keras.Model(
             model.inputs, [layer(model.outputs) for layer in [model.layers[-1]]]
         )
+
+
+def in_the_middle_of_a_sequence(K):
+    """A stateful network, alone and inside of a wrapper, that has seen the beginning."""
+    inputs = K.Input(batch_shape=(2, 5, 3))
+    x = K.layers.LSTM(4, stateful=True, return_sequences=True, name="lstm")(inputs)
+    x = K.layers.Bidirectional(K.layers.GRU(2, stateful=True, return_sequences=True))(x)
+    model = K.Model(inputs, K.layers.BatchNormalization()(K.layers.Dense(4)(x)))
+    model(np.ones((2, 5, 3), "float32"))
+    return model
+
+
+@pytest.mark.both
+def test_a_copy_goes_on_with_a_sequence_where_its_source_would(K):
+    model = in_the_middle_of_a_sequence(K)
+    states = adapter_of(model).carried(model)
+    assert len(states) == 4
+    assert all(np.any(adapter_of(model).copy_value(state)) for _, state in states)
+    folded = bnfix.fold(model)
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    ref.assert_close(ref.inferred(folded, x), ref.inferred(model, x), 1e-5)
 
 
 def test_the_law_rejects_a_copy_made_of_the_sources_layers(K):

@@ -123,9 +123,10 @@ class Carrying:
         self.adapter.copy_state(old, new)
 
     def _states(self, layer: Any) -> list[Any]:
-        """What `layer` remembers besides its weights: where random numbers go on, and the like."""
+        """What `layer` remembers besides its weights: where random numbers and sequences go on."""
         weights = {id(weight) for weight in self.adapter.weights(layer)}
-        return [v for v in self.adapter.variables(layer) if id(v) not in weights]
+        own = (v for v in self.adapter.variables(layer) if id(v) not in weights)
+        return [*own, *(state for _, state in self.adapter.carried(layer))]
 
     def _assign(self, theirs: list[Any], ours: list[Any]) -> None:
         for variable, source in zip(ours, theirs, strict=True):

@@ -62,7 +62,7 @@ class Values(Models):
         """
         held = [
             (path, state)
-            for path, layer in self.tree(model)
+            for path, layer in [("", model), *self.tree(model)]
             if getattr(layer, "stateful", False)
             for state in self.flatten(getattr(layer, "states", None))
             if hasattr(state, "assign")
