@@ -19,6 +19,8 @@ import report_schema
 from reports_made import HOSTILE, headless, made, poisoned
 
 import bnfix
+from bnfix.checks.cause import Cause
+from bnfix.checks.check_report import CheckReport, Finding
 from bnfix.cli import output
 from bnfix.cli.commands import group
 from bnfix.outcomes import Report
@@ -539,6 +541,28 @@ def test_a_browser_shows_a_page(reports, verb, dark, tmp_path):
     assert (told["wide"], told["ran"]) == (False, 0)
     red, green, blue = _corner(shot)
     assert (max(red, green, blue) < 60) == dark
+
+
+def test_long_paths_take_lines_and_do_not_push_columns_out_of_the_page(tmp_path):
+    browser = headless()
+    if browser is None:
+        pytest.skip("no Chromium here; CHROMIUM may name one")
+    path = "/".join(["an_inner_stage_of_the_feature_pyramid"] * 5)
+    finding = Finding(
+        path, Cause.BATCH_STATISTICS, "call, tf.function", "seen " * 30, None, "do " * 40
+    )
+    place = tmp_path / "page.html"
+    CheckReport(False, 1.0, 1.0, 1e-5, (finding,), (), 8).to_html(place)
+    probe = """addEventListener("load", () => {
+      const wide = [...document.querySelectorAll(".wide")];
+      document.title = wide.map((one) => one.scrollWidth - one.clientWidth).join();
+    });"""
+    plain = re.sub(r"<meta http-equiv[^>]*>", "", place.read_text("utf-8"))
+    place.write_text(plain.replace("</body>", f"<script>{probe}</script></body>"), "utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
+    command += ["--dump-dom", place.as_uri()]
+    dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert set(re.findall(r"<title>(.*?)</title>", dumped)[0].split(",")) == {"0"}
 
 
 def _corner(shot: Path) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ STYLE = """
 .bnfix th,.bnfix td{padding:.25em .8em;border-bottom:1px solid rgba(128,128,128,.35);
 text-align:left;vertical-align:top;background:none}
 .bnfix td{max-width:40em;overflow-wrap:break-word}
+.bnfix td.long{min-width:16.5em;overflow-wrap:anywhere}
 .bnfix th{border-bottom-width:2px;white-space:nowrap}
 .bnfix td.right,.bnfix th.right{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}
@@ -33,6 +34,9 @@ white-space:nowrap}
 .bnfix section{margin:.8em 0 .8em .2em;padding-left:1em;border-left:1px solid rgba(128,128,128,.35)}
 .bnfix section>h2{font-size:15px;margin:.2em 0}
 """
+
+#: Characters of a text that may take several lines.
+_LONG = 40
 
 
 def fragment(story: Story) -> str:
@@ -52,7 +56,7 @@ def body(story: Story, picture: Callable[[Chart], str] | None = None) -> Iterato
             title = f"<h2>{escaped(part.title)}</h2>" if part.title else ""
             yield f"<section>{title}{''.join(body(part.story, picture))}</section>"
     if picture is not None:
-        yield from map(picture, story.charts)
+        yield from (f'<div class="wide">{picture(chart)}</div>' for chart in story.charts)
 
 
 def escaped(text: str) -> str:
@@ -73,7 +77,7 @@ def _label(text: str, mood: Mood) -> str:
 
 def _table(table: Table) -> str:
     columns = [(at, table.columns[at]) for at in table.told]
-    side = {at: ' class="right"' if column.right else "" for at, column in columns}
+    side = {at: _side(table, at) for at, _ in columns}
     titles = "".join(f"<th{side[at]}>{escaped(column.heading)}</th>" for at, column in columns)
     rows = "".join(
         "<tr>"
@@ -84,6 +88,13 @@ def _table(table: Table) -> str:
     caption = f"<caption>{escaped(table.title)}</caption>" if table.title else ""
     head = f"<thead><tr>{titles}</tr></thead>" if any(each.heading for _, each in columns) else ""
     return f'<div class="wide"><table>{caption}{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _side(table: Table, at: int) -> str:
+    """Where a column stands; one of long texts is neither squeezed nor wider than the page."""
+    if table.columns[at].right:
+        return ' class="right"'
+    return ' class="long"' if any(len(row[at].text) > _LONG for row in table.rows) else ""
 
 
 def _key(entry: Entry) -> str:

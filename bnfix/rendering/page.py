@@ -47,10 +47,11 @@ body{{margin:2em auto;max-width:72em;padding:0 1.5em;background:#fff;color:#2021
 .bnfix th button:focus-visible{{outline:2px solid #3b88c3}}
 .bnfix th[aria-sort=ascending] button::after{{content:" \\2191"}}
 .bnfix th[aria-sort=descending] button::after{{content:" \\2193"}}
-.bnfix .picture{{width:100%;height:auto;margin:.6em 0}}
+.bnfix .picture{{width:100%;min-width:48em;height:auto;margin:.6em 0}}
 .bnfix code{{overflow-wrap:anywhere;font-size:12px}}
+@media (max-width:40em){{body{{margin:1em auto;padding:0 1em}}.bnfix section{{padding-left:.5em}}}}
 @media (prefers-color-scheme:dark){{body{{background:#17191d;color:#e3e5e8}}}}
-@media print{{body{{margin:0;max-width:none}}}}
+@media print{{body{{margin:0;max-width:none}}.bnfix .picture{{min-width:0}}}}
 """
 
 #: Of the script above alone; whatever else might get into a page does not run, and nothing loads.
