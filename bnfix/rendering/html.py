@@ -22,7 +22,7 @@ STYLE = """
 .bnfix th,.bnfix td{padding:.25em .8em;border-bottom:1px solid rgba(128,128,128,.35);
 text-align:left;vertical-align:top;background:none}
 .bnfix td{max-width:40em;overflow-wrap:break-word}
-.bnfix td.long{min-width:16.5em;overflow-wrap:anywhere}
+.bnfix td.long{min-width:15.5em;overflow-wrap:anywhere}
 .bnfix th{border-bottom-width:2px;white-space:nowrap}
 .bnfix td.right,.bnfix th.right{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}

@@ -39,7 +39,7 @@ for (const th of document.querySelectorAll(".bnfix th")) {
 
 _STYLE = f"""{STYLE}
 :root{{color-scheme:light dark}}
-body{{margin:2em auto;max-width:72em;padding:0 1.5em;background:#fff;color:#202124}}
+body{{margin:2em auto;max-width:76em;padding:0 1.5em;background:#fff;color:#202124}}
 .bnfix hr{{border:0;border-top:1px solid rgba(128,128,128,.35);margin:2em 0 1em}}
 .bnfix .head{{font-size:16px}}
 .bnfix section .head{{font-size:14px}}
