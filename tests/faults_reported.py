@@ -42,6 +42,27 @@ def resizing_in_the_model(K: ModuleType) -> Made:
     return behind(K, K.layers.Resizing(5, 5, name="resize"))
 
 
+@fault("check", "head/resize", "training_by_default", severity="note", dialects=KERAS3, since="3.8")
+def resizing_made_anew_in_each_call(K: ModuleType) -> Made:
+    """As keras-hub's DeepLabV3 does, so that no layer that the model has is to blame."""
+    L = K.layers
+
+    class Head(L.Layer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.bn = L.BatchNormalization(name="bn")
+
+        def build(self, shape: Any) -> None:
+            self.bn.build(shape)
+
+        def call(self, inputs: Any) -> Any:
+            return self.bn(L.Resizing(5, 5, name="resize")(inputs))
+
+    inputs = K.Input((6, 6, 3))
+    x = Head(name="head")(L.Conv2D(4, 3, name="conv")(inputs))
+    return Made(K.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(L.ReLU()(x)))), images())
+
+
 @fault("check", "augment/flip", "training_by_default", severity="note")
 def a_sequential_of_augmentations(K: ModuleType) -> Made:
     L = K.layers

@@ -64,6 +64,16 @@ class Cures:
             return Cure(Remedy(Verb.STRIP_AUGMENTATION), advice)
         return Cure(advice=advice.removeprefix("or "))
 
+    def leading(self, path: str) -> list[str]:
+        """Layers in training mode by default that run before the layer at `path`.
+
+        Code that makes a layer anew in each call can be read, but not watched.
+        """
+        last = max((call.index for call in self._calls if call.path == path), default=-1)
+        spreads = self.adapter.default_training_spreads
+        early = [call.path for call in self._calls if call.index < last and call.trains_by_default]
+        return list(dict.fromkeys(early)) if spreads else []
+
     def is_baked(self, path: str) -> bool:
         """Whether `training=True` is written into the call at `path` or into one around it."""
         return any(

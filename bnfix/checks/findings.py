@@ -176,7 +176,8 @@ class Blame:
         That is what goes away under training=False, comes from a layer behind or inside of such a
         one, and is written nowhere.
         """
-        calm = self._trace(False) if trace.leaders else None
+        leading = {f.path: self._leading(trace, f.path) for f in found if f.path}
+        calm = self._trace(False) if any(leading.values()) else None
         if calm is None:
             return found
         left = {*calm.by_batch_statistics(frozenset()), *calm.coupled, *calm.random}
@@ -184,11 +185,11 @@ class Blame:
             f
             for f in found
             if f.path and f.path not in left and not self.cures.is_baked(f.path)
-            if trace.leading(f.path)
+            if leading[f.path]
         ]
         self._follow += by_default
         in_predict = any(point.entry_point == "predict" for point in points)
-        leaders = dict.fromkeys(path for f in by_default for path in trace.leading(f.path or ""))
+        leaders = dict.fromkeys(path for f in by_default for path in leading[f.path])
         return [f for f in found if f not in by_default] + [
             causes.training_by_default(
                 path,
@@ -198,6 +199,9 @@ class Blame:
             )
             for path in leaders
         ]
+
+    def _leading(self, trace: Trace, path: str) -> list[str]:
+        return trace.leading(path) or self.cures.leading(path)
 
     def _of_batch_size(self, trace: Trace | None, points: list[Measurement]) -> list[Finding]:
         """Code that uses the length of the batch, or a network that amplifies rounding."""
