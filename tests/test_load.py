@@ -134,6 +134,21 @@ def test_training_goes_on_where_it_was(K, suffix, x, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+def test_a_state_that_does_not_fit_the_optimizer_is_told_once_and_by_bnfix(K, x, tmp_path, caplog):
+    model = small(K, optimizer="adam", loss="mse")
+    model.fit(x, np.ones((8, 2), "float32"), verbose=0)
+    bnfix.save(model, tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "r+") as file:
+        state = file["optimizer_weights"].attrs
+        state["weight_names"] = state["weight_names"][::-1]
+    with pytest.warns(bnfix.BnfixWarning, match="opened with an optimizer as new") as told:
+        again = bnfix.load(tmp_path / "model.h5")
+    assert len(told) == 1
+    assert "optimizer" not in caplog.text
+    assert adapter_of(again).training_steps(again) == 0
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
 def test_an_optimizer_written_down_as_that_of_a_backend_is_keras_own(tmp_path):
     K = zoo.keras_module("keras3")
     bnfix.save(small(K, optimizer="adam", loss="mse"), tmp_path / "model.keras")

@@ -548,9 +548,8 @@ def test_long_paths_take_lines_and_do_not_push_columns_out_of_the_page(tmp_path)
     if browser is None:
         pytest.skip("no Chromium here; CHROMIUM may name one")
     path = "/".join(["an_inner_stage_of_the_feature_pyramid"] * 5)
-    finding = Finding(
-        path, Cause.BATCH_STATISTICS, "call, tf.function", "it was seen " * 9, None, "this is to be done " * 9
-    )
+    seen, advice = "it was seen " * 9, "this is to be done " * 9
+    finding = Finding(path, Cause.BATCH_STATISTICS, "call, tf.function", seen, None, advice)
     place = tmp_path / "page.html"
     CheckReport(False, 1.0, 1.0, 1e-5, (finding,), (), 8).to_html(place)
     probe = """addEventListener("load", () => {

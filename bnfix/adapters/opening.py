@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import re
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence, Set
@@ -42,22 +43,44 @@ def open_model(
         )
 
 
-def mend_optimizer(model: Any, state: Sequence[Any]) -> None:
+@contextlib.contextmanager
+def optimizer_left_out() -> Generator[list[str]]:
+    """A list of what Keras logs of an optimizer whose state it leaves out, and nobody sees."""
+    said: list[str] = []
+
+    def others(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        left_out = "freshly initialized optimizer" in message
+        said.extend([message] if left_out else [])
+        return not left_out
+
+    with contextlib.ExitStack() as stack:
+        for name in ("absl", "tensorflow"):  # of Keras 3, and of tf_keras
+            logging.getLogger(name).addFilter(others)
+            stack.callback(logging.getLogger(name).removeFilter, others)
+        yield said
+
+
+def mend_optimizer(model: Any, state: Sequence[Any]) -> bool:
     """Make the optimizer of a Keras 3 model from an .h5 file one that can go on training.
 
     Keras builds it for the weights that the model has beside its layers, which are none, so that
-    it knows nothing of those it has to train. `state` is what the file holds of it.
+    it knows nothing of those it has to train. `state` is what the file holds of it; what is
+    returned says whether the optimizer goes on from there, if there is anything.
     """
     adapter = adapter_of(model)
     if not adapter.is_compiled(model) or model.optimizer is None:
-        return
+        return True
     fresh = type(model.optimizer).from_config(model.optimizer.get_config())
+    untrained = len(adapter.optimizer_variables(fresh))
     fresh.build(model.trainable_variables)
     variables = adapter.optimizer_variables(fresh)
-    if [tuple(v.shape) for v in variables] == [tuple(values.shape) for values in state]:
+    fits = [tuple(v.shape) for v in variables] == [tuple(values.shape) for values in state]
+    if fits:
         for variable, values in zip(variables, state, strict=True):
             variable.assign(values)
     model.optimizer = fresh
+    return fits or len(state) <= untrained
 
 
 def save_model(model: Any, path: str) -> None:

@@ -189,7 +189,7 @@ class Blame:
         ]
         self._follow += by_default
         in_predict = any(point.entry_point == "predict" for point in points)
-        leaders = dict.fromkeys(path for f in by_default for path in leading[f.path])
+        leaders = dict.fromkeys(path for f in by_default for path in leading[f.path or ""])
         return [f for f in found if f not in by_default] + [
             causes.training_by_default(
                 path,

@@ -113,9 +113,13 @@ class _Opening:
         with _named_as_keras_wants(self._path, self._form, root) as path:
             if why is None:
                 try:
-                    return self._compiled(root, path)
+                    model, goes_on = self._compiled(root, path)
                 except Exception as error:  # whatever a Keras raises on a file
                     why = gist(error)
+                else:
+                    if not goes_on:
+                        warnings.warn(plan.with_fresh_optimizer, BnfixWarning, stacklevel=5)
+                    return model
             try:
                 model = opening.open_model(root, path, plan.objects, compile=False, safe=plan.safe)
             except Exception as error:
@@ -125,13 +129,15 @@ class _Opening:
             warnings.warn(plan.without_compilation(why), BnfixWarning, stacklevel=5)
         return model
 
-    def _compiled(self, root: str, path: str) -> Any:
+    def _compiled(self, root: str, path: str) -> tuple[Any, bool]:
+        """The model, and whether its optimizer goes on from the state in the file."""
         objects = self._plan.objects_for(root)
-        model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
+        with opening.optimizer_left_out() as said:
+            model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
         if kerases.generation(root) == 3 and self._form is Format.H5:
             with opened(self._path, self._form) as stored:
-                opening.mend_optimizer(model, _optimizer_state(stored))
-        return model
+                return model, opening.mend_optimizer(model, _optimizer_state(stored))
+        return model, not said
 
 
 def _optimizer_state(stored: Stored) -> list[npt.NDArray[Any]]:

@@ -59,6 +59,13 @@ class Plan:
             "before training or evaluating it."
         )
 
+    @property
+    def with_fresh_optimizer(self) -> str:
+        return (
+            f"{self.title} was opened with an optimizer as new: the state that the file holds does "
+            "not fit it. Predictions are not concerned; training begins as after compile()."
+        )
+
     def objects_for(self, root: str) -> dict[str, Any]:
         """Custom objects, and functions that Keras 3 names in .h5 files without finding them."""
         keras3 = kerases.generation(root) == 3
