@@ -44,15 +44,15 @@ def open_model(
 
 
 @contextlib.contextmanager
-def optimizer_left_out() -> Generator[list[str]]:
-    """A list of what Keras logs of an optimizer whose state it leaves out, and nobody sees."""
+def unlogged(phrase: str) -> Generator[list[str]]:
+    """A list of what Keras logs with `phrase` in it, which is shown nowhere else."""
     said: list[str] = []
 
     def others(record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        left_out = "freshly initialized optimizer" in message
-        said.extend([message] if left_out else [])
-        return not left_out
+        meant = phrase in message
+        said.extend([message] if meant else [])
+        return not meant
 
     with contextlib.ExitStack() as stack:
         for name in ("absl", "tensorflow"):  # of Keras 3, and of tf_keras
@@ -85,7 +85,8 @@ def mend_optimizer(model: Any, state: Sequence[Any]) -> bool:
 
 def save_model(model: Any, path: str) -> None:
     """Write `model` to `path` in the format of its extension, by its own Keras."""
-    adapter_of(model).keras.models.save_model(model, path)
+    with unlogged("HDF5 file"):  # legacy, as Keras 3 says; whoever names the file so knows
+        adapter_of(model).keras.models.save_model(model, path)
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ class _Opening:
     def _compiled(self, root: str, path: str) -> tuple[Any, bool]:
         """The model, and whether its optimizer goes on from the state in the file."""
         objects = self._plan.objects_for(root)
-        with opening.optimizer_left_out() as said:
+        with opening.unlogged("freshly initialized optimizer") as said:
             model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
         if kerases.generation(root) == 3 and self._form is Format.H5:
             with opened(self._path, self._form) as stored:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bnfix.adapters import opening, state
-from bnfix.errors import BnfixWarning, FileError, gist
+from bnfix.errors import BnfixError, BnfixWarning, FileError, gist
+from bnfix.files.inspect import inspect
 from bnfix.files.proof import losses, may_lose, reopened, told
 from bnfix.progress import progress
 from bnfix.replacing import replacing
@@ -30,7 +31,7 @@ def save(
     The file is written beside its place and moved there when it is whole, so that neither an error
     nor a crash leaves half a file. Where a file may not hold all of the model, because layers are
     made by other layers, it is opened again and compared; a `BnfixWarning` says what does not come
-    back.
+    back. So it does where opening the file would run code that is not Keras's own, as of a Lambda.
 
     Args:
         model: Keras 3 or tf_keras model.
@@ -52,6 +53,7 @@ def save(
     with replacing(place) as draft, progress(1, f"writing {place.name}", verbose):
         write(model, draft)
         problem = _problem(model, draft) if may_lose(model) else ""
+        problem = problem or _unsafe(draft)
     if problem:
         warnings.warn(f"{path} was written, but {problem}.", BnfixWarning, stacklevel=3)
 
@@ -62,6 +64,21 @@ def _problem(model: Any, draft: Path) -> str:
         return told(losses(model, reopened(model, draft, {})))
     except Exception as error:  # whatever a Keras raises on a file
         return f"{model.name} cannot be opened from it to be compared: {gist(error)}"
+
+
+def _unsafe(draft: Path) -> str:
+    """What stands in the way of opening `draft` as a stranger would; empty if nothing does."""
+    try:
+        unsafe = inspect(draft).unsafe
+    except BnfixError:  # it is Keras's own work
+        return ""
+    if not unsafe:
+        return ""
+    more = f" (and {len(unsafe) - 1} more)" if unsafe[1:] else ""
+    return (
+        f"not for a safe load: {unsafe[0]}{more}. bnfix.load(path, allow_unsafe=True) opens it, "
+        "and Keras with safe_mode=False"
+    )
 
 
 def place_for(path: str | os.PathLike[str]) -> Path:
