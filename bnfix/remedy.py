@@ -64,12 +64,14 @@ class Mendable(Rendered):
     Attributes:
         remedy: The one call that mends it, or None.
         advice: What to do where no call does; beside a remedy, what to know about it.
+        severity: Of a "note" nothing has to be mended.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("fix",)
 
     remedy: Remedy | None
     advice: str
+    severity: str
 
     @property
     def code(self) -> str | None:
@@ -81,7 +83,7 @@ class Mendable(Rendered):
         """What to do: code to paste, or a sentence where no call mends it; may be empty."""
         if self.remedy is not None:
             return f"{self.remedy}  # {self.advice}" if self.advice else str(self.remedy)
-        return f"{NO_CALL}{self.advice}" if self.advice else ""
+        return f"{NO_CALL}{self.advice}" if self.advice and self.severity != "note" else self.advice
 
 
 def _call(remedy: Remedy, *given: str) -> str:

@@ -221,6 +221,7 @@ def test_rounding_between_batch_sizes_is_no_fault(K):
     assert 0 < report.max_difference <= report.tolerance
     assert [f.cause for f in report.findings] == ["rounding"]
     assert report.culprit is None
+    assert all(finding.fix.startswith("nothing is wrong") for finding in report.findings)
 
 
 def test_the_report_reads_well(K):

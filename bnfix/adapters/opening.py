@@ -37,7 +37,7 @@ def open_model(
 ) -> Any:
     """What the Keras called `root` makes of the file at `path`; raises whatever it raises."""
     keras = importlib.import_module(root)
-    with _safe_mode(root, safe):
+    with _safe_mode(root, safe), unlogged("compiled metrics have yet to be built"):
         return keras.models.load_model(
             path, custom_objects=dict(objects), compile=compile, safe_mode=safe
         )
