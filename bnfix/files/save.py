@@ -9,7 +9,6 @@ from typing import Any
 
 from bnfix.adapters import opening, state
 from bnfix.errors import BnfixError, BnfixWarning, FileError, gist
-from bnfix.files.inspect import inspect
 from bnfix.files.proof import losses, may_lose, reopened, told
 from bnfix.progress import progress
 from bnfix.replacing import replacing
@@ -68,6 +67,8 @@ def _problem(model: Any, draft: Path) -> str:
 
 def _unsafe(draft: Path) -> str:
     """What stands in the way of opening `draft` as a stranger would; empty if nothing does."""
+    from bnfix.files.inspect import inspect  # h5py, which the help of a command does without
+
     try:
         unsafe = inspect(draft).unsafe
     except BnfixError:  # it is Keras's own work
