@@ -14,7 +14,11 @@ from command_line import examples
 import bnfix
 from bnfix.cli.commands import group
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+    # A frozen layer is trained no more, so that what the optimizer kept for it fits nothing.
+    pytest.mark.filterwarnings("ignore:.*an optimizer as new:bnfix.BnfixWarning"),
+]
 
 WRITING = (
     "repair",
