@@ -143,7 +143,7 @@ def test_a_state_that_does_not_fit_the_optimizer_is_told_once_and_by_bnfix(K, x,
         state["weight_names"] = state["weight_names"][::-1]
     with pytest.warns(bnfix.BnfixWarning, match="opened with an optimizer as new") as told:
         again = bnfix.load(tmp_path / "model.h5")
-    assert len(told) == 1
+    assert [one.category for one in told].count(bnfix.BnfixWarning) == 1
     assert not [word for word in ("optimizer", "compiled metrics") if word in caplog.text]
     assert adapter_of(again).training_steps(again) == 0
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
