@@ -132,12 +132,13 @@ class _Opening:
     def _compiled(self, root: str, path: str) -> tuple[Any, bool]:
         """The model, and whether its optimizer goes on from the state in the file."""
         objects = self._plan.objects_for(root)
-        with opening.unlogged("freshly initialized optimizer") as said:
+        with opening.unlogged("freshly initialized optimizer"):
             model = opening.open_model(root, path, objects, compile=True, safe=self._plan.safe)
-        if kerases.generation(root) == 3 and self._form is Format.H5:
-            with opened(self._path, self._form) as stored:
-                return model, opening.mend_optimizer(model, _optimizer_state(stored))
-        return model, not said
+        if self._form is not Format.H5:
+            return model, True
+        take = opening.mend_optimizer if kerases.generation(root) == 3 else opening.goes_on
+        with opened(self._path, self._form) as stored:
+            return model, take(model, _optimizer_state(stored))
 
 
 def _optimizer_state(stored: Stored) -> list[npt.NDArray[Any]]:
