@@ -52,11 +52,15 @@ def measure(options: Options) -> Iterator[Row | Skipped]:
             yield Skipped(runtime.name, f"it needs {', '.join(runtime.requires)}: not installed")
     for name in options.networks:
         calls: dict[str, Call] = {}
+        one = images(1, options.size)
         for how, load in _ways(network(K, name, options.size), here).items():
             try:
-                calls[how] = load()
-            except Exception as error:  # of the runtime: what it cannot convert is a result
+                call = load()
+                call(one)
+            except Exception as error:  # of the runtime: what it cannot run is a result
                 yield Skipped(f"{name}, {how}", f"{type(error).__name__}: {error}"[:200])
+            else:
+                calls[how] = call
         for batch in options.batches:
             yield from _rows({"network": name, "batch": str(batch)}, calls, batch, options)
 
