@@ -10,6 +10,7 @@ own beside it says how the cost of Keras's layers grows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,7 @@ def measure(options: Options) -> Iterator[Row]:
 
 def _chains(K: Any, labels: dict[str, str], options: Options) -> Row:
     pairs = (options.pairs, 10 * options.pairs)
+    sys.setrecursionlimit(50 * pairs[1])  # Keras's own copy calls itself once for each layer
     short, long = (f"chain of {number:,}" for number in pairs)
     calls: dict[str, Callable[[], Any]] = {}
     for name, number in zip((short, long), pairs, strict=True):
