@@ -79,6 +79,21 @@ def test_a_real_file_is_opened(name, shared):
     assert_opened(name, shared)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_lost"),
+    [
+        ("eegnet_channels_first.h5", False),  # holds more behind it, as early Adams did
+        ("tiny_XCEPTION_KDEF.hdf5", True),
+    ],
+)
+def test_only_an_optimizer_that_begins_anew_is_told(name, is_lost, shared):
+    zoo.keras_module("tf_keras")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        bnfix.load(shared / "models" / name)
+    assert any("an optimizer as new" in str(one.message) for one in told) == is_lost
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", OPENED)
 def test_each_real_file_is_opened_by_the_right_keras(name, shared):

@@ -1,6 +1,7 @@
 """The guard: losses in pairs, models that give none, fixed batches, rows that outweigh all."""
 
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import bnfix
 from bnfix.callbacks import RecalibrateBN
+from bnfix.numerics import outliers
 from bnfix.numerics.outliers import Outliers
 from bnfix.numerics.tolerance import LEAST_LOSS, MATTERS, NOTICEABLE, SIGNIFICANT
 from bnfix.recalibration import verdict as judging
@@ -283,9 +285,12 @@ def outliers_by_definition(rows, middle):
     height=st.sampled_from([3.0, 30.0, -1e4]),
     unit=st.sampled_from([1.0, 1e-4]),
     shape=st.sampled_from([(32, 2), (40, 3, 2), (33, 2, 2, 3)]),
+    block=st.sampled_from([1, 5, 1 << 16]),
     data=st.data(),
 )
-def test_any_split_finds_the_rows_that_make_most_of_a_channel(seed, height, unit, shape, data):
+def test_any_split_finds_the_rows_that_make_most_of_a_channel(
+    seed, height, unit, shape, block, data
+):
     rng = np.random.default_rng(seed)
     rows = rng.normal(5, 1, shape)
     for channel in range(2):
@@ -294,8 +299,9 @@ def test_any_split_finds_the_rows_that_make_most_of_a_channel(seed, height, unit
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4), label="cuts"))
     parts = np.split(rows, cuts)
     seen = Outliers()
-    for part in parts:
-        seen.update(part)
+    with mock.patch.object(outliers, "_BLOCK", block):
+        for part in parts:
+            seen.update(part)
     begin = next(part for part in parts if len(part))
     wanted = outliers_by_definition(rows, np.median(begin, axis=tuple(range(begin.ndim - 1))))
     found = {each.channel: (each.row, each.share, each.value) for each in seen.found()}

@@ -2,7 +2,7 @@
 
 An affine map becomes a 1x1 depthwise convolution where there are images with channels last: one
 operation, bias included, which compilers fuse with the activation behind it. Rescaling elsewhere,
-whose numbers are part of its configuration, and where a mask is to travel on.
+whose numbers are part of its configuration.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def replacement(keras: Any, old: Any, new: Replacement, rank: int, dtype: str | 
         )
     if isinstance(new, Plain):
         axis, scale, shift = new.axis, new.scale, new.shift
-    elif rank == 4 and new.norm.axis == 3 and not new.masked:
+    elif rank == 4 and new.norm.axis == 3:
         return keras.layers.DepthwiseConv2D(1, data_format="channels_last", **options)
     else:
         axis, (scale, shift) = new.norm.axis, new.norm.affine()

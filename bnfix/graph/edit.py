@@ -14,15 +14,9 @@ from bnfix.numerics.norm import GroupNormSpec, NormSpec
 
 @dataclass(frozen=True)
 class Lowered:
-    """In place of a BatchNormalization, the plain affine layer that it is at inference.
-
-    Attributes:
-        norm: What the BatchNormalization holds.
-        masked: Whether a mask comes with its inputs, which what follows may read.
-    """
+    """In place of a BatchNormalization, the plain affine layer that it is at inference."""
 
     norm: NormSpec
-    masked: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,23 @@
 """What TensorFlow computes wrongly when it compiles, told from the graph of a model.
 
-On processors with oneDNN, TensorFlow's graph optimizer merges a convolution, its bias, the Add
-behind it and the activation behind that into one operation. Two activations get lost on the way:
-LeakyReLU is computed with slope 0.2 whatever was asked for, and mish is not there at all, so that
-`predict` raises. Uncompiled code is right. A third kind is mended by `fold`: a Conv2D without a
-bias, the fused normalization of tf_keras and tanh or mish become an operation that there is not, so
-that compiled code of the model as it was given raises. Every sweep of `tests/test_miscompiled.py`
-looks for more of the kind; this is the one list of what it found.
+On processors TensorFlow's graph optimizer merges neighbouring operations into one, by rules that it
+calls remapping, and loses something on the way. Uncompiled code is right.
+
+With oneDNN, which a processor has unless it is switched off,
+
+- a convolution, its bias, the Add behind it and the activation behind that: LeakyReLU is computed
+  with slope 0.2 whatever was asked for, and mish is not there at all, so that `predict` raises;
+- a Conv2D without a bias, the fused normalization of tf_keras and tanh or mish become an operation
+  that there is not, so that compiled code of the model as it was given raises; `fold` mends it.
+
+With oneDNN or without,
+
+- a Conv2D without a bias, the fused normalization of tf_keras along another axis than its channels,
+  and something behind that: it is computed along the channels, from the first of its numbers. No
+  fold makes that, and none mends it.
+
+Every sweep of `tests/test_miscompiled.py` looks for more of the kind; this is the one list of what
+it found.
 """
 
 from __future__ import annotations
@@ -17,8 +28,8 @@ from typing import Any
 
 from bnfix.graph.graph import Call, Graph, Value
 
-#: Switches off what is computed wrongly; to be set before TensorFlow is imported.
-SWITCH = "TF_ENABLE_ONEDNN_OPTS=0"
+#: Switches off the rules that do it; to be run before a model is compiled, which `load` may do.
+SWITCH = 'tf.config.optimizer.set_experimental_options({"remapping": False})'
 #: Seen with these; older ones were not tried.
 VERSIONS = "TensorFlow 2.21 on CPU"
 

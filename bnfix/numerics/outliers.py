@@ -20,6 +20,9 @@ _MOST = 0.9
 #: Values that are worked on at a time: what a core's own cache holds.
 _BLOCK = 1 << 16
 
+#: Values of a channel of which the median is taken: more tell no more where its middle is.
+_SAMPLE = 1 << 16
+
 #: Fewest rows among which one can stand out.
 _ENOUGH = 32
 
@@ -87,7 +90,7 @@ class Outliers:
 
 def _middle(values: Floats) -> Floats:
     """The median of each channel, which one row does not move; of some positions, if many."""
-    step = max(values[..., 0].size // _BLOCK, 1)
+    step = max(values[..., 0].size // _SAMPLE, 1)
     return np.median(values[:, :: min(step, values.shape[1])].astype(np.float64), axis=(0, 1))
 
 

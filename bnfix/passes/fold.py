@@ -72,7 +72,7 @@ def plan(
     lowered: dict[LayerKey, Replacement] = {}
     for key in left:
         try:
-            lowered[key] = _lowered(source, norms[key])
+            lowered[key] = Lowered(_lowered(source, norms[key]))
         except Objection as objection:
             detail = f"{outcomes[key].detail}; it cannot be lowered: {objection}"
             outcomes[key] = Outcome(norms[key].path, False, detail)
@@ -94,17 +94,17 @@ def _outcome(source: Source, call: Call, done: Folded, direction: _Direction) ->
     return Outcome(call.path, True, f"folded into {', '.join(into)}", tuple(into))
 
 
-def _lowered(source: Source, call: Call) -> Lowered:
+def _lowered(source: Source, call: Call) -> NormSpec:
     calls = source.graph.sharing(call)
-    norm, masked = _norm(source, calls), any(each.masked for each in calls)
-    if masked and not source.plain_passes_masks():
+    norm = _norm(source, calls)
+    if any(each.masked for each in calls) and not source.plain_passes_masks():
         raise Objection("a mask comes with its inputs, which a plain layer would not hand on")
     computes = call.outputs[0].dtype
     if computes not in ("float32", "float64"):
         raise Objection(f"it normalizes in float32, and a plain layer would compute in {computes}")
     if not all(np.all(np.abs(part) <= largest_finite(computes)) for part in norm.affine()):
         raise Objection("its scales or shifts are not finite")
-    return Lowered(norm, masked)
+    return norm
 
 
 def _is_added(source: Source, call: Call) -> bool:
@@ -196,7 +196,7 @@ def _check_compiled(
             if not _is_merged_already(source, each.call):
                 raise Objection(
                     f"with a bias, TensorFlow's compiled code would merge {each.call.path} with "
-                    f"{hit} on processors unless {miscompiled.SWITCH} is set"
+                    f"{hit} on processors unless {miscompiled.SWITCH} was run"
                 )
 
 

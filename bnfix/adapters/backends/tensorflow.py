@@ -37,7 +37,7 @@ class TensorFlow(Backend):
     compiles_each_length = False
     compiler = "tf.function"
     compiled_call = "tf.function(model)"
-    uncompiling = f"on a processor set {SWITCH} before TensorFlow is imported"
+    uncompiling = f"on a processor run {SWITCH} before the model is opened"
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
