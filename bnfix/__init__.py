@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from bnfix.outcomes import Outcome as Outcome
     from bnfix.outcomes import Report as Report
     from bnfix.recalibration.recalibrate import recalibrate as recalibrate
+    from bnfix.recalibration.rounds import statistics as statistics
     from bnfix.recalibration.shards import Statistics as Statistics
-    from bnfix.recalibration.shards import statistics as statistics
     from bnfix.recalibration.statistics import LayerStatistics as LayerStatistics
     from bnfix.recalibration.statistics import RecalibrationReport as RecalibrationReport
     from bnfix.recalibration.verdict import Verdict as Verdict
@@ -135,7 +135,7 @@ _HOME = {
     "Defect": "bnfix.files.file_report",
     "LayerGroups": "bnfix.fitting.group_norm_report",
     "Statistics": "bnfix.recalibration.shards",
-    "statistics": "bnfix.recalibration.shards",
+    "statistics": "bnfix.recalibration.rounds",
     "RecalibrationReport": "bnfix.recalibration.statistics",
     "LayerStatistics": "bnfix.recalibration.statistics",
     "Verdict": "bnfix.recalibration.verdict",

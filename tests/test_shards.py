@@ -118,11 +118,11 @@ def test_a_model_that_goes_by_its_code_takes_rounds_too(K):
 
 
 def test_the_law_rejects_rounds_that_normalize_by_the_shard_at_hand(K, monkeypatch):
-    from bnfix.recalibration import shards
+    from bnfix.recalibration import rounds
 
-    merged = shards._Rounds.merged
+    merged = rounds._Rounds.merged
     monkeypatch.setattr(
-        shards._Rounds,
+        rounds._Rounds,
         "merged",
         lambda self, found, *, at: merged(self, found, at=at) and dict(found),
     )

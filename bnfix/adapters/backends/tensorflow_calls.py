@@ -55,7 +55,7 @@ def traced_once(model: Any) -> Callable[[Any], Any]:
             _tried[key] = traced  # which must not keep the model alive
         try:
             return traced(inputs)
-        except Exception:
+        except Exception:  # whatever the code of a model raises
             _tried.pop(key, None)
             if known is None:
                 raise
