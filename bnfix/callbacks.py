@@ -11,6 +11,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 from bnfix.adapters import state
@@ -27,6 +28,7 @@ from bnfix.errors import (
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.options import whole
+from bnfix.recalibration.procedure import Options
 from bnfix.recalibration.recalibrate import recalibrate
 from bnfix.recalibration.statistics import LayerStatistics, RecalibrationReport
 from bnfix.restoring import all_or_nothing, put_back_after
@@ -287,8 +289,10 @@ def _check_readable(ds: Any, options: dict[str, Any]) -> None:
             "only once. Pass arrays, a tf.data.Dataset, a PyDataset or Sequence, or a list of its "
             "batches behind an __iter__ of your own."
         )
-    sizes = {name: options[name] for name in ("batch_size", "steps") if name in options}
-    batches(ds, **sizes)
+    names = {field.name for field in fields(Options)}
+    asked = Options(**{name: value for name, value in options.items() if name in names})
+    _ = asked.settings  # raises where one is not what it may be
+    batches(ds, batch_size=asked.batch_size, steps=asked.steps)
 
 
 def _state(model: Any) -> str:

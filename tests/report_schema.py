@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Reports of bnfix",
         "description": "What to_dict() of a report gives, and what the command prints with --json; "
-        "there null stands for numbers that are not finite.",
+        "in the latter null stands for numbers that are not finite.",
         "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in verbs],
         "$defs": dict(sorted(found.items())),
     }

@@ -10,7 +10,7 @@ import references as ref
 import zoo
 
 import bnfix
-from bnfix.operations import reference
+from bnfix.adapters import overruling
 
 
 def images(rows=6):
@@ -102,6 +102,50 @@ def test_it_is_repaired_without_an_end_to_its_training(K, kind):
 def test_a_proof_that_takes_calls_at_their_word_would_be_seen(monkeypatch):
     model = before(zoo.keras_module("keras3"))
     zoo.randomise_batch_norms(model, 0)
-    monkeypatch.setattr(reference, "overruled", lambda reading: frozenset())
+    monkeypatch.setattr(overruling, "overruled", lambda reading: frozenset())
     with pytest.raises(bnfix.VerificationError, match="computes something else"):
         bnfix.strip_training(model, x=images())
+
+
+# --- what is said of it --------------------------------------------------------------------------
+
+
+def said(K, made):
+    """What `diagnose` says of each BN that is called with a `training=`, by path."""
+    symptoms = bnfix.diagnose(made).symptoms
+    told = (s for s in symptoms if str(s.cause).startswith("baked"))
+    return {path: symptom for symptom in told for path in symptom.paths}
+
+
+def test_what_is_written_in_code_is_told_to_hold_in_predict(K, dialect):
+    found = said(K, behind(K))
+    assert "predict normalizes" in found["block/bn"].detail
+    overruled = "model(x), compiled calls" in found["last"].detail
+    assert overruled == (dialect == "keras3")
+
+
+def asks_for_inference(K):
+    class Calm(K.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.bn = K.layers.BatchNormalization(name="bn")
+
+        def call(self, x):
+            return self.bn(x, training=False)
+
+    inputs = K.Input((4,))
+    return K.Model(inputs, K.layers.Dense(2)(Calm(name="calm")(inputs)))
+
+
+@pytest.mark.both
+def test_training_false_in_code_holds_in_fit_and_is_a_note(K):
+    model = asks_for_inference(K)
+    model.compile("sgd", "mse")
+    (norm,) = zoo.batch_norms(model)
+    before = ref.statistics(norm)
+    rows = np.random.default_rng(0).normal(2, 3, size=(16, 4)).astype("float32")
+    model.fit(rows, rows[:, :2], verbose=0)
+    np.testing.assert_array_equal(ref.statistics(norm), before)
+    found = said(K, model)["calm/bn"]
+    assert found.severity == "note"
+    assert "fit leaves its statistics as they are" in found.detail

@@ -236,6 +236,11 @@ def test_outside_of_fit_it_does_nothing(K):
         ),
         ((np.zeros((4, 2)),), {"steps": 0}, bnfix.OptionError, "steps must be a whole number"),
         ((np.zeros((4, 2)),), {"batchsize": 2}, TypeError, "batchsize"),
+        ((np.zeros((4, 2)),), {"method": "average"}, bnfix.OptionError, "method is 'average'"),
+        ((np.zeros((4, 2)),), {"guard": "maybe"}, bnfix.OptionError, "guard is 'maybe'"),
+        ((np.zeros((4, 2)),), {"ddof": 2}, bnfix.OptionError, "ddof is 2"),
+        ((np.zeros((4, 2)),), {"min_count": 0}, bnfix.OptionError, "min_count must be"),
+        ((np.zeros((4, 2)),), {"memory_limit": "x"}, bnfix.OptionError, "memory_limit must be"),
     ],
 )
 def test_what_would_fail_after_an_epoch_is_refused_at_the_start(arguments, options, error, message):

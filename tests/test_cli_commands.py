@@ -221,6 +221,19 @@ def test_with_json_stdout_is_one_object_and_nothing_else(here, command):
     assert ("bn2" in json.dumps(about)) == (command != "strip-augmentation")
 
 
+WITH_DATA = ("check", "diagnose", "recalibrate", "repair", "to-group-norm")
+
+
+@zoo.reads_images
+@on("keras3")
+@pytest.mark.parametrize("command", WITH_DATA)
+def test_what_was_used_of_a_folder_of_images_is_told(here, command):
+    out = "" if command in ("check", "diagnose") else " -o new.h5"
+    done = command_line.bnfix(f"{command} model.h5 --data images --scale 1/255{out} --json")
+    assert done.status in (0, 1), done.err
+    assert sum(done.told["images"]["used"].values()) >= 8
+
+
 @on("keras3")
 def test_json_is_the_report_of_the_function(here):
     told = command_line.bnfix("fold model.h5 -o new.h5 --json").told

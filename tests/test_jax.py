@@ -1,7 +1,10 @@
 """What is JAX's own: compiled calls that change no model, but return what should become of it."""
 
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from bnfix.adapters.choose import adapter_of
 
 pytestmark = pytest.mark.skipif(zoo.BACKEND != "jax", reason="is for JAX: set KERAS_BACKEND=jax")
 
+HERE = Path(__file__).parent
 ROWS = np.random.default_rng(0).normal(3, 2, (8, 6)).astype("float32")
 
 
@@ -202,3 +206,32 @@ def test_the_law_rejects_statistics_that_became_constants(K, monkeypatch):
     monkeypatch.setattr(backend, "compiled", reading_nothing)
     before, after = losses(model, data)
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "digits"),
+    [
+        ("cpu", None, "float32"),
+        ("gpu", None, "tensorfloat32"),
+        ("gpu", "tensorfloat32", "tensorfloat32"),
+        ("gpu", "highest", "float32"),
+        ("gpu", "float32", "float32"),
+        ("tpu", None, "bfloat16"),
+    ],
+)
+def test_device_and_setting_say_how_products_are_rounded(K, monkeypatch, device, precision, digits):
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    with jax.default_matmul_precision(precision):
+        assert adapter_of(baked(K)).backend.product_dtype == digits
+
+
+@pytest.mark.parametrize("kind", ["data", "model"])
+def test_a_model_on_several_devices_is_checked_recalibrated_and_folded(kind):
+    told = subprocess.run(
+        [sys.executable, HERE / "sharded_run.py", kind], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    wanted = ["check: second", "stripped: True", "labels: True", "folded: 2", "trained: 2"]
+    assert told.stdout.splitlines() == wanted

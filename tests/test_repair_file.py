@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import io
 import json
 import os
@@ -26,6 +27,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.files.repair import _OPENING
 from bnfix.restoring import NOTHING_CHANGED
 
 SUFFIXES = (".h5", ".keras")
@@ -313,9 +315,19 @@ def test_options_that_do_not_go_together_are_refused(source, tmp_path):
     target = tmp_path / f"new{source.suffix}"
     with pytest.raises(bnfix.OptionError, match=r"freeze= .*without data"):
         bnfix.repair_file(source, target, ds=data(), freeze=True)
-    with pytest.raises(bnfix.OptionError, match="fold= and layers= open the model"):
-        bnfix.repair_file(source, target, fold=True)
+    for asked in ({"fold": True}, {"layers": "bn1"}, {"method": "streaming"}, {"min_count": 3}):
+        (name,) = asked
+        with pytest.raises(bnfix.OptionError, match=f"what {name}= ask for .* ds= is required"):
+            bnfix.repair_file(source, target, **asked)
     assert not target.exists()
+
+
+def test_each_option_of_repair_is_known_to_need_data():
+    """Of those that stand after `layers=`, the last two are about the call itself."""
+    names = list(inspect.signature(bnfix.repair_file).parameters)
+    assert names[names.index("layers") : -2] == list(_OPENING)
+    usual = {name: p.default for name, p in inspect.signature(bnfix.repair_file).parameters.items()}
+    assert {name: usual[name] for name in _OPENING} == _OPENING
 
 
 # --- where the result goes -----------------------------------------------------------------------

@@ -208,3 +208,19 @@ def test_a_step_that_fails_right_after_the_freeze_leaves_each_weight_its_own(mon
         fit(model, Failing(1), epochs=2)
     for before, after in zip(kept, values(model.weights), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.skipif(zoo.BACKEND != "torch", reason="is for PyTorch: set KERAS_BACKEND=torch")
+@pytest.mark.parametrize("flag", [False, True])
+def test_on_pytorch_fit_goes_by_the_flags_of_now_and_no_fault_is_told(flag):
+    model = network(zoo.keras_module("keras3"))
+    norms = zoo.batch_norms(model)
+    norms[0].trainable = not flag
+    model.compile("sgd", "mse")
+    model.fit(ROWS, TARGETS, verbose=0)
+    norms[0].trainable = flag
+    before = np.array(norms[0].moving_mean.numpy())
+    assert not any(s.cause == "stale_compile" for s in bnfix.diagnose(model).symptoms)
+    if not flag:  # an optimizer that knows nothing of thawed weights is refused by Keras itself
+        model.fit(ROWS, TARGETS, verbose=0)
+        np.testing.assert_array_equal(norms[0].moving_mean.numpy(), before)

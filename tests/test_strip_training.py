@@ -7,6 +7,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
+from bnfix.operations import freeze as freezing
 
 BY_NAME = {entry.name: entry for entry in zoo.MODELS}
 BAKED = zoo.cases(having={"baked"}, lacking={"subclassed"})
@@ -112,6 +113,58 @@ def test_freezing_drops_functions_that_remember_the_old_flag(K):
     model.fit(x, np.zeros((8, 4)), verbose=0)
     for layer, old in zip(zoo.batch_norms(model), before, strict=True):
         np.testing.assert_array_equal(ref.statistics(layer), old)
+
+
+def flags(model):
+    return dict(getattr(model, "_compiled_trainable_state", None) or {})
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_next_fit_obeys_without_compiling_again(K, fitted):
+    x, model = images(8), calm(K)
+    model.compile("sgd", "mse")
+    if fitted:
+        model.fit(x, np.zeros((8, 4)), verbose=0)
+    bnfix.freeze(model, layers="first")
+    first, second = zoo.batch_norms(model)
+    before, others = ref.statistics(first), ref.statistics(second)
+    model.fit(x, np.zeros((8, 4)), verbose=0)
+    model.train_on_batch(x, np.zeros((8, 4)))
+    np.testing.assert_array_equal(ref.statistics(first), before)
+    assert not np.array_equal(ref.statistics(second), others)
+    assert not first.trainable
+    assert second.trainable
+    assert not any(s.cause == "stale_compile" for s in bnfix.diagnose(model).symptoms)
+
+
+def test_what_was_noted_at_compile_is_put_back_where_freezing_fails(monkeypatch):
+    K = zoo.keras_module("tf_keras")
+    model = calm(K)
+    model.compile("sgd", "mse")
+    before = flags(model)
+
+    def fail(*given):
+        raise MemoryError
+
+    monkeypatch.setattr(freezing, "_notes", fail)
+    with pytest.raises(MemoryError):
+        bnfix.freeze(model)
+    assert flags(model) == before
+    assert all(before.values())
+
+
+def test_a_flag_set_after_compile_is_stale_in_tf_keras_before_any_fit():
+    K = zoo.keras_module("tf_keras")
+    x, model = images(8), calm(K)
+    model.compile("sgd", "mse")
+    (first, *_) = zoo.batch_norms(model)
+    first.trainable = False
+    (symptom,) = [s for s in bnfix.diagnose(model).symptoms if s.cause == "stale_compile"]
+    assert symptom.paths == ("first",)
+    before = ref.statistics(first)
+    model.fit(x, np.zeros((8, 4)), verbose=0)
+    assert not np.array_equal(ref.statistics(first), before)
 
 
 def test_frozen_survives_saving(K, tmp_path):

@@ -56,6 +56,7 @@ def test_rounding_is_carried_over_in_units_of_the_types():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_least_tolerance_leaves_16_bit_numbers_digits_to_be_right_in(dtype):
     units = tolerance.floor(dtype) / tolerance.UNIT[dtype]
-    assert tolerance.is_half(dtype) == (np.dtype(getattr(ml_dtypes, dtype, dtype)).itemsize == 2)
-    assert units == (4.0 if tolerance.is_half(dtype) else tolerance.SAFETY)
+    assert tolerance.is_coarse(dtype) == (np.dtype(getattr(ml_dtypes, dtype, dtype)).itemsize == 2)
+    assert tolerance.is_coarse("tensorfloat32")
+    assert units == (4.0 if tolerance.is_coarse(dtype) else tolerance.SAFETY)
     assert tolerance.floor(dtype) < tolerance.believable(dtype)

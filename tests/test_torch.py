@@ -345,3 +345,54 @@ def test_the_law_rejects_modules_that_are_passed_over(K, monkeypatch):
     monkeypatch.setattr(type(backend), "attributes", lambda self, layer: vars(layer))
     with pytest.raises(AssertionError):
         assert_a_copy_runs_what_it_lists(K)
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on(K, monkeypatch):
+    """Keras is said to put tensors on a kind of device."""
+    backend = adapter_of(network(K)).backend
+
+    def put(kind):
+        monkeypatch.setattr(type(backend), "_device", property(lambda self: kind))
+        return backend
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("kind", "matmul", "convolution", "digits"),
+    [
+        ("cpu", True, True, "float32"),
+        ("cuda", False, False, "float32"),
+        ("cuda", True, False, "tensorfloat32"),
+        ("cuda", False, True, "tensorfloat32"),
+    ],
+)
+def test_the_switches_of_pytorch_say_how_products_are_rounded(
+    on, torch, kind, matmul, convolution, digits
+):
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch, allowed in zip(switches, (matmul, convolution), strict=True):
+            switch.allow_tf32 = allowed
+        assert on(kind).product_dtype == digits
+    finally:
+        for switch, allowed in zip(switches, before, strict=True):
+            switch.allow_tf32 = allowed
+
+
+def test_the_device_is_that_of_keras_and_not_what_pytorch_could_have(K):
+    backend = adapter_of(network(K)).backend
+    assert not backend.accelerated
+    with K.device("meta"):
+        assert backend.accelerated
+
+
+def test_a_proof_in_float64_runs_on_the_processor_where_the_device_has_no_float64(K, on):
+    for kind, wanted in (("mps", "cpu"), ("cuda", "meta")):
+        with K.device("meta"), on(kind).float64():
+            assert K.ops.zeros((), "float64").device.type == wanted

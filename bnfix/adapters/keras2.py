@@ -18,10 +18,12 @@ import tensorflow as tf
 
 from bnfix.adapters import kerases
 from bnfix.adapters.backends import Backend, backend_of
-from bnfix.adapters.base import Adapter
+from bnfix.adapters.backends.base import AboutPivot
 from bnfix.adapters.functions import KERAS_2
+from bnfix.adapters.keras2_training import Training
 from bnfix.adapters.models import RawNode, first_of
 from bnfix.adapters.operators import Translation
+from bnfix.errors import UnsupportedModelError
 from bnfix.graph.definition import TensorSpec
 
 #: Layers that tf_keras records for operators and functions called on symbolic tensors.
@@ -39,7 +41,7 @@ _OPERATION_LAYERS = (
 _NODES = ("_inbound_nodes_value", "_outbound_nodes_value")
 
 
-class Keras2(Adapter):
+class Keras2(Training):
     predict_overrules_training = False
     default_training_spreads = False
 
@@ -160,24 +162,28 @@ class Keras2(Adapter):
     def cast(self, tensor: Any, dtype: str) -> Any:
         return tf.cast(tensor, dtype)
 
-    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
+    def moments(self, tensor: Any, axis: int, mask: Any) -> AboutPivot:
         if tensor.dtype in (tf.float16, tf.bfloat16):
             tensor = tf.cast(tensor, tf.float32)
         axes = [i for i in range(len(tensor.shape)) if i != axis]
         if mask is None:
             shape = tf.shape(tensor)
             count = tf.reduce_prod(tf.gather(shape, axes))
-            mean = tf.reduce_mean(tensor, axes, keepdims=True)
-            variance = tf.reduce_mean(tf.math.squared_difference(tensor, mean), axes)
-            return count, tf.reshape(mean, (-1,)), variance
-        seen = tf.broadcast_to(tf.expand_dims(tf.cast(mask, tf.bool), -1), tf.shape(tensor))
-        count = tf.reduce_sum(tf.cast(seen, tf.int32), axes, keepdims=True)
-        total = tf.cast(tf.maximum(count, 1), tensor.dtype)
-        zero = tf.zeros_like(tensor)
-        mean = tf.reduce_sum(tf.where(seen, tensor, zero), axes, keepdims=True) / total
-        apart = tf.reduce_sum(tf.square(tf.where(seen, tensor - mean, zero)), axes, keepdims=True)
-        count, mean, variance = (tf.reshape(part, (-1,)) for part in (count, mean, apart / total))
-        return count, mean, variance
+            pivot = tf.reduce_mean(tensor, axes, keepdims=True)
+            apart = tensor - pivot
+            mean, square = tf.reduce_mean(apart, axes), tf.reduce_mean(tf.square(apart), axes)
+        else:
+            seen = tf.broadcast_to(tf.expand_dims(tf.cast(mask, tf.bool), -1), tf.shape(tensor))
+            count = tf.reduce_sum(tf.cast(seen, tf.int32), axes)
+            total = tf.cast(tf.maximum(count, 1), tensor.dtype)
+            zero = tf.zeros_like(tensor)
+            pivot = tf.reduce_sum(tf.where(seen, tensor, zero), axes, keepdims=True)
+            pivot = pivot / tf.reshape(total, tf.shape(pivot))
+            apart = tf.where(seen, tensor - pivot, zero)
+            mean = tf.reduce_sum(apart, axes) / total
+            square = tf.reduce_sum(tf.square(apart), axes) / total
+        variance = tf.maximum(square - tf.square(mean), 0)
+        return AboutPivot(count, tf.reshape(pivot, (-1,)), mean, variance)
 
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         return nullcontext  # floatx and policy are those of all threads
@@ -192,7 +198,14 @@ class Keras2(Adapter):
     def backend(self) -> Backend:
         return backend_of("tensorflow")
 
-    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+    def exported(
+        self, model: Any, *, onnx: bool = False
+    ) -> AbstractContextManager[Callable[[Any], Any]]:
+        if onnx:
+            raise UnsupportedModelError(
+                f"{self.name} writes no ONNX files; what makes one of its SavedModel or of its "
+                ".h5 file is a tool of its own."
+            )
         return self.backend.exported(model)
 
     # --- layers ------------------------------------------------------------------------------
@@ -233,38 +246,6 @@ class Keras2(Adapter):
     def attach(self, model: Any, layers: list[Any]) -> None:
         if layers:  # what add_loss() and add_metric() on symbolic tensors leave
             model._insert_layers(layers)
-
-    def is_compiled(self, model: Any) -> bool:
-        return bool(getattr(model, "_is_compiled", False))
-
-    def build_optimizer(self, optimizer: Any, weights: list[Any]) -> None:
-        if hasattr(optimizer, "_create_all_weights"):  # those of before Keras 2.11
-            optimizer._create_all_weights(weights)
-        else:
-            optimizer.build(weights)
-
-    def optimizer_variables(self, optimizer: Any) -> list[Any]:
-        held: Any = optimizer.variables  # a method in those of before Keras 2.11
-        found: Any = held() if callable(held) else held
-        return list(found)
-
-    def stale_flags(self, model: Any) -> frozenset[int]:
-        compiled = getattr(model, "_compiled_trainable_state", None)
-        if not compiled or model.train_function is None:
-            return frozenset()
-        return frozenset(
-            id(layer)
-            for _, layer in self.batch_norms(model)
-            if layer in compiled and compiled[layer] != layer.trainable
-        )
-
-    def rebuild_optimizer(self, model: Any) -> None:
-        """Nothing to do: optimizers of tf_keras find what they keep by the weight."""
-
-    def forget_functions(self, model: Any) -> None:
-        model.train_function = model.test_function = model.predict_function = None
-        # tf_keras remembers the unwrapped functions as well and would take them up again.
-        model.train_tf_function = None
 
 
 def _index(written: Any) -> Any:

@@ -10,16 +10,18 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from bnfix.adapters.backends import Backend, backend_of
+from bnfix.adapters.backends.base import AboutPivot
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.functions import KERAS_3
 from bnfix.adapters.models import RawNode, first_of
+from bnfix.adapters.onnx_file import onnx_file
 from bnfix.adapters.operators import Translation
-from bnfix.adapters.retraining import built_for, trained_by
+from bnfix.adapters.retraining import built_for, goes_by, note_flags, trained_by
 from bnfix.graph.definition import TensorSpec
 
 
@@ -152,23 +154,28 @@ class Keras3(Adapter):
     def cast(self, tensor: Any, dtype: str) -> Any:
         return self.keras.ops.cast(tensor, dtype)
 
-    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
+    def moments(self, tensor: Any, axis: int, mask: Any) -> AboutPivot:
         ops = self.keras.ops
         if self.keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
             tensor = ops.cast(tensor, "float32")
         axes = [i for i in range(len(tensor.shape)) if i != axis]
         if mask is None:
             shape = ops.shape(tensor)
-            count = math.prod(shape[i] for i in axes)
-            mean = ops.mean(tensor, axis=axes, keepdims=True)
-            variance = ops.mean(ops.square(tensor - mean), axis=axes)
-            return ops.convert_to_tensor(count), ops.reshape(mean, (-1,)), variance
-        seen = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(tensor))
-        count = ops.sum(ops.cast(seen, "int32"), axis=axes, keepdims=True)
-        total = ops.cast(ops.maximum(count, 1), tensor.dtype)
-        mean = ops.sum(ops.where(seen, tensor, 0), axis=axes, keepdims=True) / total
-        apart = ops.sum(ops.square(ops.where(seen, tensor - mean, 0)), axis=axes, keepdims=True)
-        return tuple(ops.reshape(part, (-1,)) for part in (count, mean, apart / total))
+            count = ops.convert_to_tensor(math.prod(shape[i] for i in axes))
+            pivot = ops.mean(tensor, axis=axes, keepdims=True)
+            apart = tensor - pivot
+            mean, square = ops.mean(apart, axis=axes), ops.mean(ops.square(apart), axis=axes)
+        else:
+            seen = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), ops.shape(tensor))
+            count = ops.sum(ops.cast(seen, "int32"), axis=axes)
+            total = ops.cast(ops.maximum(count, 1), tensor.dtype)
+            pivot = ops.sum(ops.where(seen, tensor, 0), axis=axes, keepdims=True)
+            pivot = pivot / ops.reshape(total, ops.shape(pivot))
+            apart = ops.where(seen, tensor - pivot, 0)
+            mean = ops.sum(apart, axis=axes) / total
+            square = ops.sum(ops.square(apart), axis=axes) / total
+        variance = ops.maximum(square - ops.square(mean), 0)
+        return AboutPivot(count, ops.reshape(pivot, (-1,)), mean, variance)
 
     def inference_thread(self) -> Callable[[], AbstractContextManager[None]]:
         # Layers made within a call take the policy from the thread; floatx is that of all threads.
@@ -184,10 +191,19 @@ class Keras3(Adapter):
     def backend(self) -> Backend:
         return backend_of(self.keras.backend.backend())
 
-    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+    def exported(
+        self, model: Any, *, onnx: bool = False
+    ) -> AbstractContextManager[Callable[[Any], Any]]:
         # Since Keras 3.6 it says what it has written, and not on stdout alone.
         takes = inspect.signature(model.export).parameters
-        return self.backend.exported(model, **({"verbose": False} if "verbose" in takes else {}))
+        options = {"verbose": False} if "verbose" in takes else {}
+        if onnx:
+            names = [tensor.name for tensor in self.inputs(model)]
+            return onnx_file(model, names, self._arrays, **options)
+        return self.backend.exported(model, **options)
+
+    def _arrays(self, inputs: Any) -> list[Any]:
+        return [self.to_numpy(tensor) for tensor in self.flatten(inputs)]
 
     # --- layers ------------------------------------------------------------------------------
 
@@ -235,15 +251,24 @@ class Keras3(Adapter):
 
     def stale_flags(self, model: Any) -> frozenset[int]:
         optimizer: Any = getattr(model, "optimizer", None)
-        if model.train_function is None or not getattr(optimizer, "built", False):
+        built = model.train_function is not None and getattr(optimizer, "built", False)
+        if not built or not self.backend.compiles_flags:
             return frozenset()
-        trained = {id(variable) for variable in trained_by(optimizer)}
         return frozenset(
             id(layer)
             for _, layer in self.batch_norms(model)
             for own in [[v for v in (layer.gamma, layer.beta) if v is not None]]
-            if own and layer.trainable != any(id(variable) in trained for variable in own)
+            if own and layer.trainable != goes_by(optimizer, layer, own)
         )
+
+    @contextmanager
+    def retrained(self, model: Any) -> Generator[None]:
+        before = [(layer, layer.trainable) for _, layer in self.batch_norms(model)]
+        with super().retrained(model):
+            yield
+        optimizer: Any = getattr(model, "optimizer", None)
+        if optimizer is not None:
+            note_flags(optimizer, (layer for layer, was in before if layer.trainable != was))
 
     def forget_functions(self, model: Any) -> None:
         model.train_function = model.test_function = model.predict_function = None

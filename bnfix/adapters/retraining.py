@@ -12,8 +12,9 @@ their order, if both go on or neither does.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from bnfix.errors import UnsupportedModelError, gist
 
@@ -38,6 +39,26 @@ def built_for(optimizer: Any, weights: Sequence[Any]) -> Any:
         raise _refusal(optimizer, gist(error)) from error
     _carry(optimizer, fresh, weights)
     return fresh
+
+
+#: By optimizer, layers whose flags bnfix has set since, and how: it goes on to know their weights,
+#: and `fit`, which is compiled anew, does not ask it.
+_since: WeakKeyDictionary[Any, WeakKeyDictionary[Any, bool]] = WeakKeyDictionary()
+
+
+def note_flags(optimizer: Any, layers: Iterable[Any]) -> None:
+    """Remember that `fit` goes by the flags that `layers` have now."""
+    known = _since.setdefault(optimizer, WeakKeyDictionary())
+    known.update((layer, layer.trainable) for layer in layers)
+
+
+def goes_by(optimizer: Any, layer: Any, weights: Sequence[Any]) -> bool:
+    """Whether `fit` trains `layer`, whose `weights` these are, as far as `optimizer` tells."""
+    known = _since.get(optimizer, {})
+    if layer in known:
+        return bool(known[layer])
+    trained = {id(variable) for variable in trained_by(optimizer)}
+    return any(id(variable) in trained for variable in weights)
 
 
 def trained_by(optimizer: Any) -> list[Any]:

@@ -145,8 +145,15 @@ class Running(Values):
         return {"unroll": True} if isinstance(layer, self.keras.layers.RNN) else {}
 
     @abstractmethod
-    def exported(self, model: Any) -> AbstractContextManager[Callable[[Any], Any]]:
-        """What `model.export` wrote, loaded again, for as long as the block lasts."""
+    def exported(
+        self, model: Any, *, onnx: bool = False
+    ) -> AbstractContextManager[Callable[[Any], Any]]:
+        """What `model.export` wrote, loaded again, for as long as the block lasts.
+
+        Args:
+            model: The model.
+            onnx: As an ONNX file; else in the format that the backend's own library runs.
+        """
 
     def entry_points(
         self, model: Any, *, apart: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import Backend
+from bnfix.adapters.backends.base import AboutPivot
 from bnfix.adapters.models import Models
 from bnfix.adapters.spread import parts
 from bnfix.graph.definition import TensorSpec
@@ -130,8 +131,7 @@ class Values(Models):
     def rounding_dtype(self, model: Any) -> str:
         """The precision that decides how far two evaluations of `model` may lie apart."""
         dtype = self.coarsest_dtype(model)
-        rounds = dtype == "float32" and self.backend.rounds_products
-        return "tensorfloat32" if rounds else dtype
+        return self.backend.product_dtype if dtype == "float32" else dtype
 
     def output_labels(self, model: Any, outputs: Any) -> tuple[str, ...]:
         """A name for each leaf of `outputs`, in the order of `flatten`."""
@@ -188,10 +188,10 @@ class Values(Models):
         return self.to_numpy(self.fed(values)) if values.dtype.kind == "f" else values
 
     @abstractmethod
-    def moments(self, tensor: Any, axis: int, mask: Any) -> tuple[Any, Any, Any]:
-        """Count, mean and population variance per channel of what `mask` lets through.
+    def moments(self, tensor: Any, axis: int, mask: Any) -> AboutPivot:
+        """Mean and variance by channel of what `mask` lets through.
 
-        In the dtype of `tensor`, float32 at least; mean and variance of an empty sample are 0.
+        In the dtype of `tensor`, float32 at least.
         """
 
     def mask_of(self, tensor: Any) -> Any:

@@ -64,13 +64,15 @@ def widest(stage: Stage, row_bytes: RowBytes) -> int:
 
 
 class Store:
-    """Tensors that wait for their next stage, in memory up to a limit and beyond it on disk.
+    """Tensors that wait for their next stage, in memory up to a limit and beyond it elsewhere.
 
     Args:
         view: The values of a tensor as an array, without copying; None if it cannot be had.
         restore: A tensor of the values of an array.
-        limit: Bytes that may wait in memory; None for all of them.
+        limit: Bytes that may wait as tensors; None for all of them.
         folder: Where files go; used with a limit only.
+        host: Bytes that may wait as arrays before files are written: where tensors are on a device
+            of their own, `limit` is about that one's memory, and the processor has another.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class Store:
         *,
         limit: int | None = None,
         folder: Path | None = None,
+        host: int = 0,
     ) -> None:
         self.view, self.restore = view, restore
-        self.limit, self.folder = limit, folder
+        self.limit, self.folder, self.host = limit, folder, host
         self.in_memory = 0
         self._held: dict[Hashable, Any] = {}
         self._bytes: dict[Hashable, int] = {}
@@ -93,20 +96,22 @@ class Store:
             array = self.view(tensor)
             size = 0 if array is None else array.nbytes
             if array is not None and array.dtype != object and self.in_memory + size > self.limit:
-                tensor, size = self._write(array), 0
+                tensor, size = self._elsewhere(array), 0
             self.in_memory += size
             self._bytes[key] = size
         self._held[key] = tensor
 
     def get(self, key: Hashable) -> Any:
         held = self._held[key]
-        return self.restore(held.read()) if isinstance(held, _OnDisk) else held
+        return self.restore(held.read()) if isinstance(held, _Elsewhere) else held
 
     def drop(self, key: Hashable) -> None:
         held = self._held.pop(key)
         self.in_memory -= self._bytes.pop(key, 0)
         if isinstance(held, _OnDisk):
             held.file.unlink()
+        elif isinstance(held, _OnHost):
+            self.host += held.array.nbytes
 
     def __iter__(self) -> Iterator[Any]:
         """The keys of what waits."""
@@ -124,6 +129,12 @@ class Store:
         if len(tensors) == 1 or tensors[0] is None:
             return tensors[0]
         return self.restore(np.concatenate([np.asarray(self.view(one)) for one in tensors]))
+
+    def _elsewhere(self, array: np.ndarray[Any, Any]) -> _Elsewhere:
+        if array.nbytes > self.host:
+            return self._write(array)
+        self.host -= array.nbytes
+        return _OnHost(array)
 
     def _write(self, array: np.ndarray[Any, Any]) -> _OnDisk:
         self._files += 1
@@ -150,8 +161,21 @@ class _OnDisk:
         return np.memmap(self.file, self.dtype, "r", shape=self.shape)
 
 
-def check_room(wanted: Need, limit: int, folder: Path) -> None:
-    """Refuse what will not fit.
+@dataclass(frozen=True)
+class _OnHost:
+    """An array in the processor's memory, off the device."""
+
+    array: np.ndarray[Any, Any]
+
+    def read(self) -> np.ndarray[Any, Any]:
+        return self.array
+
+
+_Elsewhere = _OnDisk | _OnHost
+
+
+def check_room(wanted: Need, limit: int, folder: Path, *, host: int = 0) -> None:
+    """Refuse what will not fit; `host` is as for `Store`.
 
     Raises:
         ResourceError: One piece of rows takes more than `limit`, or the rest more than the disk
@@ -163,7 +187,7 @@ def check_room(wanted: Need, limit: int, folder: Path) -> None:
             "its way through the network. Pass smaller batches or a higher memory_limit.",
             advises=("memory_limit",),
         )
-    spilled = wanted.total - limit
+    spilled = wanted.total - limit - host
     free = shutil.disk_usage(folder).free
     if spilled > free:
         raise ResourceError(

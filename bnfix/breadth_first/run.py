@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +23,11 @@ from bnfix.breadth_first.pieces import Piece, pieces
 from bnfix.breadth_first.schedule import Schedule
 from bnfix.breadth_first.sizing import at_once, rows_at_a_time
 from bnfix.graph.definition import TensorSpec
+from bnfix.machine import free_memory
 from bnfix.progress import counted, progress
+
+#: Share of the processor's free memory that may be taken: data and results come through it, too.
+_HOST = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def run(
         most = [min(some, total) for some in under_way(widest)]
         wanted = need(plan, sizes, rows=total, at_once=most)
         if memory_limit is not None and store.folder is not None:
-            check_room(wanted, memory_limit, store.folder)
+            check_room(wanted, memory_limit, store.folder, host=store.host)
         advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
         held.enter_context(adapter.preserved(model))
         pays = len(entered) >= adapter.backend.compiling_pays_from
@@ -103,4 +108,11 @@ def _store(adapter: Adapter, limit: int | None, held: ExitStack) -> Store:
     if limit is None:
         return Store(view, restore)
     folder = Path(held.enter_context(TemporaryDirectory(prefix="bnfix-")))
-    return Store(view, restore, limit=limit, folder=folder)
+    host = _host() if adapter.accelerated else 0
+    return Store(view, restore, limit=limit, folder=folder, host=host)
+
+
+def _host() -> int:
+    """Bytes of the processor's memory that may be taken for what a device has no room for."""
+    free = free_memory()
+    return int(free * _HOST) if math.isfinite(free) else 0

@@ -16,10 +16,10 @@ from bnfix.checks.check_report import CheckReport, Finding
 from bnfix.checks.findings import Blame
 from bnfix.checks.inputs import probes_from
 from bnfix.checks.measure import EntryPoints, measure
-from bnfix.checks.measurement import worst
+from bnfix.checks.measurement import EXPORT, worst
 from bnfix.checks.stale import compiled_anew
 from bnfix.checks.training import entry_point, faults, without_chance
-from bnfix.errors import BatchDependenceError, UnsupportedModelError, gist
+from bnfix.errors import BatchDependenceError, OptionError, UnsupportedModelError, gist
 from bnfix.progress import progress
 from bnfix.restoring import all_or_nothing
 
@@ -32,7 +32,7 @@ def check(
     x: Any,
     *,
     rows: int = 8,
-    export: bool = False,
+    export: bool | str = False,
     training: bool = False,
     verbose: int | str = "auto",
 ) -> CheckReport:
@@ -53,8 +53,9 @@ def check(
         x: Inputs as `fit` takes them (targets are ignored), leaves `(batch, ...)`; the first `rows`
             rows are used. Real data: on constant inputs a dependence can stay hidden.
         rows: Batch size of the check, 2 or more; a model with a batch size of its own gets that.
-        export: Also try what `model.export` writes, in a temporary folder: on TensorFlow a
-            SavedModel, on PyTorch the `.pt2` program of `torch.export`.
+        export: Also try what `model.export` writes, in a temporary folder: a SavedModel, which on
+            JAX takes TensorFlow besides, or on PyTorch the `.pt2` program of `torch.export`.
+            "onnx" tries the ONNX file that Keras 3 writes, in ONNX Runtime.
         training: Instead of all this, whether rows are coupled in `model(x, training=True)`, with
             dropout and the like left out. Every BatchNormalization that is not frozen couples them.
         verbose: "auto" shows progress on terminals and in notebooks; 0 never, 1 always.
@@ -65,6 +66,7 @@ def check(
     Raises:
         UnsupportedModelError: `model` is not a Keras model, or not built.
         DataError: `x` does not fit the model, is not finite, or has fewer than two rows.
+        OptionError: `export` is something else, or `rows` no number of rows.
         ModelError: The model cannot be run on `x`.
 
     Examples:
@@ -74,6 +76,8 @@ def check(
     """
     subject = Subject.of(model)
     adapter = subject.adapter
+    if export not in (True, False, "onnx"):
+        raise OptionError(f"export is {export!r}; it may be True, False or 'onnx'.")
     if not model.built:
         raise UnsupportedModelError(
             f"check needs a built model; {model.name} ({type(model).__name__}) has never seen an "
@@ -85,7 +89,7 @@ def check(
         undo.enter_context(adapter.untouched(model))
         if training:
             undo.enter_context(without_chance(subject))
-        points, failed = _entry_points(subject, undo, export=export, training=training)
+        points, failed = _entry_points(subject, probes.x, undo, export=export, training=training)
         was_predicting = "predict" in points and "predict_function" in adapter.compiled_functions(
             model
         )
@@ -120,7 +124,7 @@ def assert_batch_invariant(
     x: Any,
     *,
     rows: int = 8,
-    export: bool = False,
+    export: bool | str = False,
     training: bool = False,
     verbose: int | str = "auto",
 ) -> None:
@@ -148,7 +152,7 @@ def assert_batch_invariant(
 
 
 def _entry_points(
-    subject: Subject, undo: ExitStack, *, export: bool, training: bool
+    subject: Subject, x: Any, undo: ExitStack, *, export: bool | str, training: bool
 ) -> tuple[EntryPoints, tuple[str, ...]]:
     """All ways of calling the model, and notes on those that cannot be had."""
     adapter, model = subject
@@ -158,7 +162,8 @@ def _entry_points(
     if not export:
         return points, ()
     try:
-        points["export"] = undo.enter_context(adapter.exported(model))
+        adapter.infer(model, x)  # Keras 3 exports no ONNX file of a model that was never called
+        points[EXPORT] = undo.enter_context(adapter.exported(model, onnx=export == "onnx"))
     except Exception as error:  # whatever it is, the other ways stand without it
         return points, (f"the model could not be exported, so that was not tried: {gist(error)}",)
     return points, ()

@@ -50,13 +50,13 @@ class CheckReport(VerbReport):
 
     Attributes:
         ok: No finding but notes: `predict` is right, and so is what is called as it is meant to be.
-        max_difference: Largest difference of row 0 as a batch of its own against row 0 among
-            others.
+        max_difference: Largest difference of row 0 as a batch of its own, or in a shorter one,
+            against row 0 among others.
         coupling: Largest difference of row 0, or of the last row, when its neighbours are replaced
             at the same batch size.
         tolerance: What rounding explains of the difference that is largest in units of it.
-        findings: One per layer and cause: first the layers that make rows depend on each other, in
-            the order in which they run; notes last.
+        findings: One per layer and cause: a stale `predict` first, then the layers that make rows
+            depend on each other, in the order in which they run; notes last.
         consequences: What was seen as well, and goes when the findings are mended.
         layers: How far row 0 is moved within the model, in the order in which the layers run; empty
             where no measurement gave reason to look.

@@ -13,7 +13,7 @@ from bnfix.checks.compiled import off
 from bnfix.checks.cures import NO_BATCH, Cures
 from bnfix.checks.localise import Trace
 from bnfix.checks.measure import EntryPoints, Meter
-from bnfix.checks.measurement import LayerGap, Measurement, worst
+from bnfix.checks.measurement import EXPORT, LayerGap, Measurement, worst
 from bnfix.checks.probes import Probes
 from bnfix.checks.training import ENTRY_POINT
 from bnfix.errors import gist
@@ -68,7 +68,10 @@ class Blame:
         known = {"predict": passed, ENTRY_POINT: True}
         modes: dict[bool | None, list[Measurement]] = {}
         for measurement in self.measurements:
-            modes.setdefault(known.get(measurement.entry_point), []).append(measurement)
+            mode = known.get(measurement.entry_point)
+            if measurement.entry_point == EXPORT and not measurement.tells:
+                mode = False  # some files are written in inference mode
+            modes.setdefault(mode, []).append(measurement)
         return modes
 
     def _order(self, finding: Finding) -> tuple[bool, int, int]:

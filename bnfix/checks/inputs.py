@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from bnfix.adapters.subject import Subject
 from bnfix.checks.probes import Probes
 from bnfix.data.batches import batches, first_rows
 from bnfix.data.fit import check_fits, spec_of
+from bnfix.data.sizes import cycled
 from bnfix.errors import DataError
 from bnfix.graph.definition import TensorSpec
 from bnfix.options import whole
@@ -31,14 +31,15 @@ def probes_from(subject: Subject, x: Any, rows: int) -> tuple[Probes, tuple[str,
     adapter, model = subject
     replicas = adapter.replicas(model)
     rows = max(whole("rows", rows, at_least=2), 2 * replicas if replicas > 1 else 0)
+    rows += -rows % replicas
     specs = [adapter.tensor_spec(tensor) for tensor in adapter.inputs(model)]
     declared = next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0]), None)
     wanted = max(rows, declared or 0)
     taken = first_rows(batches(x, batch_size=wanted, steps=wanted), wanted)
     number = _checked(subject, taken, specs)
-    fixed = _binding(subject, _cycled(min(number, rows), taken), declared)
+    fixed = _binding(subject, cycled(min(number, rows), taken), declared)
     number = fixed or (min(number, rows) if replicas == 1 else rows)
-    taken = _cycled(number, taken)
+    taken = cycled(number, taken)
     alone = None if fixed else map_leaves(lambda array: array[[0] * replicas], taken)
     several = not adapter.backend.compiles_each_length
     probes = Probes(taken, number, alone, least=replicas, several=several)
@@ -85,20 +86,12 @@ def _binding(subject: Subject, taken: Any, declared: int | None) -> int | None:
     return None
 
 
-def _cycled(rows: int, structure: Any) -> Any:
-    return map_leaves(partial(_repeated, rows), structure)
-
-
-def _repeated(rows: int, array: Any) -> Any:
-    return array[np.arange(rows) % len(array)]
-
-
 def _notes(probes: Probes, fixed: int | None) -> list[str]:
     if fixed == 1:
         return ["the model takes one row at a time, so no row has neighbours"]
     notes: list[str] = []
     if fixed:
         notes.append(f"the model takes batches of {fixed} only, so row 0 was not tried alone")
-    if all(np.array_equal(leaf, _repeated(len(leaf), leaf[:1])) for leaf in leaves(probes.x)):
+    if all(np.array_equal(leaf, cycled(len(leaf), leaf[:1])) for leaf in leaves(probes.x)):
         notes.append("all rows of x are equal, so a dependence between them cannot be seen")
     return notes

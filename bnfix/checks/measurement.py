@@ -9,6 +9,9 @@ from bnfix.rendering.charts import Bars, Mood, Panel
 from bnfix.rendering.story import Column, Table
 from bnfix.report import Rendered
 
+#: The entry point that is what `model.export` writes.
+EXPORT = "export"
+
 
 @dataclass(frozen=True)
 class Gap(Rendered):
@@ -55,7 +58,8 @@ class Measurement(Rendered):
     """One way of calling the model.
 
     Attributes:
-        entry_point: "predict", "call", "export", or what compiles: "tf.function", "jax.jit".
+        entry_point: "predict", "call", "export", "training", or what compiles: "tf.function",
+            "jax.jit".
         alone: Row 0 as a batch of its own, or in another shorter batch where that moves it more,
             against row 0 among all; None for a fixed batch size, and where another entry point was
             enough.

@@ -214,22 +214,17 @@ def to_group_norm(source: Source, data: Data, target: Target, telling: Telling, 
     BatchNormalization computed, and training the new model for an epoch is advised.
     """
 
-    def replaced(model: Any) -> Any:
-        return bnfix.to_group_norm(model, data.of(model), return_report=True, **how)
+    with working():
+        model = source.load()
+        ds = data.of(model)
+        model, report = bnfix.to_group_norm(model, ds, return_report=True, **how)
+        target.write(model)
+    return show(report, telling, files=[source.file, data.path], out=target.out, ds=ds)
 
-    return _rewrite(source, target, replaced, telling, data)
 
-
-def _rewrite(
-    source: Source,
-    target: Target,
-    operation: Operation,
-    telling: Telling,
-    data: Data | None = None,
-) -> int:
+def _rewrite(source: Source, target: Target, operation: Operation, telling: Telling) -> int:
     """Load, apply `operation`, which gives a model and a report, and write."""
     with working():
         model, report = operation(source.load())
         target.write(model)
-    files = [source.file, *([] if data is None else [data.path])]
-    return show(report, telling, files=files, out=target.out)
+    return show(report, telling, files=[source.file], out=target.out)

@@ -45,21 +45,29 @@ def inspect(file: Path, telling: Telling) -> int:
     help="Batch size of the check.",
 )
 @click.option("--export", is_flag=True, help="Also try what model.export writes.")
+@click.option("--onnx", is_flag=True, help="Also try the ONNX file that model.export writes.")
 @click.option("--training", is_flag=True, help="Look at model(x, training=True) instead.")
 @options.source
 @options.telling
 def check(
-    source: Source, data: Data, rows: int, export: bool, training: bool, telling: Telling
+    source: Source,
+    data: Data,
+    rows: int,
+    export: bool,
+    onnx: bool,
+    training: bool,
+    telling: Telling,
 ) -> int:
     """Tell whether a row's answer depends on its neighbours.
 
     Rows of the data are swapped at a fixed batch size, in every way of calling the model. Exit
-    status 1 if the answers depend on each other.
+    status 1 if it finds anything but notes.
     """
     with working():
         model = source.load()
         ds = data.of(model)
-        report = bnfix.check(model, ds, rows=rows, export=export, training=training)
+        exported = "onnx" if onnx else export
+        report = bnfix.check(model, ds, rows=rows, export=exported, training=training)
     return show(report, telling, ok=report.ok, files=[source.file, data.path], ds=ds)
 
 

@@ -7,13 +7,12 @@ runs out it is refused.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bnfix.errors import BnfixWarning, DataError
+from bnfix.machine import free_memory
 from bnfix.tree import leaves
 
 #: Batches after which it is said that more and more are read.
@@ -57,35 +56,6 @@ def watched(stream: Iterator[Any], what: str, *, held: bool) -> Iterator[Any]:
                 stacklevel=2,
             )
         yield one
-
-
-def free_memory() -> float:
-    """Bytes of memory that could be had now, infinite where the system does not tell."""
-    return min(_of_machine(), _of_container())
-
-
-def _of_machine() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        pass
-    try:  # elsewhere the whole of it has to do
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return float("inf")
-
-
-def _of_container() -> float:
-    """What a control group leaves, which the machine as a whole knows nothing of."""
-    try:
-        limit, used = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip()
-            for name in ("max", "current")
-        )
-        return float("inf") if limit == "max" else float(limit) - float(used)
-    except (OSError, ValueError):
-        return float("inf")
 
 
 def _gib(size: float) -> str:

@@ -80,3 +80,16 @@ def _cut(batch: Batch, rows: slice, index: int) -> Batch:
         return None if value is None else map_leaves(lambda leaf: leaf[rows], value)
 
     return Batch(index, part(batch.x), part(batch.y), part(batch.weight))
+
+
+def cycled(rows: int, structure: Any) -> Any:
+    """`rows` rows of a structure of arrays, those that it has over and over again."""
+    return map_leaves(lambda array: array[np.arange(rows) % len(array)], structure)
+
+
+def shared_out(structure: Any, replicas: int) -> Any:
+    """A structure of arrays with as many rows more that each of `replicas` gets as many."""
+    if replicas == 1:
+        return structure
+    rows = length(structure)
+    return cycled(rows + -rows % replicas, structure)

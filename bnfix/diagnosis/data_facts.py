@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,3 +76,11 @@ class DataFacts:
     rows: int
     losses: Losses | None = None
     unused: str | None = None
+
+    def but_for(self, found: Iterable[tuple[str, Floats, Floats]]) -> DataFacts:
+        """The same with other means and variances, by path."""
+        new = {
+            path: replace(self.layers[path], mean=mean, variance=variance)
+            for path, mean, variance in found
+        }
+        return replace(self, layers={**self.layers, **new})

@@ -13,13 +13,12 @@ from bnfix.remedy import Remedy, Verb
 
 def baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
     if True in norm.baked:
-        where = "model(x), compiled calls and the exported model" if model.overrules else "predict"
         if norm.trainable:
-            detail = (
-                f"called with training=True: {where} normalize by the batch at hand and overwrite "
-                "the moving statistics"
-            )
-            yield Symptom((norm.path,), Cause.BAKED_TRAINING, "fault", detail, _strip(model))
+            detail = f"called with training=True: {_IN_CALLS if norm.overruled else _IN_PREDICT}"
+            others = any(one.overruled for one in model.norms if True in one.baked)
+            advice = _IN_CODE if others and not norm.overruled else ""
+            remedy = _strip(model)
+            yield Symptom((norm.path,), Cause.BAKED_TRAINING, "fault", detail, remedy, advice)
             if model.makes_images:
                 yield Symptom(
                     (norm.path,), Cause.INSTANCE_STATISTICS, "warning", _MEANT, _INSTANCES
@@ -28,7 +27,7 @@ def baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             detail = "called with training=True, which trainable=False keeps from having effect"
             yield Symptom((norm.path,), Cause.BAKED_TRAINING, "note", detail)
     if False in norm.baked and norm.trainable:
-        if model.overrules:
+        if norm.overruled:
             detail = (
                 "called with training=False, but fit overrules that in this Keras: while it is "
                 "trainable, fit normalizes by the batch and moves its statistics"
@@ -38,6 +37,13 @@ def baked(norm: NormFacts, model: ModelFacts) -> Iterator[Symptom]:
             detail = "called with training=False, so fit leaves its statistics as they are"
             yield Symptom((norm.path,), Cause.BAKED_INFERENCE, "note", detail)
 
+
+_IN_CODE = "this one stands in code, which predict obeys"
+_IN_PREDICT = "predict normalizes by the batch at hand and overwrites the moving statistics"
+_IN_CALLS = (
+    "model(x), compiled calls and the exported model normalize by the batch at hand and overwrite "
+    "the moving statistics"
+)
 
 #: Generators such as pix2pix's normalize by the one image that they are given, on purpose.
 _MEANT = (

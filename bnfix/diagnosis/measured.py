@@ -16,7 +16,7 @@ from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import DataFacts, Losses
 from bnfix.diagnosis.diagnosis_report import LayerDistance, Symptom
 from bnfix.diagnosis.model_facts import ModelFacts, NormFacts
-from bnfix.diagnosis.remedies import RECALIBRATE, RECALIBRATE_JUDGED
+from bnfix.diagnosis.remedies import RECALIBRATE, RECALIBRATE_JUDGED, RECALIBRATE_SOME
 from bnfix.diagnosis.single import Pair, apart, fitted, of_its_own
 from bnfix.diagnosis.static import merged
 from bnfix.diagnosis.updates import FROZEN, LEFT, THAW
@@ -46,9 +46,24 @@ def measured_symptoms(facts: ModelFacts, of_data: DataFacts) -> list[Symptom]:
     never = [pair for pair in rest if pair[0].never_updated]
     rest = [pair for pair in rest if not pair[0].never_updated]
     found += _never_updated(never, of_data.losses)
-    still = frozenset(n.path for n, _ in rest if _is_kept_still(n, facts))
+    still = frozenset(n.path for n, _ in rest if _is_kept_still(n))
     found += _together(rest, of_data.losses, of_data.rows, still)
     return merged(found)
+
+
+def behind_what_stays(facts: ModelFacts, of_data: DataFacts) -> tuple[str, ...]:
+    """Paths of the layers to be measured again, with those that are kept still as they are.
+
+    They were measured on inputs normalized by the actual statistics of all layers before them. So
+    they seem off where one before them is and stays so, which is where no loss says otherwise.
+    """
+    known = [
+        (norm, of_data.layers[norm.path]) for norm in facts.norms if norm.path in of_data.layers
+    ]
+    still = [pair for pair in known if _is_kept_still(pair[0]) and _is_finite(pair[0])]
+    if of_data.losses or not _off(still, of_data.rows):
+        return ()
+    return tuple(norm.path for norm, _ in known if not _is_kept_still(norm))
 
 
 def before_spreading(paths: list[str], found: list[Symptom]) -> list[str]:
@@ -80,9 +95,9 @@ def distances(facts: ModelFacts, of_data: DataFacts) -> tuple[LayerDistance, ...
     return tuple(found)
 
 
-def _is_kept_still(norm: NormFacts, facts: ModelFacts) -> bool:
+def _is_kept_still(norm: NormFacts) -> bool:
     """Whether fit leaves its statistics as they are, so that what is behind it learns with them."""
-    return not norm.trainable or (False in norm.baked and not facts.overrules)
+    return not norm.trainable or (False in norm.baked and not norm.overruled)
 
 
 def _is_finite(norm: NormFacts) -> bool:
@@ -178,31 +193,38 @@ def _together(
     Without it nothing is advised for `still`, layers that are frozen: a network trained behind a
     frozen base has learned with just these statistics, whatever data they came from.
     """
-    off = [pair for pair in pairs if apart(pair) > SHIFTED + 1.0 / np.sqrt(rows)]
-    fit = fitted(pairs)
-    if fit and (fit.fraction >= LEFT or off) and _is_common(pairs, fit):
-        paths = tuple(norm.path for norm, _ in pairs)
+    frozen = [] if losses else [pair for pair in pairs if pair[0].path in still]
+    moving = [pair for pair in pairs if losses or pair[0].path not in still]
+    remedy = RECALIBRATE_SOME if frozen else RECALIBRATE
+    fit, off = fitted(moving), _off(moving, rows)
+    if fit and (fit.fraction >= LEFT or off) and _is_common(moving, fit):
+        paths = tuple(norm.path for norm, _ in moving)
         left = "" if fit.updates is None else f", as after {fit.updates:.0f} updates"
         detail = (
             f"{fit.fraction:.0%} of the initial 0 and 1 are still in the statistics of all "
             f"layers{left}; that explains {fit.explained:.0%} of their distance from the data"
         )
-        yield _judged(paths, Cause.UNCONVERGED, "fault", detail, losses)
+        yield _judged(paths, Cause.UNCONVERGED, "fault", detail, losses, remedy)
     elif off:
-        farthest = max(off, key=apart)
-        detail = (
-            f"the stored statistics are not those of the data, by {apart(farthest):.2g} sigma in "
-            f"{farthest[0].path}, and too few updates do not explain it: they come from other data "
-            "or preprocessing, or from before the weights were changed or averaged"
-            f"{_few_at_once(off)}"
-        )
-        paths = tuple(norm.path for norm, _ in off)
-        moving = paths if losses else tuple(path for path in paths if path not in still)
-        if moving:
-            yield _judged(moving, Cause.SHIFTED, "fault" if losses else "warning", detail, losses)
-        if frozen := tuple(path for path in paths if path not in moving):
-            detail += _STILL
-            yield Symptom(frozen, Cause.SHIFTED, "warning", detail, Remedy(Verb.ASK_LABELS))
+        paths, severity = tuple(norm.path for norm, _ in off), "fault" if losses else "warning"
+        yield _judged(paths, Cause.SHIFTED, severity, _shifted(off), losses, remedy)
+    if off := _off(frozen, rows):
+        paths, detail = tuple(norm.path for norm, _ in off), _shifted(off) + _STILL
+        yield Symptom(paths, Cause.SHIFTED, "warning", detail, Remedy(Verb.ASK_LABELS))
+
+
+def _off(pairs: list[Pair], rows: int) -> list[Pair]:
+    return [pair for pair in pairs if apart(pair) > SHIFTED + 1.0 / np.sqrt(rows)]
+
+
+def _shifted(off: list[Pair]) -> str:
+    farthest = max(off, key=apart)
+    return (
+        f"the stored statistics are not those of the data, by {apart(farthest):.2g} sigma in "
+        f"{farthest[0].path}, and too few updates do not explain it: they come from other data "
+        "or preprocessing, or from before the weights were changed or averaged"
+        f"{_few_at_once(off)}"
+    )
 
 
 _STILL = (
@@ -230,14 +252,19 @@ _FEWEST, _FEW = 0.4, 0.8
 
 
 def _judged(
-    paths: tuple[str, ...], cause: Cause, severity: str, detail: str, losses: Losses | None
+    paths: tuple[str, ...],
+    cause: Cause,
+    severity: str,
+    detail: str,
+    losses: Losses | None,
+    remedy: Remedy,
 ) -> Symptom:
     if losses is None:
-        return Symptom(paths, cause, severity, detail, RECALIBRATE)
+        return Symptom(paths, cause, severity, detail, remedy)
     detail = f"{detail}; {losses}"
     if losses.worse:
         return Symptom(paths, cause, "note", f"{detail}: better left as it is")
-    return Symptom(paths, cause, severity if losses.better else "warning", detail, RECALIBRATE)
+    return Symptom(paths, cause, severity if losses.better else "warning", detail, remedy)
 
 
 def _is_common(pairs: list[Pair], fit: Convergence) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
+from bnfix.adapters.overruling import baked, overruled
 from bnfix.adapters.reading import Reading, readable
 from bnfix.adapters.subject import Subject
 from bnfix.graph.graph import Call, Graph
@@ -35,6 +36,7 @@ class NormFacts:
         trainable: Its flag now.
         stale: Whether compiled training code goes by the opposite flag.
         baked: Every `training=` written into one of its calls or around it.
+        overruled: Whether `predict` and `fit` overrule that: Keras 3 does, but in code.
         momentum: Of its moving statistics.
         epsilon: Added to the variance.
         axis: Channel axis, or None where there are several or the layer is not in a graph.
@@ -54,6 +56,7 @@ class NormFacts:
     trainable: bool
     stale: bool
     baked: frozenset[bool]
+    overruled: bool
     momentum: float
     epsilon: float
     axis: int | None
@@ -93,7 +96,6 @@ class ModelFacts:
 
     Attributes:
         norms: In the order in which they run, as far as that is known.
-        overrules: Whether `predict` and `fit` overrule a `training=` in a call (Keras 3).
         has_graph: Whether calls can be read and rewritten.
         steps: Training steps that the optimizer has counted; 0 if unknown.
         baked_calls: Paths of the calls with `training=True` that reach a BatchNormalization.
@@ -104,7 +106,6 @@ class ModelFacts:
     """
 
     norms: tuple[NormFacts, ...]
-    overrules: bool
     has_graph: bool
     steps: int
     baked_calls: tuple[str, ...] = ()
@@ -120,7 +121,6 @@ def facts_of(subject: Subject) -> ModelFacts:
     stale = adapter.stale_flags(model)
     return ModelFacts(
         norms=tuple(_norms(subject, reading, stale)),
-        overrules=adapter.predict_overrules_training,
         has_graph=reading is not None,
         steps=adapter.training_steps(model),
         **(_baked(reading) if reading else {}),
@@ -163,17 +163,31 @@ def _norms(subject: Subject, reading: Reading | None, stale: frozenset[int]) -> 
     for call in graph:
         if reading and reading.is_batch_norm(call.layer):
             calls.setdefault(id(reading.layers[call.layer]), []).append(call)
+    left = _left(reading) if reading else ()
     paths = {id(layer): path for path, layer in adapter.batch_norms(model)}
     layers = {id(layer): layer for _, layer in adapter.batch_norms(model)}
     for key in [*calls, *(key for key in layers if key not in calls)]:
         layer, found = layers.get(key), calls.get(key, [])
         if layer is not None and layer.built:
             path = found[0].path if found else paths[key]
-            yield _facts(layer, path, key in stale, reading, found)
+            spots = [f"{call.path}/" for call in found]
+            holds = any(spot.startswith(f"{at}/") for spot in spots for at in left)
+            yield _facts(layer, path, key in stale, not holds, reading, found)
+
+
+def _left(reading: Reading) -> tuple[str, ...]:
+    """Paths of the calls in which a `training=` is written that holds in `predict` and `fit`."""
+    held = baked(reading) - overruled(reading)
+    return tuple(path for key, path, _ in reading.definitions.written() if key in held)
 
 
 def _facts(
-    layer: Any, path: str, stale: bool, reading: Reading | None, calls: list[Call]
+    layer: Any,
+    path: str,
+    stale: bool,
+    overruled: bool,
+    reading: Reading | None,
+    calls: list[Call],
 ) -> NormFacts:
     mean, variance = weights.read_statistics(layer)
     gamma, beta = weights.read_affine(layer)
@@ -185,6 +199,7 @@ def _facts(
         trainable=bool(layer.trainable),
         stale=stale,
         baked=frozenset(call.training for call in calls if call.training is not None),
+        overruled=overruled,
         momentum=float(layer.momentum),
         epsilon=float(layer.epsilon),
         axis=reading.channel_axis(first) if reading and first else None,

@@ -22,8 +22,8 @@ from bnfix.restoring import all_or_nothing
 def inspect(path: str | os.PathLike[str]) -> FileReport:
     """Report what a model file holds: who wrote it, its layers, and each BatchNormalization.
 
-    Nothing is imported but h5py and numpy, except for a SavedModel, whose variables TensorFlow has
-    to read. Nothing is written, and no code of the file is run.
+    Nothing is imported but h5py and numpy, except for a SavedModel, which Keras 2 and TensorFlow
+    have to read. Nothing is written, and no code of the file is run.
 
     Args:
         path: `.h5`, `.keras`, `.weights.h5` or the folder of a SavedModel, whatever its name.

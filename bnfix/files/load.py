@@ -40,9 +40,9 @@ def load(
     """Open a model file with the Keras that can, running nothing that the file brings along.
 
     The format is told by the content, the Keras by what the file says of itself; the log of
-    `"bnfix"` says at level INFO which one it was. A model comes back compiled, its optimizer's
-    state included, if it was saved so; where that cannot be had, it is opened without, and a
-    `BnfixWarning` says why.
+    `"bnfix"` says at level INFO which one it was, of all but programs. A model comes back compiled,
+    its optimizer's state included, if it was saved so; where that cannot be had, it is opened
+    without, and a `BnfixWarning` says why.
 
     Args:
         path: `.h5`, `.keras` or the folder of a SavedModel, whatever its name.

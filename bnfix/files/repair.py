@@ -132,10 +132,11 @@ def repair_file(
         overwrite: Replace a file that is at `dst`; needed where that is `src` itself.
         allow_unsafe: For `load`.
         strip_training: Take `training=True` out of the calls that reach a BatchNormalization.
-        freeze: Set `trainable=False` on each BatchNormalization.
+        freeze: Set `trainable=False` on each BatchNormalization that the configuration tells of, in
+            `.h5` files on those outside of nested models and wrappers; the report names the others.
         replace_non_finite: Put 0 and 1, with which Keras begins, in place of moving means and
             variances that are not finite. The channels concerned are then as if never trained.
-        layers: As for `repair`, as all that follow but one; they need `ds`.
+        layers: As for `repair`, as all that follow but the last two; they need `ds`.
         batch_size: For arrays in `ds`.
         steps: Number of batches to take of `ds`.
         fold: Also fold BatchNormalization into neighbouring linear layers.
@@ -152,6 +153,7 @@ def repair_file(
 
     Raises:
         FileError: `src` is no model file, `dst` exists or cannot be written.
+        OptionError: An option needs `ds`, or does without it only.
         UnsafeFileError: As for `load`.
         BnfixError: As for `repair`. `dst` is as before in each case.
 
@@ -165,7 +167,8 @@ def repair_file(
     target = Path(dst)
     _check_target(source, form, target, overwrite)
     wishes = Wishes(strip_training, freeze, replace_non_finite)
-    _check_options(wishes, fold=fold or layers is not None, with_data=ds is not None)
+    given = (layers, batch_size, steps, fold, method, min_count, memory_limit, guard, metric)
+    _check_options(wishes, None if ds is not None else given)
     before = inspect(source)
     with replacing(target) as draft:
         if ds is None:
@@ -231,15 +234,40 @@ def _check_target(source: Path, form: Format, target: Path, overwrite: bool) -> 
         raise FileError(f"{target} {what}. Another name, or overwrite=True, is required.")
 
 
-def _check_options(wishes: Wishes, *, fold: bool, with_data: bool) -> None:
-    if with_data and (wishes.freeze or wishes.replace_non_finite or not wishes.strip_training):
+#: What a model is opened for, and how it is told that nobody asks for it.
+_OPENING = {
+    "layers": None,
+    "batch_size": 32,
+    "steps": None,
+    "fold": False,
+    "method": "exact",
+    "min_count": 32,
+    "memory_limit": None,
+    "guard": "auto",
+    "metric": None,
+}
+
+
+def _check_options(wishes: Wishes, without_data: tuple[Any, ...] | None) -> None:
+    """Refuse what is for files that are edited, or without data for models that are opened."""
+    if without_data is None:
+        if wishes.freeze or wishes.replace_non_finite or not wishes.strip_training:
+            raise OptionError(
+                "strip_training=, freeze= and replace_non_finite= are for files that are edited "
+                "without data; with ds= the model is repaired by its diagnosis. Leave these out, "
+                "or ds=."
+            )
+        return
+    asked = [
+        f"{name}="
+        for (name, usual), value in zip(_OPENING.items(), without_data, strict=True)
+        if value is not usual and value != usual
+    ]
+    if asked:
         raise OptionError(
-            "strip_training=, freeze= and replace_non_finite= are for files that are edited "
-            "without data; with ds= the model is repaired by its diagnosis. Leave these out, or "
-            "ds=."
+            f"what {' and '.join(asked)} ask for is done to a model that is opened, for which ds= "
+            "is required; without, the file is edited."
         )
-    if fold and not with_data:
-        raise OptionError("fold= and layers= open the model, for which ds= is required.")
 
 
 def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Outcome, ...]:

@@ -21,7 +21,7 @@ UNIT = {
     "float32": 2.0**-23,
     "float16": 2.0**-10,
     "bfloat16": 2.0**-7,
-    "tensorfloat32": 2.0**-10,  # how some GPUs multiply float32 unless told not to
+    "tensorfloat32": 2.0**-10,  # float32 as some GPUs multiply it unless told not to
 }
 
 #: Room for amplification within a layer: dot products over up to ~4,096 terms, whose rounding
@@ -37,13 +37,13 @@ def rounding(dtype: str, depth: int, scale: float) -> float:
 #: How much worse one evaluation of a network may be off than another one in the same arithmetic:
 #: their errors are independent and of one size, and the largest of many lies within a few of these.
 AMPLE = 8.0
-#: As `SAFETY`, for 16-bit numbers, in which that would forgive anything.
-_SAFETY_16 = 4.0
+#: As `SAFETY`, for numbers of few digits, in which that would forgive anything.
+_SAFETY_COARSE = 4.0
 
 
-def is_half(dtype: str) -> bool:
-    """Whether numbers of `dtype` have 16 bits."""
-    return dtype in ("float16", "bfloat16")
+def is_coarse(dtype: str) -> bool:
+    """Whether numbers of `dtype` have so few digits that rounding hides anything."""
+    return dtype in ("float16", "bfloat16", "tensorfloat32")
 
 
 def carried_over(noise: float, seen: str, dtype: str) -> float:
@@ -57,7 +57,7 @@ def carried_over(noise: float, seen: str, dtype: str) -> float:
 
 def floor(dtype: str) -> float:
     """The least that two evaluations in `dtype` may differ by, relative to the scale of outputs."""
-    return (_SAFETY_16 if is_half(dtype) else SAFETY) * _unit(dtype)
+    return (_SAFETY_COARSE if is_coarse(dtype) else SAFETY) * _unit(dtype)
 
 
 def believable(dtype: str) -> float:

@@ -1,10 +1,10 @@
 """What a new model answers through each entry point, held against its source.
 
 Each answer has to be that of the source, run uncompiled, or through the same entry point, to within
-rounding. Where it is not, or where the model computes in 16 bits, in which rounding hides anything,
-both models are made in float64: that decides whether the algebra is right, and tells how much of a
-difference the network makes of rounding. What then is left is compiled code that computes something
-else.
+rounding. Where it is not, or where the model computes with so few digits that rounding hides
+anything, both models are made in float64: that decides whether the algebra is right, and tells how
+much of a difference the network makes of rounding. What then is left is compiled code that computes
+something else.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from bnfix.adapters import overruling
 from bnfix.adapters.reading import Reading
 from bnfix.errors import UnsupportedModelError, VerificationError, gist
 from bnfix.graph.edit import Edit
-from bnfix.numerics.tolerance import believable, carried_over, floor, is_half, rounding
+from bnfix.numerics.tolerance import believable, carried_over, floor, is_coarse, rounding
 from bnfix.operations import reference
 from bnfix.operations.agreement import Agreement
 from bnfix.operations.reference import Outputs, Twins
@@ -34,7 +35,7 @@ class MiscompiledError(VerificationError):
 
 def dtype_of(reading: Reading) -> str:
     """The least precise one in which the model read computes."""
-    return reading.adapter.coarsest_dtype(reading.model)
+    return reading.adapter.rounding_dtype(reading.model)
 
 
 class Comparison:
@@ -63,7 +64,7 @@ class Comparison:
         if not worst <= tolerance:  # what was compiled for all together tells nothing against one
             self.answers = self.trial.answers(self.changed, self.advance, apart=True)
             worst = self._worst()
-        if is_half(self.dtype) or not worst <= tolerance:
+        if is_coarse(self.dtype) or not worst <= tolerance:
             return self._closely(tolerance)
         return self._agreement(worst, tolerance, self.dtype)
 
@@ -86,7 +87,7 @@ class Comparison:
         allowed = max(rounding(pair.dtype, self.depth, 1.0), carried(pair.dtype))
         if not apart <= allowed:
             self._refuse(Agreement(apart, allowed, pair.dtype))
-        least = floor(self.dtype) if is_half(self.dtype) else tolerance
+        least = floor(self.dtype) if is_coarse(self.dtype) else tolerance
         remarks = self._compiled(max(least, carried(self.dtype)))
         return self._agreement(apart, allowed, pair.dtype, remarks)
 
@@ -104,18 +105,18 @@ class Comparison:
 
     def _calm(self) -> Outputs:
         """What the model given answers where no `training=` is written into its calls."""
-        baked = reference.baked(self.reading)
+        baked = overruling.baked(self.reading)
         if baked <= self.edit.untrain:
             return self.trial.wanted
         return reference.call_by_call(self.reading, self.trial.inputs, baked)
 
     def _without_judge(self, tolerance: float) -> Agreement:
-        if is_half(self.dtype):  # nothing tells how large rounding may be, but it is no excuse
+        if is_coarse(self.dtype):  # nothing tells how large rounding may be, but it is no excuse
             tolerance = believable(self.dtype)
         remarks = self._compiled(tolerance)
         worst = min(self._gap(name, self.trial.wanted) for name in self.answers)
-        if is_half(self.dtype):
-            said = "not proven: its layers cannot be had in more than 16 bits"
+        if is_coarse(self.dtype):
+            said = f"not proven: its layers cannot be had with more digits than {self.dtype} has"
             return self._agreement(worst, tolerance, self.dtype, (said, *remarks))
         return self._agreement(worst, tolerance, self.dtype, remarks)
 
@@ -185,7 +186,7 @@ class Comparison:
 
     def _overrules(self) -> bool:
         """Whether a `training=True` in code that was opened means less in a graph."""
-        left = reference.baked(self.reading) - self.edit.untrain
+        left = overruling.baked(self.reading) - self.edit.untrain
         opened = bool(self.reading.opened and left)
         return opened and self.reading.adapter.predict_overrules_training
 

@@ -14,7 +14,13 @@ from bnfix.data.sizes import InBatchesOf
 from bnfix.diagnosis.cause import Cause
 from bnfix.diagnosis.data_facts import DataFacts
 from bnfix.diagnosis.diagnosis_report import SEVERITIES, DiagnosisReport, Symptom
-from bnfix.diagnosis.measured import before_spreading, distances, measured_symptoms, relieved
+from bnfix.diagnosis.measured import (
+    before_spreading,
+    behind_what_stays,
+    distances,
+    measured_symptoms,
+    relieved,
+)
 from bnfix.diagnosis.model_facts import ModelFacts, facts_of
 from bnfix.diagnosis.static import merged, static_symptoms
 from bnfix.diagnosis.updates import by_momentum
@@ -38,7 +44,7 @@ def diagnose(
     steps: int | None = None,
     verbose: int | str = "auto",
 ) -> DiagnosisReport:
-    """What is wrong with each BatchNormalization, why, and the one call that mends it.
+    """What is wrong with each BatchNormalization, why, and the one call that mends it, if one does.
 
     Without data: `training=` baked into calls, flags that compiled code does not know of,
     statistics that were never updated, are not finite, negative, zero or all alike, a foreign
@@ -146,6 +152,9 @@ def _data_facts(
             raise
         return None, (f"stored statistics were not compared with those of the data: {refusal}",)
     of_data = data_facts_of(subject, facts, measured.layers, data, verbose, meeting)
+    if moving := behind_what_stays(facts, of_data):
+        again = statistics_of(subject, data, verbose, meeting, moving)
+        of_data = of_data.but_for((row.path, row.mean, row.variance) for row in again.layers)
     has_labels = all(batch.y is not None for batch in data)
     why = None
     if has_labels and not adapter.is_compiled(model):

@@ -70,7 +70,8 @@ def fold(
         x: Inputs on which old and new outputs are compared; made from the input specs by default.
         strict: Raise if any BatchNormalization of the model cannot be folded.
         lower: Turn those that cannot be folded into plain affine layers: a 1x1 depthwise
-            convolution on images, Rescaling elsewhere. None is left then that training could reach.
+            convolution on images, Rescaling elsewhere. What these would not compute the same of
+            stays, with the reason: masks, 16 bits, several axes, `training=True`, closed code.
         merge: Make one layer of convolutions (or Dense layers) that read the same and are added,
             the identity included, as in RepVGG: faster still. The smaller ones are gone then.
         open: What may become a part of the graph where a model or layer has none of its own:

@@ -25,10 +25,11 @@ def freeze(model: Any, *, layers: Selection = None, return_report: bool = False)
     """Keep every BatchNormalization in inference mode, even under `training=True`.
 
     `trainable=False` on the BatchNormalization itself is the one switch that both Kerases obey,
-    also where `training=True` is baked into its call, and that survives saving. Its gamma and beta
-    stop training too. Compiled functions of the model are dropped, since they remember the old
-    flag, and the next `fit` trains what is left. On JAX, where an optimizer trains the weights
-    alone that it was built for, the model gets one for those, with the state of the old one.
+    also where `training=True` is baked into its call, and that survives saving, but for a layer
+    that a class of your own makes in its code. Its gamma and beta stop training too. Compiled
+    functions of the model are dropped, since they remember the old flag, and the next `fit` trains
+    what is left. On JAX, where an optimizer trains the weights alone that it was built for, the
+    model gets one for those, with the state of the old one.
     Compiled code of your own that has run before, by `tf.function`, `jax.jit` or `torch.export`,
     cannot be reached: it goes on as it was traced, until you make it anew.
 

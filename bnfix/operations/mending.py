@@ -45,6 +45,7 @@ class Mending:
         copy: bool,
     ) -> None:
         self.model, self.data = model, data
+        self._labelled = all(batch.y is not None for batch in data)
         self.options, self.chosen = options, chosen
         self._given = model if copy else None  # what must stay as it is
         self._checked: CheckReport | None = before  # None where something was changed since
@@ -135,8 +136,14 @@ class Mending:
             f"stripped training=True from {len(report.changed)} calls, the first at {first}: they "
             "normalized by the batch at hand" + (", others stay" if remedy.paths else "")
         )
-        # What predict and call have left in them is of no batch in particular.
-        self._off = None
+        # What predict and call have left in them is of no batch in particular; in those that are
+        # frozen they have left nothing, and what follows has learned with them as they are.
+        if not self._labelled and self._off is not None:
+            norms = adapter_of(self.model).batch_norms(self.model)
+            moving = [path for path, layer in norms if layer.trainable]
+            self._off |= dict.fromkeys(p for p in moving if self.chosen is None or p in self.chosen)
+        else:
+            self._off = None
 
     def _strip_augmentation(self, found: Symptom | Finding, remedy: Remedy) -> None:
         self.model, report = strip_augmentation(
@@ -181,8 +188,9 @@ class Mending:
         if self._off is not None and not self._off:
             return
         # Without labels the diagnosis has decided what may be replaced.
-        labels = all(batch.y is not None for batch in self.data)
-        options: dict[str, Any] = {**self.options, **({} if labels else {"guard": False})}
+        options: dict[str, Any] = {**self.options}
+        if not self._labelled:
+            options["guard"] = False
         self.model, report = recalibrate(
             self.own(),
             ((batch.x, batch.y, batch.weight) for batch in self.data),

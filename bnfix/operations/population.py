@@ -17,6 +17,7 @@ from bnfix.data.batches import Batch, length
 from bnfix.diagnosis.data_facts import DataFacts, Losses, Population
 from bnfix.diagnosis.model_facts import ModelFacts
 from bnfix.errors import Incomparable
+from bnfix.graph.select import Selection
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.progress import progress
 from bnfix.recalibration.arrivals import Arrival, arrivals
@@ -28,9 +29,13 @@ from bnfix.tree import map_leaves
 
 
 def statistics_of(
-    subject: Subject, data: list[Batch], verbose: int | str, meeting: Meeting
+    subject: Subject,
+    data: list[Batch],
+    verbose: int | str,
+    meeting: Meeting,
+    layers: Selection = None,
 ) -> RecalibrationReport:
-    """The `RecalibrationReport` of every layer over `data`; the model keeps its own statistics.
+    """The `RecalibrationReport` of `layers` over `data`; the model keeps its own statistics.
 
     Raises:
         BnfixError: As `recalibrate` does.
@@ -39,7 +44,7 @@ def statistics_of(
     with adapter.functions_kept(model), adapter.preserved(model):
         return recalibrated(
             subject, (replace(batch, y=None, weight=None) for batch in data),
-            Options(min_count=1, guard=False, verbose=verbose), meeting,
+            Options(min_count=1, guard=False, verbose=verbose, layers=layers), meeting,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters import weights
+from bnfix.adapters import overruling, weights
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.defining import flat_inputs
 from bnfix.adapters.reading import Reading
@@ -81,36 +81,6 @@ def _without_training(definitions: Definitions, nodes: frozenset[NodeKey]) -> De
     return Definitions(plain(definitions.top), nested)
 
 
-def baked(reading: Reading) -> frozenset[NodeKey]:
-    """The calls into which a `training=` is written, but for one that only keeps a layer calm."""
-    return frozenset(
-        key
-        for key, _, node in reading.definitions.written()
-        if node.training is not None and not node.kept_calm
-    )
-
-
-def overruled(reading: Reading) -> frozenset[NodeKey]:
-    """Of `baked`, the calls that the model itself runs in inference mode when it is asked to.
-
-    Keras 3 overrules what is written into the graph of a model, and not what stands in code. A
-    graph that code calls is asked where the code hands that on, else it goes by what ran before it.
-    """
-    if not reading.adapter.predict_overrules_training:
-        return frozenset()
-    seen: set[LayerKey] = set()
-
-    def visit(key: LayerKey) -> None:
-        seen.add(key)
-        for node in reading.definitions[key].nodes:
-            asked = node.passed_on or key not in reading.owners or node.layer in reading.owners
-            if node.binding is not None and asked and node.layer not in seen:
-                visit(node.layer)
-
-    visit(reading.definitions.top.key)
-    return frozenset(key for key in baked(reading) if key[0] in seen - set(reading.owners))
-
-
 @dataclass(frozen=True)
 class Twins:
     """What the model read and what an edit makes of it answer in float64.
@@ -132,7 +102,7 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
     BatchNormalization is bnfix's own affine map in both, so that no arithmetic of Keras's is taken
     for granted.
     """
-    adapter, calm, affine = reading.adapter, baked(reading), _affine(reading)
+    adapter, calm, affine = reading.adapter, overruling.baked(reading), _affine(reading)
     ours = {key: new for key, new in affine.items() if key not in edit.replace}
     changed = replace(edit, untrain=edit.untrain | calm, replace={**ours, **edit.replace})
     try:
@@ -147,7 +117,7 @@ def twins(reading: Reading, edit: Edit, inputs: Any) -> Twins | None:
 
 def rounded(reading: Reading, inputs: Any) -> Outputs | None:
     """What the model read answers in float32 and without baked `training=`; None if it cannot."""
-    calm = Edit(untrain=baked(reading), replace=_affine(reading))
+    calm = Edit(untrain=overruling.baked(reading), replace=_affine(reading))
     try:
         return reading.adapter.infer(rebuild(reading, calm, dtype="float32").model, inputs)
     except (UnsupportedModelError, *reading.adapter.run_errors):

@@ -89,7 +89,8 @@ def repair(
     batch in calls that cannot be rewritten, or where `fit` would undo what was meant; the report
     says so. Statistics that are not those of `ds` are re-estimated: all of them, or those of the
     layers that are off for a reason of their own. Where labels show that the stored statistics
-    serve the model better they stay, and without labels those that were never updated do.
+    serve the model better they stay; without labels those that were never updated do, those of
+    layers that are frozen, and all where the data are in other units than in training.
 
     Args:
         model: Built Keras 3 or tf_keras model of any kind. Not changed, unless `copy` is False.

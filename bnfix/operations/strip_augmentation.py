@@ -7,12 +7,12 @@ from typing import Any, Literal, overload
 
 from bnfix.adapters import state
 from bnfix.adapters.base import Adapter
+from bnfix.adapters.overruling import baked
 from bnfix.adapters.reading import read
 from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
-from bnfix.operations.reference import baked
 from bnfix.outcomes import Report
 from bnfix.passes import strip_augmentation as augmentation_pass
 from bnfix.restoring import all_or_nothing

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 
 from bnfix.adapters import state
+from bnfix.adapters.overruling import baked
 from bnfix.adapters.reading import read
 from bnfix.adapters.subject import Subject
 from bnfix.breadth_first.loading import given
 from bnfix.graph.select import Selection
 from bnfix.operations.proven import proven
-from bnfix.operations.reference import baked
 from bnfix.outcomes import Report
 from bnfix.passes import strip_training as strip_pass
 from bnfix.restoring import all_or_nothing
@@ -57,8 +57,9 @@ def strip_training(
 
     Args:
         model: Built model of either Keras. A subclassed one, and layers made of layers, are opened
-            where a `training=` is written in their code; what is opened comes back as a Functional
-            model. Not changed.
+            where a `training=` is written in their code and a BatchNormalization is in them, with
+            `open="all"` wherever one is written; what is opened comes back as a Functional model.
+            Not changed.
         layers: Paths of calls (a nested model's stands for all in it too) or a function of a path;
             all calls with a baked `training=` by default.
         x: Inputs on which the new model is compared with the old one's layers, called without what

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.reading import Reading
+from bnfix.data.sizes import shared_out
 from bnfix.errors import VerificationError, gist
 from bnfix.graph.definition import NodeKey
 from bnfix.operations import reference
@@ -55,8 +56,9 @@ class Trial:
         """
         best: Trial | None = None
         error: Exception | None = None
+        replicas = reading.adapter.replicas(reading.model)
         for given in [x] if x is not None else _made(reading, rows):
-            inputs = map_leaves(reading.adapter.as_predicted, given)
+            inputs = map_leaves(reading.adapter.as_predicted, shared_out(given, replicas))
             try:
                 wanted = _wanted(reading, inputs, untrained)
             except reading.adapter.run_errors as failure:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from bnfix.adapters import overruling
 from bnfix.adapters.reading import Reading
 from bnfix.adapters.rebuilding import rebuild
 from bnfix.adapters.subject import Subject
 from bnfix.errors import VerificationError
 from bnfix.graph.edit import Edit
-from bnfix.numerics.tolerance import floor, is_half, rounding
+from bnfix.numerics.tolerance import floor, is_coarse, rounding
 from bnfix.operations import reference
 from bnfix.operations.agreement import Agreement
 from bnfix.operations.comparison import Answers, Comparison, dtype_of
@@ -49,8 +50,8 @@ def opened_as(reading: Reading, x: Any, *, operation: str) -> tuple[str, ...]:
     if not reading.opened:
         return ()
     trial, dtype = Trial.of(reading, x, frozenset()), dtype_of(reading)
-    found = reference.call_by_call(reading, trial.inputs, reference.overruled(reading))
-    tolerance = floor(dtype) if is_half(dtype) else rounding(dtype, len(reading.graph), 1.0)
+    found = reference.call_by_call(reading, trial.inputs, overruling.overruled(reading))
+    tolerance = floor(dtype) if is_coarse(dtype) else rounding(dtype, len(reading.graph), 1.0)
     agreement = Agreement(max(gaps(found, trial.wanted), default=0.0), tolerance, dtype)
     if agreement:
         return (f"opened as it is: {agreement}",)
@@ -110,7 +111,7 @@ def verify_on_single_rows(reading: Reading, edit: Edit, changed: Any, *, operati
         return Agreement(apart, rounding(dtype, len(old.graph), 1.0), dtype)
 
     found = agreement(reading, changed)
-    if not found or is_half(found.dtype):
+    if not found or is_coarse(found.dtype):
         with adapter.backend.float64():
             twin = Reading(Subject(adapter, rebuild(reading, Edit(), dtype="float64").model))
             found = agreement(twin, rebuild(reading, edit, dtype="float64").model)

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.backends.base import Fused
+from bnfix.adapters.backends.base import AboutPivot, Fused
 from bnfix.adapters.intercepting import intercepted
 from bnfix.adapters.subject import Subject
 from bnfix.numerics.moments import ChannelMoments
 from bnfix.recalibration.arrivals import Arrival
 from bnfix.recalibration.measuring import axis_of, merged, of_sample
 
-#: What is found of one call: a kernel's words, or count, mean and variance.
-_Part = Fused | tuple[Any, Any, Any]
+#: What is found of one call: a kernel's words, or sums of our own.
+_Part = Fused | AboutPivot
 
 
 class CompiledPass:
@@ -99,8 +99,9 @@ class CompiledPass:
             if fused is not None:
                 measured.append(Fused(None, *fused[1:]))
                 return fused.normalized
-            count, mean, variance = self.adapter.moments(tensor, axis, mask)
-            measured.append((count, mean, variance))
+            found = self.adapter.moments(tensor, axis, mask)
+            measured.append(found)
+            mean, variance = found.pivot + found.mean, found.variance
             for variable, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
                 variable.assign(self.adapter.cast(value, str(layer.variable_dtype)))
             if "training" in signature.parameters:

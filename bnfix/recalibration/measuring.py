@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
-from bnfix.adapters.backends.base import Fused
+from bnfix.adapters.backends.base import AboutPivot, Fused
 from bnfix.adapters.base import Adapter
 from bnfix.errors import ModelError, StatisticsError
 from bnfix.numerics.moments import ChannelMoments
@@ -32,10 +32,11 @@ def moments_of(
     return moments
 
 
-def merged(adapter: Adapter, layer: Any, part: tuple[Any, Any, Any]) -> ChannelMoments:
-    """Count, mean and variance of one part, as tensors, as moments of `layer`'s channels."""
+def merged(adapter: Adapter, layer: Any, part: AboutPivot) -> ChannelMoments:
+    """What a device found of one part, as moments of `layer`'s channels."""
+    count, pivot, mean, variance = map(adapter.view, part)
     moments = ChannelMoments(weights.channels(layer))
-    moments.merge(*map(adapter.view, part))
+    moments.merge(count, pivot.astype(np.float64) + mean, variance)
     return moments
 
 

@@ -108,8 +108,8 @@ def recalibrate(
             held in memory by default.
         guard: "auto" puts back the old statistics, with a warning, where the new ones have a higher
             loss on `ds` by more than chance, rows taken in pairs, and refuses to replace statistics
-            that were never updated where it cannot compare; "raise" raises; False keeps the new
-            ones whatever they do.
+            where it cannot compare, none was ever updated, and gamma or beta were trained; "raise"
+            raises; False keeps the new ones whatever they do.
         metric: What the guard compares instead of the compiled loss: a function of the labels and
             the predictions of a batch, as they come, that gives a number or one a row, the smaller
             the better.

@@ -45,7 +45,8 @@ def statistics(
         model: As for `recalibrate`.
         ds: A shard, with at least one row.
         after: The sum over all shards of the round before, for the next level of "exact".
-        method: "streaming" is complete after one round; "exact" takes one for each level.
+        method: "streaming" is complete after one round; "exact" takes one for each level, of a
+            model whose calls a graph does not show one for each BN in turn and one more.
         batch_size: As for `recalibrate`, as are the rest.
         steps: Number of batches to take.
         layers: Paths or a function of a path; all by default.

@@ -103,7 +103,7 @@ def of_other_units(rows: Sequence[LayerStatistics]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RecalibrationReport(VerbReport):
-    """What `recalibrate` did; false if the model is as it was.
+    """What `recalibrate` did; `kept` says whether the model has the new statistics.
 
     Attributes:
         layers: One per BatchNormalization, in the model's order.

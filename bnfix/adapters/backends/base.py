@@ -37,6 +37,25 @@ class Fused(NamedTuple):
     sample_variance: Any
 
 
+class AboutPivot(NamedTuple):
+    """Mean and variance of a batch, by channel, as they come off a device.
+
+    Both are in the values' own precision, in which a mean that is large against their deviation
+    has few digits left for it. So the mean is told in two parts.
+
+    Attributes:
+        count: Number of values, one or by channel.
+        pivot: About the mean.
+        mean: Of what the values are apart from `pivot`.
+        variance: That of the population; mean and variance of an empty sample are 0.
+    """
+
+    count: Any
+    pivot: Any
+    mean: Any
+    variance: Any
+
+
 @dataclass(frozen=True)
 class Compiling:
     """How a function is compiled, where the library can.
@@ -66,6 +85,8 @@ class Backend(ABC):
     compiling_pays_from: int
     #: Whether whatever runs, uncompiled code too, is compiled for each length of a batch it meets.
     compiles_each_length: bool
+    #: Whether `fit` goes on by what was trained when it was compiled.
+    compiles_flags: bool
     #: What makes compiled code of a model, and how that is written.
     compiler: str
     compiled_call: str
@@ -84,8 +105,8 @@ class Backend(ABC):
 
     @property
     @abstractmethod
-    def rounds_products(self) -> bool:
-        """Whether a GPU is at work that rounds factors of float32 products to TensorFloat-32."""
+    def product_dtype(self) -> str:
+        """To what products of float32 numbers are rounded: accelerators may take fewer digits."""
 
     # --- tensors ---------------------------------------------------------------------------------
 
@@ -193,7 +214,10 @@ class Backend(ABC):
 
     @abstractmethod
     def replicas(self, model: Any) -> int:
-        """Number of parts into which `predict` and the like split each batch of `model`."""
+        """Number of parts into which `predict` and the like split each batch of `model`.
+
+        On JAX they have to be equal.
+        """
 
     @abstractmethod
     def places(self, model: Any) -> tuple[Place, ...]:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any, NoReturn
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from bnfix.adapters.backends.base import Compiling, Layers, Undistributed
 from bnfix.adapters.backends.promotion import float64_kept
 from bnfix.errors import UnsupportedModelError
+from bnfix.tree import map_leaves
 
 jax: Any = import_module("jax")  # absent in most environments, so that nothing is known of it
 
@@ -34,6 +36,7 @@ class Jax(Undistributed):
     name = "jax"
     compiling_pays_from = 24
     compiles_each_length = True
+    compiles_flags = True
     compiler = "jax.jit"
     compiled_call = "jax.jit(model.stateless_call)"
     uncompiling = "compile the model with jit_compile=False"
@@ -47,8 +50,10 @@ class Jax(Undistributed):
         return jax.default_backend() != "cpu"
 
     @property
-    def rounds_products(self) -> bool:
-        return False
+    def product_dtype(self) -> str:
+        if jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32"):
+            return "float32"
+        return {"cpu": "float32", "tpu": "bfloat16"}.get(jax.default_backend(), "tensorfloat32")
 
     # --- tensors ---------------------------------------------------------------------------------
 
@@ -127,6 +132,15 @@ class Jax(Undistributed):
                 # Older Kerases hold by position, too, on which device each weight is.
                 model._record_training_state_sharding_spec()
 
+    # --- processes that train together -----------------------------------------------------------
+
+    def replicas(self, model: Any) -> int:
+        found = import_module("keras").distribution.distribution()
+        if found is None or found.batch_dim_name is None:
+            return 1
+        mesh = found.device_mesh
+        return int(mesh.shape[list(mesh.axis_names).index(found.batch_dim_name)])
+
     # --- how users run a model -------------------------------------------------------------------
 
     def runs_eagerly(self, model: Any) -> bool:
@@ -172,11 +186,18 @@ class Jax(Undistributed):
 
         return run
 
-    def exported(self, model: Any, **options: Any) -> NoReturn:
-        raise UnsupportedModelError(
-            "check(export=True) runs the SavedModel that model.export writes, which needs the "
-            "TensorFlow backend; this model runs on JAX. Leave export out."
-        )
+    @contextmanager
+    def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
+        """The SavedModel that `model.export` writes by way of `jax2tf`."""
+        if find_spec("tensorflow") is None:
+            raise UnsupportedModelError(
+                "on JAX, too, model.export writes a SavedModel, and that takes TensorFlow, which "
+                'is not installed here. Install it, or try the ONNX file: export="onnx".'
+            )
+        from bnfix.adapters.backends.tensorflow_calls import saved_model
+
+        with saved_model(model, **options) as run:
+            yield lambda inputs: run(map_leaves(np.asarray, inputs))
 
 
 def _values(variables: Sequence[Any]) -> list[Any]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bnfix.adapters.backends.base import Backend, Compiling, Fused, Layers, Place
-from bnfix.adapters.backends.tensorflow_calls import by_dataset, function, through, traced_once
+from bnfix.adapters.backends.tensorflow_calls import (
+    by_dataset,
+    function,
+    saved_model,
+    through,
+    traced_once,
+)
 from bnfix.adapters.spread import here
 from bnfix.graph.miscompiled import SWITCH
 from bnfix.restoring import Setting, within
@@ -35,6 +38,7 @@ class TensorFlow(Backend):
     # 40.
     compiling_pays_from = 24
     compiles_each_length = False
+    compiles_flags = True
     compiler = "tf.function"
     compiled_call = "tf.function(model)"
     uncompiling = f"on a processor run {SWITCH} before the model is opened"
@@ -52,11 +56,14 @@ class TensorFlow(Backend):
         return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
     @property
-    def rounds_products(self) -> bool:
+    def product_dtype(self) -> str:
         import tensorflow as tf
 
+        if tf.config.list_logical_devices("TPU"):
+            return "bfloat16"
         allowed = tf.config.experimental.tensor_float_32_execution_enabled()
-        return bool(allowed and tf.config.list_logical_devices("GPU"))
+        rounded = allowed and tf.config.list_logical_devices("GPU")
+        return "tensorfloat32" if rounded else "float32"
 
     def is_distributed(self, model: Any) -> bool:
         strategy = getattr(model, "distribute_strategy", None)
@@ -154,18 +161,18 @@ class TensorFlow(Backend):
     def compiled(self, fn: Callable[[Any], Any], how: Compiling) -> Callable[[Any], Any]:
         return _traced(fn) if how.any_rows else function(fn)
 
-    def uncompiled(self) -> contextlib.AbstractContextManager[None]:
+    def uncompiled(self) -> AbstractContextManager[None]:
         return _eagerly.held(True)
 
-    def inference(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # only a tape keeps anything, and none is open
+    def inference(self) -> AbstractContextManager[None]:
+        return nullcontext()  # only a tape keeps anything, and none is open
 
-    def inference_thread(self) -> contextlib.AbstractContextManager[None]:
+    def inference_thread(self) -> AbstractContextManager[None]:
         # A new thread records on no tape, and `uncompiled` reaches all threads.
-        return contextlib.nullcontext()
+        return nullcontext()
 
-    def float64(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # it always is
+    def float64(self) -> AbstractContextManager[None]:
+        return nullcontext()  # it always is
 
     # --- what is trained and remembered ----------------------------------------------------------
 
@@ -175,10 +182,8 @@ class TensorFlow(Backend):
     def own_batch_norms(self, layers: Layers) -> Sequence[tuple[str, str]]:
         return ()  # what is made of TensorFlow alone stands in no layer
 
-    def retrained(
-        self, model: Any, rebuild: Callable[[], None]
-    ) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # each step tells the optimizer what is trained
+    def retrained(self, model: Any, rebuild: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()  # each step tells the optimizer what is trained
 
     # --- how users run a model -------------------------------------------------------------------
 
@@ -203,16 +208,8 @@ class TensorFlow(Backend):
         # Traced for the first batch and then, as for serving, for batches of any length at once.
         return {self.compiler: function(model)}
 
-    @contextmanager
-    def exported(self, model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
-        """The SavedModel that `model.export` writes."""
-        import tensorflow as tf
-
-        with tempfile.TemporaryDirectory() as folder:
-            with contextlib.redirect_stdout(io.StringIO()):  # both Kerases print what they wrote
-                model.export(folder, **options)
-            served = tf.saved_model.load(folder)
-            yield served.serve  # pyright: ignore[reportAttributeAccessIssue]
+    def exported(self, model: Any, **options: Any) -> AbstractContextManager[Callable[[Any], Any]]:
+        return saved_model(model, **options)
 
 
 def _runs_eagerly() -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, redirect_stdout
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from bnfix.adapters.backends.base import rows
@@ -33,6 +36,18 @@ def by_dataset(model: Any, by_array: Callable[[Any], Any]) -> Callable[[Any], An
         return model.predict(batches.batch(rows(inputs), drop_remainder=True), verbose=0)
 
     return predict
+
+
+@contextmanager
+def saved_model(model: Any, **options: Any) -> Generator[Callable[[Any], Any]]:
+    """The SavedModel that `model.export` writes, on whatever backend, as TensorFlow runs it."""
+    import tensorflow as tf
+
+    with TemporaryDirectory() as folder:
+        with redirect_stdout(io.StringIO()):  # both Kerases print what they wrote
+            model.export(folder, **options)
+        served: Any = tf.saved_model.load(folder)
+        yield served.serve
 
 
 #: The compiled calls that have been tried, by the identity of the model, for as long as it lives.

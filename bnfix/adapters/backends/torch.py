@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,7 @@ class Torch(Undistributed):
     name = "torch"
     compiling_pays_from = 1 << 62  # never: see `compiled`
     compiles_each_length = False
+    compiles_flags = False
     compiler = "torch.export"
     compiled_call = "torch.export.export(model, (x,))"
     uncompiling = "try another version of torch"
@@ -35,11 +36,24 @@ class Torch(Undistributed):
 
     @property
     def accelerated(self) -> bool:
-        return torch.cuda.is_available()
+        return self._device != "cpu"
 
     @property
-    def rounds_products(self) -> bool:
-        return False
+    def product_dtype(self) -> str:
+        if self._device != "cuda":
+            return "float32"
+        matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+        try:
+            rounded = matmul.allow_tf32 or convolution.allow_tf32
+        except RuntimeError:  # newer versions do not tell what was set by their newer switches
+            rounded = True
+        return "tensorfloat32" if rounded else "float32"
+
+    @property
+    def _device(self) -> str:
+        """The kind of device on which Keras puts what it makes now: "cpu", "cuda", "mps"."""
+        kind: str = import_module("keras").ops.zeros(()).device.type
+        return kind
 
     # --- tensors ---------------------------------------------------------------------------------
 
@@ -80,8 +94,13 @@ class Torch(Undistributed):
     def inference_thread(self) -> AbstractContextManager[None]:
         return self.inference()
 
-    def float64(self) -> AbstractContextManager[None]:
-        return float64_kept()
+    @contextmanager
+    def float64(self) -> Generator[None]:
+        with ExitStack() as held:
+            if self._device == "mps":  # which has no float64
+                held.enter_context(import_module("keras").device("cpu"))
+            held.enter_context(float64_kept())
+            yield
 
     # --- what is trained and remembered ----------------------------------------------------------
 
