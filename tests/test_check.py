@@ -458,6 +458,27 @@ def test_what_was_compiled_for_a_check_may_fail_later_and_dies_with_its_model(K)
     assert key not in tensorflow_calls._tried
 
 
+VERBS = {
+    "check": lambda model, x: bnfix.check(model, x),
+    "diagnose": lambda model, x: bnfix.diagnose(model, x, verbose=0),
+    "recalibrate": lambda model, x: bnfix.recalibrate(model, x, min_count=1, verbose=0),
+    "fold": lambda model, x: bnfix.fold(model, verbose=0),
+    "freeze": lambda model, x: bnfix.freeze(model),
+    "statistics": lambda model, x: bnfix.statistics(model, x, method="streaming", verbose=0),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_keeps_a_model_alive(K, verb):
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("f")
+    model = small(K)
+    VERBS[verb](model, x)
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None
+
+
 def need_exports():
     if zoo.BACKEND == "jax":
         pytest.skip("what Keras exports on JAX takes TensorFlow: a note says so")

@@ -112,3 +112,54 @@ def test_the_picture_of_a_session_shows_what_the_page_says():
     again = "python tests/session_picture.py > docs/session.svg"
     assert sorted(there) == sorted(words(session_picture.picture())), again
     assert sorted(there) != sorted(words(session_picture.picture().replace("baked", "made")))
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+RESULTS = (DOCS.parent / "benchmarks" / "RESULTS.md").read_text("utf-8")
+
+#: Page, how the first line of a table begins, the benchmark that it is from, how many cells of a
+#: row are labels, and how the rows of the benchmark with these labels begin.
+FIGURES = [
+    ("folding.md", "| network | batch | before", "inference", 2, "| {0} | {1} |"),
+    ("recalibration.md", "| | inference |", "recalibrate_cost", 1, "| Keras 3 | {0} | 512 of 224"),
+]
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table(page, head):
+    """The cells of the rows of the table that begins so."""
+    rows = page[page.index(head) :].partition("\n\n")[0].splitlines()
+    return [cells_of(row) for row in rows[2:]]
+
+
+def numbers(cells):
+    return {float(found) for cell in cells for found in re.findall(r"[\d.]+(?:e-?\d+)?", cell)}
+
+
+def unfounded(page, head, name, labels, begins):
+    """What stands in a table of a page, and not in the rows of the results that it names."""
+    section = RESULTS.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    found = []
+    for cells in table(page, head):
+        start = begins.format(*cells[:labels])
+        rows = [cells_of(line) for line in section.splitlines() if line.startswith(start)]
+        known = set().union(*map(numbers, rows))
+        found += [(cells[0], one) for one in numbers(cells[labels:]) - known]
+    return found
+
+
+@pytest.mark.parametrize(("name", "head", "benchmark", "labels", "begins"), FIGURES)
+def test_figures_of_the_pages_are_those_of_the_results(name, head, benchmark, labels, begins):
+    assert not unfounded((DOCS / name).read_text("utf-8"), head, benchmark, labels, begins)
+
+
+def test_the_law_sees_a_figure_that_was_never_measured():
+    name, *where = FIGURES[0]
+    page = (DOCS / name).read_text("utf-8")
+    cells = table(page, where[0])[0]
+    forged = page.replace(f"| {cells[2]} |", "| 1.5 ms |", 1)
+    assert unfounded(forged, *where) == [(cells[0], 1.5)]

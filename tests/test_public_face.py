@@ -101,6 +101,8 @@ def test_a_report_is_true_where_it_is_ok_or_refuses_to_be_either():
     assert not Fine(False)
     with pytest.raises(TypeError, match=r"Report is neither true nor false.*changed"):
         bool(bnfix.Report("fold"))
+    with pytest.raises(TypeError, match=r"RecalibrationReport is neither true nor false.*kept"):
+        bool(bnfix.RecalibrationReport((), 1))
 
 
 # --- editors -------------------------------------------------------------------------------------

@@ -85,3 +85,27 @@ def test_every_attribute_of_bnfix_that_a_page_uses_exists():
         used = set(re.findall(r"(?<![\w/.-])bnfix\.([A-Za-z_]\w*)", text)) - {"png"}
         unknown = {name for name in used if not (hasattr(bnfix, name) or is_module(name))}
         assert unknown == set(), page
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def gone(text):
+    """What `text` calls a file, or a name that one defines, and is neither."""
+    code = {path: path.read_text("utf-8") for path in ROOT.glob("bnfix/**/*.py")}
+    homes = [ROOT, *(ROOT / home for home in ("bnfix", "tests", "docs", "benchmarks"))]
+    bare = {path.name for path in code}
+    named = re.findall(r"`([\w/]+\.(?:py|md|toml|txt))`", text)
+    files = [name for name in named if not any((home / name).is_file() for home in homes)]
+    constants = re.findall(r"`(_?[A-Z]+_[A-Z_]+|RULES)` of", text)
+    spelled = "\n".join(code.values())
+    unknown = [name for name in constants if not re.search(rf"^{name}\b", spelled, re.M)]
+    return [name for name in files if name not in bare] + unknown
+
+
+def test_what_contributors_are_sent_to_is_there():
+    assert not gone(CONTRIBUTING)
+    assert gone("`numerics/nowhere.py` and `NO_SUCH_NAME`") == [
+        "numerics/nowhere.py",
+        "NO_SUCH_NAME",
+    ]

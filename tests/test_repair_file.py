@@ -27,7 +27,7 @@ import zoo
 
 import bnfix
 from bnfix.adapters.choose import adapter_of
-from bnfix.files.repair import _OPENING
+from bnfix.files.asked import OPENING
 from bnfix.restoring import NOTHING_CHANGED
 
 SUFFIXES = (".h5", ".keras")
@@ -325,9 +325,38 @@ def test_options_that_do_not_go_together_are_refused(source, tmp_path):
 def test_each_option_of_repair_is_known_to_need_data():
     """Of those that stand after `layers=`, the last two are about the call itself."""
     names = list(inspect.signature(bnfix.repair_file).parameters)
-    assert names[names.index("layers") : -2] == list(_OPENING)
+    assert names[names.index("layers") : -2] == list(OPENING)
     usual = {name: p.default for name, p in inspect.signature(bnfix.repair_file).parameters.items()}
-    assert {name: usual[name] for name in _OPENING} == _OPENING
+    assert {name: usual[name] for name in OPENING} == OPENING
+
+
+def test_a_lambda_that_comes_out_of_opened_code_is_told(K, tmp_path):
+    class Doubling(K.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.twice = K.layers.Lambda(lambda v: v * 2, output_shape=(6,), name="twice")
+            self.dense, self.bn = K.layers.Dense(4), K.layers.BatchNormalization()
+
+        def call(self, x):
+            return self.bn(self.dense(self.twice(x)))
+
+        def get_config(self):
+            return {}
+
+    (x, _), path = data(), tmp_path / "model.keras"
+    model = Doubling()
+    model(x[:2])
+    model.save(path)
+    with pytest.warns(bnfix.BnfixWarning, match=r"new.keras was written, but not for a safe load"):
+        bnfix.repair_file(
+            path,
+            tmp_path / "new.keras",
+            ds=x,
+            fold=True,
+            min_count=1,
+            custom_objects={"Doubling": Doubling},
+            verbose=0,
+        )
 
 
 # --- where the result goes -----------------------------------------------------------------------

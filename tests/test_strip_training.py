@@ -167,6 +167,17 @@ def test_a_flag_set_after_compile_is_stale_in_tf_keras_before_any_fit():
     assert not np.array_equal(ref.statistics(first), before)
 
 
+def test_what_a_model_is_told_later_thaws_it_as_the_page_on_limits_says(K, dialect):
+    """In Keras 3 on TensorFlow a flag that the model has already is not handed down."""
+    model = bnfix.freeze(calm(K))
+    model.trainable = True
+    handed_down = dialect == "tf_keras" or zoo.BACKEND != "tensorflow"
+    assert [layer.trainable for layer in zoo.batch_norms(model)] == [handed_down] * 2
+    model.trainable = False
+    model.trainable = True
+    assert all(layer.trainable for layer in zoo.batch_norms(model))
+
+
 def test_frozen_survives_saving(K, tmp_path):
     model = bnfix.freeze(calm(K))
     for suffix in (".keras", ".h5"):

@@ -226,3 +226,15 @@ def test_a_backend_that_bnfix_does_not_know_is_refused_in_one_sentence():
 
     with pytest.raises(bnfix.UnsupportedModelError, match="Keras runs on openvino here"):
         backend_of("openvino")
+
+
+def test_the_page_names_the_python_and_the_versions_of_each_set():
+    page = (ROOT / "docs" / "versions.md").read_text("utf-8").partition("## What is tried")[2]
+    rows = dict(re.findall(r"^\| `([\w-]+)`(?: \(.*?\))? \| (.*)$", page, re.M))
+    sets = {path.stem: path.read_text("utf-8") for path in (ROOT / ".ci" / "sets").glob("*.txt")}
+    assert set(rows) == set(sets) - {"torch"}
+    for name, row in rows.items():
+        (python,) = re.findall(r"^# Python (.*)$", sets[name], re.M)
+        assert row.startswith(f"{python} |"), name
+        pinned = re.findall(r"^(?:keras|tf-keras|tensorflow|numpy)==(.+)$", sets[name], re.M)
+        assert all(f"{version} |" in row for version in pinned), name

@@ -31,7 +31,7 @@ def onnx_file(
         options: Of `model.export`.
 
     Raises:
-        UnsupportedModelError: ONNX Runtime is not installed.
+        UnsupportedModelError: ONNX Runtime is not installed, or the file takes other inputs.
     """
     if find_spec("onnxruntime") is None:
         raise UnsupportedModelError(
@@ -44,12 +44,18 @@ def onnx_file(
             model.export(file, format="onnx", **options)
         session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     taken = [each.name for each in session.get_inputs()]
+    # By name where the file keeps names: an input that nothing reads is not in it.
+    named = set(taken) <= set(names)
+    if not named and names and len(taken) != len(names):
+        raise UnsupportedModelError(
+            f"the file asks for {', '.join(taken)}, which are not the inputs of {model.name}: the "
+            "converter has taken constants for inputs"
+        )
 
     def run(inputs: Any) -> Any:
         arrays = flat(inputs)
-        # By name where the file keeps names: an input that nothing reads is not in it.
-        known = dict(zip(names, arrays, strict=False))
-        if all(name in known for name in taken):
+        if named:
+            known = dict(zip(names, arrays, strict=True))
             arrays = [known[name] for name in taken]
         made = session.run(None, dict(zip(taken, arrays, strict=True)))
         return made[0] if len(made) == 1 else made

@@ -22,6 +22,7 @@ from bnfix.checks.training import entry_point, faults, without_chance
 from bnfix.errors import BatchDependenceError, OptionError, UnsupportedModelError, gist
 from bnfix.progress import progress
 from bnfix.restoring import all_or_nothing
+from bnfix.tree import map_leaves
 
 __all__ = ["CheckReport", "Finding", "assert_batch_invariant", "check"]
 
@@ -162,7 +163,8 @@ def _entry_points(
     if not export:
         return points, ()
     try:
-        adapter.infer(model, x)  # Keras 3 exports no ONNX file of a model that was never called
+        # Keras 3 exports no ONNX file of a model that was never called.
+        adapter.infer(model, map_leaves(adapter.fed, x))
         points[EXPORT] = undo.enter_context(adapter.exported(model, onnx=export == "onnx"))
     except Exception as error:  # whatever it is, the other ways stand without it
         return points, (f"the model could not be exported, so that was not tried: {gist(error)}",)

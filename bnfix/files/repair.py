@@ -8,6 +8,7 @@ place and moved there when it is whole.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, Literal, overload
 
 from bnfix.adapters.choose import adapter_of
 from bnfix.data.batches import batches, first_rows
-from bnfix.errors import FileError, OptionError, VerificationError, gist
+from bnfix.errors import BnfixWarning, FileError, VerificationError, gist
+from bnfix.files.asked import check_options, check_target
 from bnfix.files.container import Format, format_of, opened
 from bnfix.files.edit import Wishes, plan_edits
 from bnfix.files.file_report import FileRepair
@@ -24,7 +26,7 @@ from bnfix.files.inspect import inspect
 from bnfix.files.load import load
 from bnfix.files.proof import losses, new_findings, reopened, told
 from bnfix.files.rewrite import rewrite
-from bnfix.files.save import write
+from bnfix.files.save import not_safe, write
 from bnfix.graph.select import Selection
 from bnfix.operations.repair import repair
 from bnfix.operations.repair_report import RepairReport
@@ -36,8 +38,6 @@ from bnfix.restoring import all_or_nothing
 
 #: Rows on which the model from the new file is checked.
 _CHECKED_ROWS = 8
-
-_FORMAT_OF_SUFFIX = {".h5": Format.H5, ".hdf5": Format.H5, ".keras": Format.KERAS}
 
 
 @overload
@@ -165,10 +165,10 @@ def repair_file(
     """
     source, form = format_of(src)
     target = Path(dst)
-    _check_target(source, form, target, overwrite)
+    check_target(source, form, target, overwrite)
     wishes = Wishes(strip_training, freeze, replace_non_finite)
     given = (layers, batch_size, steps, fold, method, min_count, memory_limit, guard, metric)
-    _check_options(wishes, None if ds is not None else given)
+    check_options(wishes, None if ds is not None else given)
     before = inspect(source)
     with replacing(target) as draft:
         if ds is None:
@@ -203,6 +203,9 @@ def repair_file(
             named.rename(draft)
             outcomes = ()
         after = inspect(draft)
+    if after.unsafe and not before.unsafe:  # code that was opened may have left a lambda
+        said = f"{target} was written, but {not_safe(after.unsafe)}."
+        warnings.warn(said, BnfixWarning, stacklevel=3)
     report = FileRepair(
         source=str(source),
         target=str(target),
@@ -213,61 +216,6 @@ def repair_file(
         after=replace(after, path=str(target)),
     )
     return (target, report) if return_report else target
-
-
-def _check_target(source: Path, form: Format, target: Path, overwrite: bool) -> None:
-    wanted = _FORMAT_OF_SUFFIX.get(target.suffix)
-    if target.is_dir():
-        raise FileError(f"{target} is a folder; the name of a file is required.")
-    if form is Format.SAVED_MODEL and wanted is None:
-        raise FileError(
-            f"{target} names no format for the model in {source}: .keras or .h5 is required."
-        )
-    if form is not Format.SAVED_MODEL and wanted not in (None, form):
-        raise FileError(
-            f"{target} would be {form.suffix} inside, as {source} is. A name that ends in "
-            f"{form.suffix} is required; bnfix.save(bnfix.load(path), other) changes the format."
-        )
-    if target.exists() and not overwrite:
-        same = target.samefile(source)
-        what = "is the file to be repaired" if same else "exists"
-        raise FileError(f"{target} {what}. Another name, or overwrite=True, is required.")
-
-
-#: What a model is opened for, and how it is told that nobody asks for it.
-_OPENING = {
-    "layers": None,
-    "batch_size": 32,
-    "steps": None,
-    "fold": False,
-    "method": "exact",
-    "min_count": 32,
-    "memory_limit": None,
-    "guard": "auto",
-    "metric": None,
-}
-
-
-def _check_options(wishes: Wishes, without_data: tuple[Any, ...] | None) -> None:
-    """Refuse what is for files that are edited, or without data for models that are opened."""
-    if without_data is None:
-        if wishes.freeze or wishes.replace_non_finite or not wishes.strip_training:
-            raise OptionError(
-                "strip_training=, freeze= and replace_non_finite= are for files that are edited "
-                "without data; with ds= the model is repaired by its diagnosis. Leave these out, "
-                "or ds=."
-            )
-        return
-    asked = [
-        f"{name}="
-        for (name, usual), value in zip(_OPENING.items(), without_data, strict=True)
-        if value is not usual and value != usual
-    ]
-    if asked:
-        raise OptionError(
-            f"what {' and '.join(asked)} ask for is done to a model that is opened, for which ds= "
-            "is required; without, the file is edited."
-        )
 
 
 def _edited(source: Path, form: Format, wishes: Wishes, draft: Path) -> tuple[Outcome, ...]:

@@ -70,9 +70,13 @@ def _unsafe(draft: Path) -> str:
     from bnfix.files.inspect import inspect  # h5py, which the help of a command does without
 
     try:
-        unsafe = inspect(draft).unsafe
+        return not_safe(inspect(draft).unsafe)
     except BnfixError:  # it is Keras's own work
         return ""
+
+
+def not_safe(unsafe: tuple[str, ...]) -> str:
+    """That a file cannot be opened as a stranger's is; `unsafe` is what `inspect` says of it."""
     if not unsafe:
         return ""
     more = f" (and {len(unsafe) - 1} more)" if unsafe[1:] else ""
