@@ -105,7 +105,7 @@ def gone(text):
 
 def test_what_contributors_are_sent_to_is_there():
     assert not gone(CONTRIBUTING)
-    assert gone("`numerics/nowhere.py` and `NO_SUCH_NAME`") == [
+    assert gone("`NO_SUCH_NAME` of `numerics/nowhere.py`") == [
         "numerics/nowhere.py",
         "NO_SUCH_NAME",
     ]
