@@ -79,6 +79,19 @@ def store(tmp_path, *, limit, host):
     return Store(lambda tensor: tensor, np.array, limit=limit, folder=tmp_path, host=host)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int32", "bool"])
+def test_the_size_of_what_waits_is_known_without_a_copy(K, dtype):
+    """To look at the values of a tensor on a device is to copy it."""
+    if K.__name__ == "keras":
+        tensor = K.ops.cast(np.ones((5, 3)), dtype)
+        sizes = {"float64": 4} if zoo.BACKEND == "jax" else {}  # which JAX makes no float64 of
+    else:
+        tensor, sizes = zoo.tensorflow().cast(np.ones((5, 3)), dtype), {}
+    wanted = sizes.get(dtype, {"float64": 8, "bfloat16": 2, "bool": 1}.get(dtype, 4))
+    assert memory._bytes_of(tensor) == 15 * wanted
+    assert memory._bytes_of(None) == 0
+
+
 def test_what_a_device_has_no_room_for_waits_in_memory_first_and_then_on_disk(tmp_path):
     rows = np.arange(6.0).reshape(3, 2)
     waiting = store(tmp_path, limit=rows.nbytes, host=rows.nbytes + 8)

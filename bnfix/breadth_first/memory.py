@@ -6,6 +6,7 @@ or later, for all rows at once, and what the stage makes on its way, for the row
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from bnfix.breadth_first.schedule import Schedule, Stage
 from bnfix.errors import ResourceError, gist
 from bnfix.graph.graph import Value
+from bnfix.numerics.tolerance import width
 
 #: Bytes that one row of a value takes.
 RowBytes = Callable[[Value], int]
@@ -93,10 +95,11 @@ class Store:
 
     def put(self, key: Hashable, tensor: Any) -> None:
         if self.limit is not None and self.folder is not None:
-            array = self.view(tensor)
-            size = 0 if array is None else array.nbytes
-            if array is not None and array.dtype != object and self.in_memory + size > self.limit:
-                tensor, size = self._elsewhere(array), 0
+            size = _bytes_of(tensor)
+            if self.in_memory + size > self.limit:  # only now, as a look may be a copy
+                array = self.view(tensor)
+                if array is not None and array.dtype != object:
+                    tensor, size = self._elsewhere(array), 0
             self.in_memory += size
             self._bytes[key] = size
         self._held[key] = tensor
@@ -147,6 +150,13 @@ class Store:
                 'Free some space, set TMPDIR to another disk, or use method="streaming".'
             ) from error
         return _OnDisk(file, array.shape, array.dtype)
+
+
+def _bytes_of(tensor: Any) -> int:
+    if not hasattr(tensor, "__array__"):
+        return 0
+    name = getattr(tensor.dtype, "name", None) or str(tensor.dtype).rpartition(".")[2]
+    return math.prod(int(size) for size in tensor.shape) * width(name)
 
 
 @dataclass(frozen=True)
