@@ -263,6 +263,19 @@ def test_a_saved_model_is_told_and_opened_without_running_it(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_is_exported_is_a_program_and_told_as_one(K, tmp_path):
+    zoo.tensorflow()
+    zoo.keras_module("tf_keras")  # which reads SavedModels
+    inputs = K.Input((4,))
+    model = K.Model(inputs, K.layers.BatchNormalization()(inputs))
+    model.export(str(tmp_path / "served"))
+    report = bnfix.inspect(tmp_path / "served")
+    assert report.format == "saved_model"
+    assert any("can only be run" in note for note in report.notes)
+    with pytest.raises(bnfix.FileError, match=r"load_weights\('.*variables'\)"):
+        bnfix.load(tmp_path / "served")
+
+
 # --- what it costs -------------------------------------------------------------------------------
 
 

@@ -71,8 +71,7 @@ class FileReport(VerbReport):
 
     Attributes:
         path: The file.
-        format: "h5", "keras" or "saved_model", told by its content; weights alone are "weights", a
-            SavedModel without a configuration among them.
+        format: "h5", "keras" or "saved_model", told by its content; weights alone are "weights".
         keras_version: Of the Keras that wrote it, as it says; None if it does not.
         layers: In the order of the configuration, nested ones after their model.
         batch_norms: One record each, in the same order.

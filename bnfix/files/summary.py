@@ -23,7 +23,7 @@ def report_on(
     named = {layer.kind: None for layer in layers} | missing
     return FileReport(
         path=str(stored.path),
-        format=stored.format.value if stored.model is not None else "weights",
+        format="weights" if _is_of_weights(stored) else stored.format.value,
         keras_version=stored.keras_version,
         layers=tuple(LayerRecord(layer.path, layer.kind) for layer in layers),
         batch_norms=norms,
@@ -31,6 +31,10 @@ def report_on(
         needs=tuple(missing),
         notes=(*_notes(stored, layers, norms), *packages_in(named)),
     )
+
+
+def _is_of_weights(stored: Stored) -> bool:
+    return stored.model is None and stored.format is not Format.SAVED_MODEL
 
 
 def _in_training_by_default(
@@ -58,10 +62,15 @@ def _and_more(paths: list[str]) -> str:
 def _notes(
     stored: Stored, layers: list[LayerEntry], norms: tuple[NormRecord, ...]
 ) -> Iterator[str]:
-    if stored.model is None:
+    if _is_of_weights(stored):
         yield (
             "it holds weights alone: build the model by the code that made it and call "
             "model.load_weights(path)"
+        )
+    elif stored.model is None:
+        yield (
+            "it is a program without the configuration of its model, which can only be run; "
+            "load says how its weights are had"
         )
     if by_default := _in_training_by_default(stored, layers, norms):
         yield (
