@@ -306,6 +306,7 @@ def test_a_later_fit_stays_frozen_and_trains_with_the_optimizer_as_it_is(K):
     fitted(model, epochs=1)
     assert same(of_norms(model), before)
     assert not same(kernels(model), others)
+    assert not any(s.cause == "stale_compile" for s in bnfix.diagnose(model).symptoms)
 
 
 @pytest.mark.parametrize("at_epoch", [-1, 1.5, True])
