@@ -235,3 +235,12 @@ def test_a_model_on_several_devices_is_checked_recalibrated_and_folded(kind):
     assert told.returncode == 0, told.stderr[-2000:]
     wanted = ["check: second", "stripped: True", "labels: True", "folded: 2", "trained: 2"]
     assert told.stdout.splitlines() == wanted
+
+
+def test_without_tensorflow_a_note_says_what_an_export_takes(K, monkeypatch):
+    from bnfix.adapters.backends import jax as room
+
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
+    report = bnfix.check(bnfix.freeze(baked(K)), ROWS, export=True)
+    assert report.ok
+    assert any("takes TensorFlow" in note for note in report.notes), report.notes
