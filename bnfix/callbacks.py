@@ -19,12 +19,7 @@ from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.fingerprint import fingerprint
 from bnfix.adapters.fitting import calling_list
 from bnfix.data.batches import batches
-from bnfix.errors import (
-    BnfixWarning,
-    DataError,
-    StatisticsError,
-    WorkerError,
-)
+from bnfix.errors import BnfixWarning, DataError, StatisticsError, WorkerError
 from bnfix.graph.select import Selection, select
 from bnfix.operations.freeze import freeze
 from bnfix.options import whole

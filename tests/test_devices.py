@@ -13,7 +13,7 @@ from test_recalibrate_limits import need_of
 from test_verify import network
 
 import bnfix
-from bnfix.adapters.backends.base import AboutPivot
+from bnfix.adapters.backends.found import AboutPivot
 from bnfix.adapters.choose import adapter_of
 from bnfix.adapters.values import Values
 from bnfix.breadth_first import memory, run
@@ -129,6 +129,21 @@ def test_a_disk_that_is_full_is_no_matter_while_memory_is_free(tmp_path, monkeyp
     memory.check_room(wanted, 1000, tmp_path, host=5000)
     with pytest.raises(bnfix.ResourceError, match="10 B free"):
         memory.check_room(wanted, 1000, tmp_path, host=4000)
+
+
+def test_inputs_that_wait_there_are_counted_once(K, device, monkeypatch):
+    """What is needed counts them, and so does what is left when they have come."""
+    counted, left, check = [], [], run.check_room
+    monkeypatch.setattr(run, "free_memory", lambda: 2.0**30)
+    monkeypatch.setattr(
+        run, "check_room", lambda *given, host: counted.append(host) or check(*given, host=host)
+    )
+    put = Store._elsewhere
+    monkeypatch.setattr(Store, "_elsewhere", lambda s, a: left.append(s.host) or put(s, a))
+    model = small_resnet(K)
+    limit = int(21.1 * need_of(model, 70, 1).working)
+    bnfix.recalibrate(model, images(), batch_size=7, memory_limit=limit)
+    assert counted == [2**29] == left[:1]
 
 
 # --- digits --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from bnfix.adapters import kerases
 from bnfix.adapters.backends import Backend, backend_of
-from bnfix.adapters.backends.base import AboutPivot
+from bnfix.adapters.backends.found import AboutPivot
 from bnfix.adapters.functions import KERAS_2
 from bnfix.adapters.keras2_training import Training
 from bnfix.adapters.models import RawNode, first_of

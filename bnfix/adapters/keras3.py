@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from bnfix.adapters.backends import Backend, backend_of
-from bnfix.adapters.backends.base import AboutPivot
+from bnfix.adapters.backends.found import AboutPivot
 from bnfix.adapters.base import Adapter
 from bnfix.adapters.functions import KERAS_3
 from bnfix.adapters.models import RawNode, first_of

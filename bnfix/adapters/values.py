@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters.backends import Backend
-from bnfix.adapters.backends.base import AboutPivot
+from bnfix.adapters.backends.found import AboutPivot
 from bnfix.adapters.models import Models
 from bnfix.adapters.spread import parts
 from bnfix.graph.definition import TensorSpec

@@ -70,6 +70,7 @@ def run(
     first = next(batches)
     with ExitStack() as held:
         store = _store(adapter, memory_limit, held)
+        host = store.host  # before inputs wait there, which the need has counted
         engine = Engine(network, plan, stop, store)
         sizes = engine.row_bytes(first.flat)
         rows = rows_at_a_time(network, plan, sizes, memory_limit)
@@ -85,7 +86,7 @@ def run(
         most = [min(some, total) for some in under_way(widest)]
         wanted = need(plan, sizes, rows=total, at_once=most)
         if memory_limit is not None and store.folder is not None:
-            check_room(wanted, memory_limit, store.folder, host=store.host)
+            check_room(wanted, memory_limit, store.folder, host=host)
         advance = held.enter_context(progress(len(plan.stages) * total, doing, verbose))
         held.enter_context(adapter.preserved(model))
         pays = len(entered) >= adapter.backend.compiling_pays_from

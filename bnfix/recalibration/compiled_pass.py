@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bnfix.adapters import weights
-from bnfix.adapters.backends.base import AboutPivot, Fused
+from bnfix.adapters.backends.found import AboutPivot, Fused
 from bnfix.adapters.intercepting import intercepted
 from bnfix.adapters.subject import Subject
 from bnfix.numerics.moments import ChannelMoments

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bnfix.adapters import weights
-from bnfix.adapters.backends.base import AboutPivot, Fused
+from bnfix.adapters.backends.found import AboutPivot, Fused
 from bnfix.adapters.base import Adapter
 from bnfix.errors import ModelError, StatisticsError
 from bnfix.numerics.moments import ChannelMoments

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from bnfix.adapters.backends.found import Fused
 from bnfix.errors import OptionError
 from bnfix.workers import Alone, Workers
 
@@ -19,41 +20,6 @@ Place = Callable[[], AbstractContextManager[Any]]
 
 #: Layers of a model, each with its path.
 Layers = Iterable[tuple[str, Any]]
-
-
-class Fused(NamedTuple):
-    """A batch normalized by itself, and what was found for that.
-
-    Attributes:
-        normalized: As the batch.
-        size: Number of its values, those of all channels together.
-        mean: By channel.
-        sample_variance: By channel: squared deviations by one less than the number of values.
-    """
-
-    normalized: Any
-    size: Any
-    mean: Any
-    sample_variance: Any
-
-
-class AboutPivot(NamedTuple):
-    """Mean and variance of a batch, by channel, as they come off a device.
-
-    Both are in the values' own precision, in which a mean that is large against their deviation
-    has few digits left for it. So the mean is told in two parts.
-
-    Attributes:
-        count: Number of values, one or by channel.
-        pivot: About the mean.
-        mean: Of what the values are apart from `pivot`.
-        variance: That of the population; mean and variance of an empty sample are 0.
-    """
-
-    count: Any
-    pivot: Any
-    mean: Any
-    variance: Any
 
 
 @dataclass(frozen=True)

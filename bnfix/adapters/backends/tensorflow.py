@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bnfix.adapters.backends.base import Backend, Compiling, Fused, Layers, Place
+from bnfix.adapters.backends.base import Backend, Compiling, Layers, Place
+from bnfix.adapters.backends.found import Fused
 from bnfix.adapters.backends.tensorflow_calls import (
     by_dataset,
     function,
